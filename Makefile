@@ -1,0 +1,41 @@
+# Every target sets up its own .venv first; nothing but Python 3.11+, git and make is needed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+UV     := uv==0.13.9
+
+.PHONY: demo test check lock wheel clean
+
+demo: $(STAMP)
+	$(BIN)/python scripts/pipeline.py
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+wheel: $(STAMP)
+	$(BIN)/uv build --wheel --out-dir dist
+
+# The lock names no index host and carries hashes for every platform; run after editing pyproject.toml.
+lock: $(STAMP)
+	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
+		--no-emit-index-url --generate-hashes --upgrade --quiet --custom-compile-command "make lock" \
+		--output-file requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit("Expected Python 3.11 or newer but $(PYTHON) is %d.%d. Name another: make PYTHON=python3.11 ..." % v)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .ruff_cache .hypothesis

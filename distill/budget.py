@@ -1,0 +1,148 @@
+"""What a device and a business can bear, and whether an artefact holds it: pass, fail, inconclusive.
+
+Knows figures and intervals; knows nothing of how they were measured.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from distill.errors import UsageError
+from distill.files import from_json
+from distill.metrics import Interval
+
+
+class Outcome(StrEnum):
+    """Of a check or a verdict."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyBudget:
+    """Limits on accuracy, as fractions; the margins are non-inferiority margins."""
+
+    metric: str = "accuracy"
+    min: float | None = None
+    max_drop_vs_teacher: float | None = None
+    min_gain_vs_baseline: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyBudget:
+    """Limits on time, in milliseconds."""
+
+    p95_ms: float | None = None
+    cold_start_ms: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityBudget:
+    """Limits on how far an artefact may be from the torch model it came from."""
+
+    max_logit_std: float | None = None
+    min_top1_agreement: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """All limits; None is no limit."""
+
+    accuracy: AccuracyBudget = field(default_factory=AccuracyBudget)
+    latency: LatencyBudget = field(default_factory=LatencyBudget)
+    size_bytes: int | None = None
+    peak_rss_bytes: int | None = None
+    parity: ParityBudget = field(default_factory=ParityBudget)
+    confidence: float = 0.95
+
+
+def parse_budget(values: Any) -> Budget:
+    """Read a budget from plain values.
+
+    Raises:
+        UsageError: a field is unknown (the nearest are named) or makes no sense.
+    """
+    budget = from_json(Budget, values, where="budget")
+    if not 0.5 <= budget.confidence < 1:
+        raise UsageError(
+            f"Expected `budget.confidence` from 0.5 to below 1 but got {budget.confidence}."
+        )
+    if budget.accuracy.metric != "accuracy":
+        raise UsageError(
+            f"Expected `budget.accuracy.metric` to be accuracy but got {budget.accuracy.metric}."
+        )
+    return budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of a budget, held against one artefact on one target."""
+
+    artefact: str
+    target: str
+    name: str
+    limit: float
+    measured: float
+    interval: Interval | None
+    outcome: Outcome
+
+
+def at_most(measured: float, limit: float, interval: Interval | None) -> Outcome:
+    """Pass if the whole interval is at or under the limit, fail if all of it is above."""
+    low, high = interval or (measured, measured)
+    if high <= limit:
+        return Outcome.PASS
+    return Outcome.FAIL if low > limit else Outcome.INCONCLUSIVE
+
+
+def at_least(measured: float, limit: float, interval: Interval | None) -> Outcome:
+    """Pass if the whole interval is at or over the limit, fail if all of it is below."""
+    low, high = interval or (measured, measured)
+    return at_most(-measured, -limit, (-high, -low))
+
+
+def conjunction(outcomes: Sequence[Outcome]) -> Outcome:
+    """One failure fails all; otherwise one inconclusive makes all inconclusive."""
+    for worst in (Outcome.FAIL, Outcome.INCONCLUSIVE):
+        if worst in outcomes:
+            return worst
+    return Outcome.PASS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The artefact to ship, or why there is none.
+
+    Attributes:
+        outcome: pass if an artefact passes; inconclusive if none does but one may; else fail.
+        artefact: the cheapest that passes.
+        per_artefact: each artefact's own conjunction.
+    """
+
+    outcome: Outcome
+    artefact: str | None
+    per_artefact: dict[str, Outcome]
+
+
+def choose(checks: Sequence[Check], cost: dict[str, float]) -> Choice:
+    """Take the cheapest artefact whose checks all pass.
+
+    Args:
+        checks: of all artefacts that may ship.
+        cost: of every artefact that may ship, for example its p50 latency in ms; one without a
+            check passes.
+    """
+    per_artefact = {
+        name: conjunction([check.outcome for check in checks if check.artefact == name])
+        for name in cost
+    }
+    passing = [name for name, outcome in per_artefact.items() if outcome is Outcome.PASS]
+    if passing:
+        cheapest = min(passing, key=lambda name: cost[name])
+        return Choice(outcome=Outcome.PASS, artefact=cheapest, per_artefact=per_artefact)
+    open_question = Outcome.INCONCLUSIVE in per_artefact.values()
+    outcome = Outcome.INCONCLUSIVE if open_question else Outcome.FAIL
+    return Choice(outcome=outcome, artefact=None, per_artefact=per_artefact)

@@ -1,0 +1,226 @@
+"""`distill <verb> [action] [overrides]`: one front door for all verbs.
+
+Hydra composes the configuration and hands it to the verb; errors a user can cause become one
+message; the last line of stdout is one JSON document. Importing this pulls neither torch nor hydra.
+"""
+
+import errno
+import json
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distill import __version__
+from distill.errors import UsageError, UserError, nearest
+
+VERBS = {
+    "pipeline": "from data to verdict: everything below, in order, resumable (the main job)",
+    "baseline": "score what a model must beat",
+    "train": "train the teacher, the control and the student (or one: `train teacher`)",
+    "export": "turn a checkpoint into ONNX and int8, with its contract",
+    "evaluate": "score the exported files on the test set",
+    "benchmark": "measure latency, cold start, memory and size against a budget",
+    "predict": "run an exported model over images into predictions.parquet",
+}
+ACTIONS = {"train": ("all", "teacher", "control", "student")}
+EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
+
+_HELP = """distill {version}: knowledge distillation, from data to verdict.
+
+usage: distill <verb> [action] [overrides]
+
+{verbs}
+
+distill <verb> --help         the verb's configuration and its groups
+distill <verb> --cfg job      the composed configuration
+distill <verb> -m key=a,b     one run for each value
+exit codes: 0 pass or done, 1 error, 2 wrong usage, 3 verdict fail, 4 verdict inconclusive
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the design's codes."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = _dispatch(arguments)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        code = _report(error)
+    sys.exit(code)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        lines = "\n".join(f"  {verb:<10} {does}" for verb, does in VERBS.items())
+        print(_HELP.format(version=__version__, verbs=lines))
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        raise UsageError(f"Unknown verb `{verb}`. {nearest(verb, VERBS)}")
+    return _run_verb(verb, _with_action(verb, rest))
+
+
+def _with_action(verb: str, rest: list[str]) -> list[str]:
+    """Turn one bare word after the verb into `action=`."""
+    if not rest or not re.fullmatch(r"[A-Za-z_]+", rest[0]):
+        return rest
+    actions = ACTIONS.get(verb, ())
+    if rest[0] not in actions:
+        known = nearest(rest[0], actions) if actions else f"`{verb}` has none."
+        raise UsageError(f"Unknown action `{rest[0]}` for `{verb}`. {known}")
+    return [f"action={rest[0]}", *rest[1:]]
+
+
+def _run_verb(verb: str, overrides: list[str]) -> int:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import DictConfig, OmegaConf
+
+    sys.path.insert(0, os.getcwd())  # a `_target_` may name a class in the user's folder
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of being printed
+    documents: list[dict[str, Any]] = []
+    multirun = False
+
+    def task(cfg: DictConfig) -> None:
+        nonlocal multirun
+        multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+        OmegaConf.set_struct(cfg, False)
+        cfg.run_dir = str(Path(HydraConfig.get().runtime.output_dir).resolve())
+        _log_to_stderr()
+        documents.append(_verb(verb)(cfg))
+
+    sys.argv = [f"distill {verb}", *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(task)()
+    except Exception as error:
+        raise _as_usage_error(error) from error
+    if not documents:
+        return 0  # --help, --cfg, --info
+    print(json.dumps({"runs": documents} if multirun else documents[0]), flush=True)
+    return max(EXIT_CODES.get(document.get("verdict", "pass"), 0) for document in documents)
+
+
+def _verb(name: str) -> Callable[[Any], dict[str, Any]]:
+    from importlib import import_module
+
+    return import_module(f"distill.verbs.{name}").run
+
+
+def config_dir() -> Path:
+    """Find the YAML files: inside an installed wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if folder.is_dir():
+            return folder
+    raise UserError(f"Expected the configuration in {package / 'conf'}. Install distill again.")
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("distill")
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
+
+
+def _as_usage_error(error: Exception) -> Exception:
+    """Say what Hydra found wrong in a configuration, with the nearest names."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    if getattr(error, "exit_code", None) is not None:
+        return error
+    chain, cause = [str(error)], error.__cause__
+    while cause is not None:
+        chain.append(str(cause))
+        cause = cause.__cause__
+    user_error = next((e for e in _causes(error) if hasattr(e, "exit_code")), None)
+    if user_error is not None:
+        return user_error
+    text = "\n".join(chain)
+    if isinstance(error, MissingMandatoryValue):
+        key = re.search(r"full_key: (\S+)", text) or re.search(r"value: (\S+)", text)
+        name = key.group(1) if key else "a value"
+        return UsageError(f"Expected a value for `{name}` but none is given. Add `{name}=...`.")
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return UsageError(_nearest_config_names(text))
+    return error
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in found:
+        found.append(current)
+        current = current.__cause__ or current.__context__
+    return found
+
+
+def _nearest_config_names(text: str) -> str:
+    option = re.search(r"(?:Could not find|In '[^']*': Could not find) '([^']+)/([^'/]+)'", text)
+    if option:
+        group, name = option.groups()
+        known = [path.stem for path in (config_dir() / group).glob("*.yaml")]
+        return f"Unknown option `{group}={name}`. {nearest(name, known)}"
+    key = re.search(r"Key '([^']+)' is not in struct\n\s+full_key: (\S+)", text)
+    if key:
+        full = key.group(2)
+        return f"Unknown config key `{full}`. {nearest(full, _config_keys())}"
+    group = re.search(r"Could not override '([^']+)'\.?\s*\n?.*No match in the defaults", text)
+    if group:
+        name = group.group(1)
+        groups = [path.name for path in config_dir().iterdir() if path.is_dir()]
+        return f"Unknown config key `{name}`. {nearest(name, [*_config_keys(), *groups])}"
+    first = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(dict.fromkeys(first[:4]))
+
+
+def _config_keys() -> list[str]:
+    """List all dotted keys that occur in the shipped configuration."""
+    from omegaconf import DictConfig, OmegaConf
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        keys = []
+        for key in node if isinstance(node, DictConfig) else ():
+            name = f"{prefix}{key}"
+            keys.append(name)
+            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+                keys += walk(node[key], f"{name}.")
+        return keys
+
+    found: set[str] = set()
+    for path in sorted(config_dir().rglob("*.yaml")):
+        group = path.parent.relative_to(config_dir())
+        loaded = OmegaConf.load(path)
+        prefix = "" if str(group) in (".", "experiment") else f"{group}."
+        found.update(k for k in walk(loaded, prefix) if "defaults" not in k and "hydra" not in k)
+    return sorted(found)
+
+
+def _report(error: BaseException) -> int:
+    if os.environ.get("DISTILL_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        print("Interrupted. The same command with the same run_dir= goes on.", file=sys.stderr)
+        return 1
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        print(f"error: The disk is full: {error}. Free some space and start again.", file=sys.stderr)
+        return 1
+    code = getattr(error, "exit_code", None)
+    if code is None:
+        if os.environ.get("DISTILL_TRACEBACK") != "1":
+            traceback.print_exception(error)
+        print("error: This is a defect in distill, not in your input.", file=sys.stderr)
+        return 1
+    print(f"error: {error}", file=sys.stderr)
+    return code

@@ -1,0 +1,144 @@
+"""What an exported model promises: its input, its classes, where it comes from, golden samples.
+
+The contract is a JSON file beside the ONNX files; each of them carries the contract's hash in its
+metadata. Knows nothing of how models are made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.errors import UserError
+from distill.files import atomic_path, from_json, read_json, sha256, sha256_json, write_json
+from distill.runtime import OnnxModel
+
+CONTRACT_FILE = "contract.json"
+GOLDEN_FILE = "golden.npz"
+HASH_KEY = "distill.contract_sha256"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """What the model takes: decoded images, resized outside, normalised inside."""
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    dtype: str = "uint8"
+    layout: str = "NHWC"
+    resize: str = "bilinear, antialiased, shorter side to cover, centre crop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """What the graph does first: (pixel / 255 - mean) / std per channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """The promise.
+
+    Attributes:
+        input: shape and type of what goes in.
+        normalization: what the graph does first.
+        output: name of the logits, [B, len(classes)] float32.
+        classes: names in the order of the logits.
+        provenance: where data, teacher and weights come from, and by which versions.
+        golden_sha256: hash of the golden samples' file.
+    """
+
+    input: ImageInput
+    normalization: Normalization
+    output: str
+    classes: tuple[str, ...]
+    provenance: dict[str, Any]
+    golden_sha256: str
+    schema_version: int = 1
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the contract's content, as carried in the ONNX metadata."""
+        return sha256_json(self)
+
+
+def write_golden(
+    folder: Path, inputs: NDArray[np.uint8], outputs: dict[str, NDArray[np.float32]]
+) -> str:
+    """Write a few inputs with the logits that each artefact gave; return the file's hash.
+
+    Args:
+        folder: the export folder.
+        inputs: [K, H, W, C].
+        outputs: artefact's file name to its logits [K, C].
+    """
+    path = folder / GOLDEN_FILE
+    arrays = {f"logits/{name}": logits for name, logits in outputs.items()}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, input=inputs, **arrays)  # pyright: ignore[reportArgumentType]
+    return sha256(path)
+
+
+def replay_golden(folder: Path, artefact: str, *, tolerance: float = 1e-3) -> float:
+    """Run the golden samples through an artefact again.
+
+    Returns:
+        The largest difference of a logit.
+
+    Raises:
+        UserError: the answers differ, or the golden samples are not the contract's.
+    """
+    path = folder / GOLDEN_FILE
+    if sha256(path) != load_contract(folder).golden_sha256:
+        raise UserError(f"Expected the contract's golden samples in {path} but they were changed.")
+    with np.load(path, allow_pickle=False) as golden:
+        inputs, expected = golden["input"], golden[f"logits/{artefact}"]
+    found = OnnxModel(folder / artefact).predict(inputs)
+    difference = float(np.abs(found - expected).max())
+    if not difference <= tolerance:
+        raise UserError(
+            f"Expected {folder / artefact} to answer its golden samples within {tolerance} but a "
+            f"logit differs by {difference:.3g}. Export it again on this machine."
+        )
+    return difference
+
+
+def save_contract(contract: Contract, folder: Path) -> None:
+    """Write `contract.json`."""
+    write_json(folder / CONTRACT_FILE, contract)
+
+
+def load_contract(folder: Path) -> Contract:
+    """Read `contract.json`.
+
+    Raises:
+        UserError: it is missing or is no contract.
+    """
+    return from_json(Contract, read_json(folder / CONTRACT_FILE), where="contract")
+
+
+def check_classes(expected: Sequence[str], found: Sequence[str], what: str) -> None:
+    """Refuse two class lists that differ in names, number or order.
+
+    Raises:
+        UserError: says how they differ.
+    """
+    if list(expected) == list(found):
+        return
+    raise UserError(
+        f"Expected {what} to have the {len(expected)} classes {_short(expected)} but it has "
+        f"{len(found)}: {_short(found)}. Use the data it was trained on, or train it again."
+    )
+
+
+def _short(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+

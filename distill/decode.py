@@ -1,0 +1,146 @@
+"""Bytes to arrays: the one image decoder of training, calibration, prediction and serving.
+
+Knows nothing of labels or models.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from distill.errors import UserError
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+Progress = Callable[[int, int], None]  # (done, total)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFormat:
+    """What every decoded image looks like.
+
+    Attributes:
+        height: in pixels; None takes the first image's and refuses others.
+        width: as `height`.
+        channels: 1 (gray) or 3 (RGB).
+    """
+
+    height: int | None = None
+    width: int | None = None
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse what Pillow would not decode."""
+        if self.channels not in (1, 3):
+            raise UserError(f"Expected `channels` to be 1 or 3 but got {self.channels}.")
+
+
+@dataclass(kw_only=True)
+class Decoded:
+    """Decoded images and what could not be decoded."""
+
+    images: NDArray[np.uint8]  # [N, H, W, C]
+    positions: NDArray[np.int64]  # [N], where in the input each image stood
+    skipped: list[str] = field(default_factory=list)
+
+
+def decode_image(data: bytes | Path, image_format: ImageFormat) -> NDArray[np.uint8]:
+    """Decode one image and bring it to the format, [H, W, C] uint8.
+
+    The shorter side is resized (bilinear, antialiased) to cover the target, then the centre is cut
+    out: proportions are kept.
+
+    Raises:
+        OSError: the bytes are truncated or no image.
+    """
+    try:
+        source = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
+        with source as image:
+            image = image.convert("L" if image_format.channels == 1 else "RGB")
+    except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OSError(str(error)) from error
+    if image_format.height is not None and image_format.width is not None:
+        image = _cover(image, image_format.height, image_format.width)
+    pixels = np.asarray(image, np.uint8)
+    return pixels[:, :, None] if image_format.channels == 1 else pixels
+
+
+def decode_images(
+    sources: Sequence[bytes | Path],
+    image_format: ImageFormat,
+    *,
+    names: Sequence[str] | None = None,
+    skip_corrupt: bool = False,
+    progress: Progress | None = None,
+) -> Decoded:
+    """Decode many images into one array, in order.
+
+    Args:
+        sources: encoded images, or their paths.
+        image_format: what they are brought to.
+        names: what to call each in a message; paths name themselves.
+        skip_corrupt: leave out what cannot be decoded, and count it, rather than stop.
+        progress: called now and then with (done, total).
+
+    Raises:
+        UserError: an image is corrupt (and not skipped) or of another size than the first.
+    """
+
+    def name(position: int) -> str:
+        return names[position] if names is not None else str(sources[position])
+
+    def attempt(source: bytes | Path) -> NDArray[np.uint8] | str:
+        try:
+            return decode_image(source, image_format)
+        except OSError as error:
+            return str(error)
+
+    images: NDArray[np.uint8] | None = None
+    positions: list[int] = []
+    skipped: list[str] = []
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the GIL
+        for position, result in enumerate(pool.map(attempt, sources)):
+            if progress is not None and position % 64 == 0:
+                progress(position, len(sources))
+            if isinstance(result, str):
+                if not skip_corrupt:
+                    pool.shutdown(cancel_futures=True)
+                    raise UserError(
+                        f"Expected an image but {name(position)} cannot be decoded ({result}). "
+                        "Mend or remove it, or set `data.skip_corrupt=true` to go on without it."
+                    )
+                skipped.append(name(position))
+                continue
+            if images is None:
+                images = np.empty((len(sources), *result.shape), np.uint8)
+            if result.shape != images.shape[1:]:
+                pool.shutdown(cancel_futures=True)
+                raise UserError(
+                    f"Expected images of one size but {name(position)} is "
+                    f"{result.shape[0]}x{result.shape[1]} and others are "
+                    f"{images.shape[1]}x{images.shape[2]}. Set `data.image_size=[height,width]`."
+                )
+            images[len(positions)] = result
+            positions.append(position)
+    if images is None:
+        raise UserError(f"Expected at least one readable image but none of {len(sources)} is.")
+    if progress is not None:
+        progress(len(sources), len(sources))
+    return Decoded(
+        images=images[: len(positions)], positions=np.array(positions, np.int64), skipped=skipped
+    )
+
+
+def _cover(image: Image.Image, height: int, width: int) -> Image.Image:
+    if image.size == (width, height):
+        return image
+    scale = max(width / image.width, height / image.height)
+    size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    image = image.resize(size, Image.Resampling.BILINEAR)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return image.crop((left, top, left + width, top + height))

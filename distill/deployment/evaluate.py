@@ -1,0 +1,153 @@
+"""Scores of models and what the student gains or loses, from logits on the test set.
+
+Knows logits and labels; knows nothing of where they were computed, which is passed along as
+`measured_through`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.metrics import (
+    CalibrationBin,
+    Estimate,
+    PairedComparison,
+    calibration_bins,
+    compare_paired,
+    per_class_regressions,
+    proportion,
+    score,
+)
+
+Logits = NDArray[np.floating]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelScore:
+    """One model on the test set; every figure with its interval."""
+
+    measured_through: str
+    accuracy: Estimate
+    macro_f1: Estimate
+    nll: Estimate
+    ece: Estimate
+    agreement_with_teacher: Estimate | None
+    calibration: list[CalibrationBin]
+
+
+def score_model(
+    logits: Logits,
+    labels: NDArray[np.int64],
+    *,
+    measured_through: str,
+    teacher_logits: Logits | None,
+    confidence: float,
+) -> ModelScore:
+    """Score one model.
+
+    Args:
+        logits: [N, C].
+        labels: [N].
+        measured_through: what computed the logits.
+        teacher_logits: [N, C]; None for the teacher itself.
+        confidence: of every interval.
+    """
+    agreement = None
+    if teacher_logits is not None:
+        same = logits.argmax(axis=1) == teacher_logits.argmax(axis=1)
+        agreement = proportion(same, confidence=confidence)
+    return ModelScore(
+        measured_through=measured_through,
+        agreement_with_teacher=agreement,
+        calibration=calibration_bins(logits, labels),
+        **score(logits, labels, confidence=confidence),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margins:
+    """How one artefact stands beside its three references; paired on the same test samples.
+
+    Attributes:
+        gain_vs_control: artefact minus control.
+        gain_vs_baseline: artefact minus the best baseline.
+        drop_vs_teacher: teacher minus artefact.
+    """
+
+    gain_vs_control: PairedComparison
+    gain_vs_baseline: PairedComparison
+    drop_vs_teacher: PairedComparison
+
+
+def compare_with_references(
+    predictions: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    *,
+    control: NDArray[np.int64],
+    baseline: NDArray[np.int64],
+    teacher: NDArray[np.int64],
+    confidence: float,
+) -> Margins:
+    """Compare one artefact's predictions [N] with those of its references [N]."""
+    right = predictions == labels
+    return Margins(
+        gain_vs_control=compare_paired(right, control == labels, confidence=confidence),
+        gain_vs_baseline=compare_paired(right, baseline == labels, confidence=confidence),
+        drop_vs_teacher=compare_paired(teacher == labels, right, confidence=confidence),
+    )
+
+
+def evaluate(
+    logits: dict[str, Logits],
+    labels: NDArray[np.int64],
+    *,
+    baseline: NDArray[np.int64],
+    measured_through: dict[str, str],
+    classes: tuple[str, ...],
+    confidence: float,
+) -> dict[str, Any]:
+    """Evaluate teacher, control and all student artefacts.
+
+    Args:
+        logits: `teacher`, `control`, `student` and further artefacts of the student, [N, C] each.
+        labels: [N].
+        baseline: the best baseline's predictions, [N].
+        measured_through: what computed each.
+        classes: names.
+        confidence: of every interval.
+    """
+    models = {
+        name: score_model(
+            own,
+            labels,
+            measured_through=measured_through[name],
+            teacher_logits=None if name == "teacher" else logits["teacher"],
+            confidence=confidence,
+        )
+        for name, own in logits.items()
+    }
+    answers = {name: own.argmax(axis=1) for name, own in logits.items()}
+    margins = {
+        name: compare_with_references(
+            answer,
+            labels,
+            control=answers["control"],
+            baseline=baseline,
+            teacher=answers["teacher"],
+            confidence=confidence,
+        )
+        for name, answer in answers.items()
+        if name not in ("teacher", "control")
+    }
+    regressions = per_class_regressions(
+        answers["student"] == labels, answers["control"] == labels, labels, classes, confidence
+    )
+    return {
+        "num_samples": len(labels),
+        "confidence": confidence,
+        "models": models,
+        "margins": margins,
+        "per_class_vs_control": regressions,
+    }

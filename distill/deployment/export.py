@@ -1,0 +1,147 @@
+"""torch to ONNX with preprocessing inside, refused where the two disagree.
+
+The only module of this wing that imports torch. Knows nothing of training, nor of budgets beyond
+the two parity limits it is given.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from distill.errors import UserError
+from distill.files import write_bytes
+from distill.runtime import OnnxModel
+
+OPSET = 20
+RANDOM_OPS = {"RandomUniform", "RandomUniformLike", "RandomNormal", "RandomNormalLike", "Bernoulli"}
+INPUT_NAME, OUTPUT_NAME = "image", "logits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How far a second implementation's logits are from the first's.
+
+    Attributes:
+        logit_std: root mean square difference over the standard deviation of the reference logits.
+        max_abs: largest difference of a logit.
+        top1_agreement: share of samples with the same answer.
+        num_samples: compared.
+    """
+
+    logit_std: float
+    max_abs: float
+    top1_agreement: float
+    num_samples: int
+
+
+def measure_parity(reference: NDArray[np.floating], other: NDArray[np.floating]) -> Parity:
+    """Compare two sets of logits for the same samples, [N, C] each."""
+    difference = other.astype(np.float64) - reference
+    spread = float(np.std(reference)) or 1.0
+    return Parity(
+        logit_std=float(np.sqrt(np.mean(difference**2))) / spread,
+        max_abs=float(np.abs(difference).max()),
+        top1_agreement=float(np.mean(reference.argmax(axis=1) == other.argmax(axis=1))),
+        num_samples=len(reference),
+    )
+
+
+def export_onnx(model: nn.Module, image_shape: tuple[int, int, int], path: Path) -> None:
+    """Export an image model: uint8 [B, H, W, C] in, logits [B, num_classes] out, dynamic batch.
+
+    Raises:
+        UserError: the model is in training mode, cannot be traced, or would answer at random.
+    """
+    if model.training:
+        raise UserError("Expected a model in eval mode but it is training. Call `model.eval()`.")
+    # Batch 2: a batch of 1 may be taken for a constant.
+    example = torch.zeros(2, *image_shape, dtype=torch.uint8)
+    with _quiet(), torch.no_grad():
+        try:
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                verbose=False,
+            )
+        except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
+            raise UserError(
+                f"Expected `{type(model).__name__}` to export to ONNX but it does not: "
+                f"{str(error).splitlines()[0]} Remove data-dependent Python from its forward."
+            ) from error
+    assert program is not None
+    proto = program.model_proto
+    opsets = {entry.domain: entry.version for entry in proto.opset_import}
+    if opsets.get("") != OPSET:
+        raise UserError(f"Expected opset {OPSET} but the exporter wrote {opsets.get('')}.")
+    random = sorted({node.op_type for node in proto.graph.node} & RANDOM_OPS)
+    if random:
+        raise UserError(
+            f"Expected a deterministic graph but it holds {', '.join(random)}. "
+            "Dropout or noise is live in eval mode: make it depend on `self.training`."
+        )
+    write_bytes(path, proto.SerializeToString())
+
+
+def check_parity(
+    reference: NDArray[np.floating],
+    path: Path,
+    inputs: NDArray[np.uint8],
+    *,
+    max_logit_std: float | None,
+    min_top1_agreement: float | None,
+) -> Parity:
+    """Compare torch's logits with the ONNX file's on the same inputs, and refuse beyond the limits.
+
+    Raises:
+        UserError: the two disagree; the file is removed, so that nobody ships it.
+    """
+    parity = measure_parity(reference, OnnxModel(path, num_threads=2).predict(inputs))
+    too_far = max_logit_std is not None and not parity.logit_std <= max_logit_std
+    too_rare = min_top1_agreement is not None and not parity.top1_agreement >= min_top1_agreement
+    if too_far or too_rare:
+        path.unlink()
+        raise UserError(
+            f"Expected {path.name} to answer as torch does (logit difference at most "
+            f"{max_logit_std} std, same answer for at least {min_top1_agreement}) but on "
+            f"{parity.num_samples} validation samples it differs by {parity.logit_std:.3g} std and "
+            f"agrees on {parity.top1_agreement:.4f}. The file was not kept. Look for operators "
+            "that the exporter maps wrongly, or set `budget.parity` if you can bear it."
+        )
+    return parity
+
+
+def embed_metadata(path: Path, metadata: dict[str, str]) -> None:
+    """Put key-value pairs into an ONNX file's metadata."""
+    proto = onnx.load(path)
+    onnx.helper.set_model_props(proto, metadata)
+    write_bytes(path, proto.SerializeToString())
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep the exporter's progress chatter off stdout, and its registration warnings off stderr."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,118 @@
+"""The pictures of a report, from plain values to inline SVG. Knows nothing of files or verdicts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from distill.pages import svg
+
+Values = Mapping[str, Any]
+
+COLOURS = {
+    "baseline": "#8a8f98",
+    "teacher": "#7a3e9d",
+    "control": "#c2701c",
+    "student": "#1f6fb4",
+    "student int8": "#1a7f4b",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One model: latency in ms and accuracy, each as {"estimate", "interval"}."""
+
+    name: str
+    latency: Values
+    accuracy: Values
+
+
+def accuracy_against_latency(
+    points: Sequence[Point], *, baseline: Values, limit_ms: float | None
+) -> Markup:
+    """Draw accuracy against p95 latency with intervals, the baseline and the budget's limit."""
+
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
+        axes.axhline(100 * baseline["estimate"], color=COLOURS["baseline"], linestyle="--")
+        axes.annotate(
+            "best baseline",
+            (1, 100 * baseline["estimate"]),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, 4),
+            textcoords="offset points",
+            ha="right",
+            color=COLOURS["baseline"],
+        )
+        for point in points:
+            x, y = point.latency["estimate"], 100 * point.accuracy["estimate"]
+            low, high = point.latency["interval"]
+            bottom, top = (100 * end for end in point.accuracy["interval"])
+            axes.errorbar(
+                x,
+                y,
+                xerr=[[max(0, x - low)], [max(0, high - x)]],
+                yerr=[[max(0, y - bottom)], [max(0, top - y)]],
+                fmt="o",
+                color=COLOURS[point.name],
+                capsize=3,
+                markersize=7,
+                label=point.name,
+            )
+        axes.set_xscale("log")
+        if limit_ms is not None:
+            axes.axvline(limit_ms, color="#b3261e", linestyle=":", label="p95 budget")
+        axes.margins(x=0.12, y=0.15)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
+        axes.set_xlabel("p95 latency of a single call (ms)")
+        axes.set_ylabel("test accuracy (%)")
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+    return svg(draw, width=9, height=3.8, title="Accuracy against p95 latency of each model")
+
+
+def training_curves(histories: Mapping[str, Sequence[Values]]) -> Markup:
+    """Draw each role's validation accuracy by epoch."""
+
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
+        for role, history in histories.items():
+            if not history:
+                continue
+            accuracy = [100 * epoch["val/accuracy"] for epoch in history]
+            selection = [epoch["val/selection"] for epoch in history]
+            best = selection.index(max(selection))
+            epochs = range(1, len(accuracy) + 1)
+            axes.plot(epochs, accuracy, color=COLOURS[role], label=role, linewidth=1.6)
+            axes.plot(best + 1, accuracy[best], "o", color=COLOURS[role])
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("validation accuracy (%)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(loc="lower right")
+
+    return svg(draw, width=5, height=3.6, title="Validation accuracy by epoch")
+
+
+def calibration(models: Mapping[str, Sequence[Values]]) -> Markup:
+    """Draw a reliability diagram; a dot's area is the share of samples in its bin."""
+
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
+        axes.plot([0, 100], [0, 100], color=COLOURS["baseline"], linestyle="--", linewidth=1)
+        for role, bins in models.items():
+            name = role.replace("_", " ")
+            confidence = [100 * b["confidence"] for b in bins]
+            accuracy = [100 * b["accuracy"] for b in bins]
+            total = sum(b["count"] for b in bins)
+            area = [max(6, 250 * b["count"] / total) for b in bins]
+            axes.plot(confidence, accuracy, color=COLOURS[name], linewidth=1, alpha=0.6)
+            axes.scatter(confidence, accuracy, s=area, color=COLOURS[name], alpha=0.6, label=name)
+        axes.set_xlabel("confidence (%)")
+        axes.set_ylabel("accuracy (%)")
+        legend = axes.legend(loc="upper left")
+        for handle in legend.legend_handles:
+            handle.set_sizes([36])
+
+    return svg(draw, width=5, height=3.6, title="Reliability diagram")

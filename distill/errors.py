@@ -1,0 +1,29 @@
+"""What a user can get wrong, said in one message.
+
+The command line prints such an error without a traceback and exits with its code. An exception
+without an `exit_code` is a defect of ours and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake the user can mend: the message says what was expected, found, and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(UserError):
+    """Wrong usage: an unknown verb, key, option or field."""
+
+    exit_code = 2
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Name the known words nearest to a mistyped one, or all of them if none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    if near:
+        return "Did you mean " + " or ".join(f"`{name}`" for name in near) + "?"
+    return "Known: " + ", ".join(known) + "."

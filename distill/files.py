@@ -1,0 +1,246 @@
+"""Files that are whole or absent, run folders that one process writes, stages that run once.
+
+Knows nothing of what the files hold: no training, no models, no configuration.
+"""
+
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import socket
+import time
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from distill import __version__
+from distill.errors import UsageError, UserError, nearest
+
+_TEMPORARY = ".tmp-"
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` once the block has written it.
+
+    The file's bytes reach the disk before its name does, so a kill or a power cut leaves the old
+    file, the new one, or none, never half of one. The temporary file keeps the suffix because some
+    writers look at it.
+
+    Raises:
+        UserError: the disk is full or the quota is used up.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(
+                f"Expected room to write {path} but the disk is full ({error.strerror}). "
+                "Free some space and start the same command again: finished stages are kept."
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file, or nothing."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 file, or nothing."""
+    write_bytes(path, text.encode())
+
+
+def to_json(value: Any) -> Any:
+    """Turn dataclasses, paths, NumPy scalars and tuples into what `json` writes."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: to_json(getattr(value, field.name)) for field in fields}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars
+        return to_json(value.tolist())
+    if isinstance(value, float) and not (float("-inf") < value < float("inf")):
+        return None  # JSON has no NaN; None is our "unknown"
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(to_json(value), indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"Expected a file at {path} but there is none.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"Expected JSON in {path} but found {error}. Delete it to go on.") from error
+
+
+def from_json(kind: type, data: Any, *, where: str = "") -> Any:
+    """Build a (nested) dataclass from plain values: the inverse of `to_json`.
+
+    Raises:
+        UsageError: a field is unknown, missing, or holds a value of another type.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if data is None and type(None) in arguments:
+            return None
+        return from_json(next(a for a in arguments if a is not type(None)), data, where=where)
+    if origin is tuple and isinstance(data, list | tuple):
+        return tuple(from_json(arguments[0], item, where=where) for item in data)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_from_json(kind, data, where)
+    if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
+        return float(data)
+    expected = origin or kind
+    if expected is not Any and not (isinstance(expected, type) and isinstance(data, expected)):
+        raise UsageError(f"Expected `{where}` to be {kind} but got {data!r}.")
+    return data
+
+
+def _dataclass_from_json(kind: type, data: Any, where: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise UsageError(f"Expected `{where or kind.__name__}` to be a mapping but got {data!r}.")
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    prefix = f"{where}." if where else ""
+    for name in data:
+        if name not in fields:
+            raise UsageError(f"Unknown field `{prefix}{name}`. {nearest(name, fields)}")
+    required = [n for n, f in fields.items() if f.default is f.default_factory]  # both MISSING
+    for name in required:
+        if name not in data:
+            raise UsageError(f"Expected a field `{prefix}{name}` but it is missing.")
+    values = {n: from_json(hints[n], v, where=f"{prefix}{n}") for n, v in data.items()}
+    return kind(**values)
+
+
+def sha256(path: Path) -> str:
+    """Hash a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hash a value by its canonical JSON."""
+    text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    found = {"python": platform.python_version(), "distill": __version__}
+    for name in ("torch", "torchvision", "lightning", "onnx", "onnxruntime", "numpy", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@contextmanager
+def run_folder_lock(run_dir: Path) -> Iterator[None]:
+    """Hold a run folder for this process; the kernel lets go when the process ends, however it ends.
+
+    Also removes what a killed writer left half-written.
+
+    Raises:
+        UserError: another process holds the folder; the message names it.
+    """
+    fresh = not run_dir.exists()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / ".lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise UserError(
+                f"Expected to write the run folder {run_dir} but it is held by "
+                f"{file.read().strip() or 'another process'}. "
+                "Wait for it to end, or choose another `run_dir=`."
+            ) from error
+        file.truncate(0)
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, started {started}\n")
+        file.flush()
+        for leftover in run_dir.rglob(f"{_TEMPORARY}*"):
+            leftover.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            file.truncate(0)
+            if fresh and [item.name for item in run_dir.iterdir()] == [".lock"]:
+                path.unlink()
+                run_dir.rmdir()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of a run: reads files and values, writes files and a result, and runs once.
+
+    Attributes:
+        name: also the result's file name, `<name>.json`.
+        values: the settings it depends on; a change runs it again.
+        inputs: the files it depends on, compared by sha256.
+        outputs: the files it promises, relative to the run folder.
+    """
+
+    name: str
+    values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    inputs: tuple[Path, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    def run(self, run_dir: Path, compute: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+        """Return the stage's result and whether it was already there."""
+        manifest_path = run_dir / "manifests" / f"{self.name}.json"
+        needs = {
+            "values": sha256_json(self.values),
+            "inputs": {_name(path, run_dir): sha256(path) for path in self.inputs},
+            "versions": versions(),
+        }
+        result_path = run_dir / f"{self.name}.json"
+        outputs = [run_dir / name for name in self.outputs] + [result_path]
+        if manifest_path.exists():
+            made = read_json(manifest_path)
+            if made["needs"] == needs and made["outputs"] == _hashes(outputs, run_dir):
+                return read_json(result_path), True
+            manifest_path.unlink()  # what it vouched for is about to be replaced
+        result = to_json(compute())
+        write_json(result_path, result)
+        write_json(manifest_path, {"needs": needs, "outputs": _hashes(outputs, run_dir)})
+        return result, False
+
+
+def _name(path: Path, run_dir: Path) -> str:
+    return str(path.relative_to(run_dir) if path.is_relative_to(run_dir) else path)
+
+
+def _hashes(paths: list[Path], run_dir: Path) -> dict[str, str | None]:
+    return {_name(path, run_dir): sha256(path) if path.is_file() else None for path in paths}

@@ -1,0 +1,249 @@
+"""How good predictions are, and how sure one may be: metrics, intervals and paired tests in NumPy.
+
+Knows nothing of models or files. Logits are [N, C] float, labels and predictions [N] integers,
+accuracies are fractions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+Array = NDArray[np.floating] | NDArray[np.integer] | NDArray[np.bool_]
+Interval = tuple[float, float]
+
+NUM_RESAMPLES = 2000
+
+
+def log_softmax(logits: Array) -> NDArray[np.float64]:
+    """Log-probabilities in float64, [N, C]."""
+    return special.log_softmax(np.asarray(logits, np.float64), axis=1)
+
+
+def nll(logits: Array, labels: Array) -> NDArray[np.float64]:
+    """Negative log-likelihood of each label in nats, [N]."""
+    return -log_softmax(logits)[np.arange(len(labels)), labels]
+
+
+def macro_f1(predictions: Array, labels: Array, num_classes: int) -> float:
+    """Unweighted mean of the classes' F1; a class that is neither present nor predicted counts 0."""
+    ones = np.ones((1, len(labels)))
+    return float(_macro_f1(ones, predictions, labels, num_classes)[0])
+
+
+def expected_calibration_error(logits: Array, labels: Array, num_bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over equal-width bins of confidence.
+
+    Guo et al., "On Calibration of Modern Neural Networks", 2017. The estimate is biased upwards on
+    small samples; read it beside its interval.
+    """
+    return float(_ece(np.ones((1, len(labels))), logits, labels, num_bins)[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationBin:
+    """One bar of a reliability diagram."""
+
+    confidence: float
+    accuracy: float
+    count: int
+
+
+def calibration_bins(logits: Array, labels: Array, num_bins: int = 15) -> list[CalibrationBin]:
+    """Mean confidence and accuracy per bin, the empty bins left out."""
+    confidence, correct, membership = _binned(logits, labels, num_bins)
+    counts = membership.sum(axis=0)
+    return [
+        CalibrationBin(
+            confidence=float(confidence @ membership[:, b] / counts[b]),
+            accuracy=float(correct @ membership[:, b] / counts[b]),
+            count=int(counts[b]),
+        )
+        for b in np.flatnonzero(counts)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A figure and its interval at the stated confidence."""
+
+    estimate: float
+    interval: Interval
+
+
+def score(
+    logits: Array, labels: Array, *, confidence: float = 0.95, seed: int = 0
+) -> dict[str, Estimate]:
+    """Accuracy, macro-F1, NLL and ECE, each with a bootstrap interval over samples.
+
+    Percentile bootstrap (Efron, 1979), the same resamples for every metric. Where all predictions
+    are right (or all wrong) the bootstrap sees no spread and would claim certainty, so accuracy
+    falls back to the Wilson score interval (Wilson, 1927).
+    """
+    predictions = np.argmax(logits, axis=1)
+    num_classes = logits.shape[1]
+    correct = (predictions == labels).astype(float)
+    losses = nll(logits, labels)
+    metrics: dict[str, Callable[[Array], Array]] = {
+        "accuracy": lambda w: w @ correct / w.sum(axis=1),
+        "macro_f1": lambda w: _macro_f1(w, predictions, labels, num_classes),
+        "nll": lambda w: w @ losses / w.sum(axis=1),
+        "ece": lambda w: _ece(w, logits, labels, 15),
+    }
+    scores = _bootstrap(metrics, len(labels), confidence, seed)
+    if correct.all() or not correct.any():
+        scores["accuracy"] = proportion(correct, confidence=confidence)
+    return scores
+
+
+def score_predictions(
+    predictions: Array, labels: Array, num_classes: int, *, confidence: float = 0.95, seed: int = 0
+) -> dict[str, Estimate]:
+    """Accuracy and macro-F1 of bare class predictions, with bootstrap intervals."""
+    one_hot = np.eye(num_classes)[predictions]
+    scores = score(one_hot, labels, confidence=confidence, seed=seed)
+    return {name: scores[name] for name in ("accuracy", "macro_f1")}
+
+
+def proportion(hits: Array, *, confidence: float = 0.95) -> Estimate:
+    """A share of successes with its Wilson score interval (Wilson, 1927)."""
+    result = stats.binomtest(int(np.sum(hits)), len(hits))
+    low, high = result.proportion_ci(confidence, method="wilson")
+    return Estimate(estimate=float(np.mean(hits)), interval=(float(low), float(high)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedComparison:
+    """Two models' answers to the same samples: first minus second."""
+
+    estimate: float
+    interval: Interval
+    p_value: float
+    num_only_first_correct: int
+    num_only_second_correct: int
+    num_samples: int
+
+
+def compare_paired(first: Array, second: Array, *, confidence: float = 0.95) -> PairedComparison:
+    """Compare two models' accuracies on the same samples.
+
+    The interval is the Laplace-adjusted Wald interval for paired proportions (Bonett & Price,
+    "Adjusted Wald confidence interval for a difference of binomial proportions based on paired
+    data", 2012): unlike the bootstrap it does not shrink to a point when the models never disagree.
+    The p-value is McNemar's exact test on the discordant pairs (McNemar, 1947).
+
+    Args:
+        first: whether the first model is right, [N] bool.
+        second: whether the second model is right, [N] bool.
+        confidence: of the two-sided interval.
+
+    Raises:
+        ValueError: the models did not answer the same number of samples.
+    """
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    if first.shape != second.shape:
+        raise ValueError(f"Expected paired answers but got {first.shape} and {second.shape}.")
+    n = len(first)
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    p_first, p_second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
+    centre = p_first - p_second
+    z = stats.norm.ppf(0.5 + confidence / 2)
+    half_width = z * np.sqrt((p_first + p_second - centre**2) / (n + 2))
+    discordant = only_first + only_second
+    p_value = stats.binomtest(only_first, discordant).pvalue if discordant else 1.0
+    return PairedComparison(
+        estimate=(only_first - only_second) / n,
+        interval=(float(max(centre - half_width, -1)), float(min(centre + half_width, 1))),
+        p_value=float(p_value),
+        num_only_first_correct=only_first,
+        num_only_second_correct=only_second,
+        num_samples=n,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRegression:
+    """How one class fares under the student against the control."""
+
+    label: str
+    num_samples: int
+    difference: PairedComparison
+    regressed: bool
+
+
+def per_class_regressions(
+    student: Array, control: Array, labels: Array, classes: tuple[str, ...], confidence: float = 0.95
+) -> list[ClassRegression]:
+    """Compare recall per class; `regressed` is Holm-corrected over the classes (Holm, 1979).
+
+    Args:
+        student: whether the student is right, [N] bool.
+        control: whether the control is right, [N] bool.
+        labels: [N] class numbers.
+        classes: names.
+        confidence: family-wise, over all classes.
+    """
+    present = [c for c in range(len(classes)) if (labels == c).any()]
+    pairs = [compare_paired(student[labels == c], control[labels == c]) for c in present]
+    order = np.argsort([pair.p_value for pair in pairs])
+    rejected: set[int] = set()
+    for rank, i in enumerate(order):
+        if pairs[i].p_value > (1 - confidence) / (len(pairs) - rank):
+            break
+        rejected.add(int(i))
+    return [
+        ClassRegression(
+            label=classes[c],
+            num_samples=pair.num_samples,
+            difference=pair,
+            regressed=i in rejected and pair.estimate < 0,
+        )
+        for i, (c, pair) in enumerate(zip(present, pairs, strict=True))
+    ]
+
+
+def _bootstrap(
+    metrics: dict[str, Callable[[Array], Array]], n: int, confidence: float, seed: int
+) -> dict[str, Estimate]:
+    """Percentile intervals; every metric is a function of resampling weights [R, N]."""
+    rng = np.random.default_rng(seed)
+    draws: dict[str, list[Array]] = {name: [] for name in metrics}
+    rows = max(1, min(NUM_RESAMPLES, 2_000_000 // n))  # bounds memory at 16 MB
+    for start in range(0, NUM_RESAMPLES, rows):
+        num_rows = min(rows, NUM_RESAMPLES - start)
+        picks = rng.integers(0, n, size=(num_rows, n)) + n * np.arange(num_rows)[:, None]
+        weights = np.bincount(picks.ravel(), minlength=num_rows * n).reshape(num_rows, n)
+        for name, metric in metrics.items():
+            draws[name].append(metric(weights.astype(np.float64)))
+    tail = (1 - confidence) / 2
+    once = np.ones((1, n))
+    estimates = {}
+    for name, metric in metrics.items():
+        low, high = np.quantile(np.concatenate(draws[name]), [tail, 1 - tail])
+        interval = (float(low), float(high))
+        estimates[name] = Estimate(estimate=float(metric(once)[0]), interval=interval)
+    return estimates
+
+
+def _macro_f1(weights: Array, predictions: Array, labels: Array, num_classes: int) -> Array:
+    one_hot_label = np.eye(num_classes)[labels]  # [N, C]
+    one_hot_prediction = np.eye(num_classes)[predictions]
+    hits = weights @ (one_hot_label * one_hot_prediction)  # [R, C]
+    total = weights @ one_hot_label + weights @ one_hot_prediction
+    return np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0).mean(axis=1)
+
+
+def _binned(logits: Array, labels: Array, num_bins: int) -> tuple[Array, Array, Array]:
+    probabilities = np.exp(log_softmax(logits))
+    confidence = probabilities.max(axis=1)
+    correct = (probabilities.argmax(axis=1) == labels).astype(float)
+    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    return confidence, correct, np.eye(num_bins)[bins]
+
+
+def _ece(weights: Array, logits: Array, labels: Array, num_bins: int) -> Array:
+    confidence, correct, membership = _binned(logits, labels, num_bins)
+    gaps = weights @ (membership * (confidence - correct)[:, None])  # [R, bins]
+    return np.abs(gaps).sum(axis=1) / weights.sum(axis=1)

@@ -1,0 +1,1 @@
+"""Data sources and the modules that feed them to a trainer."""

@@ -1,0 +1,236 @@
+"""Fitting one module into one folder: resumable, checkpointed whole, with its history.
+
+Knows Lightning and files; knows nothing of what is trained, nor of configuration.
+"""
+
+import io
+import logging
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from numpy.typing import NDArray
+from torch import nn
+
+from distill.errors import UserError
+from distill.files import read_json, write_bytes, write_json
+
+log = logging.getLogger(__name__)
+
+TrainerFactory = Callable[..., lightning.Trainer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A finished training.
+
+    Attributes:
+        history: per epoch, the logged figures.
+        best_epoch: chosen on validation, from 0.
+        best: weights of that epoch.
+        last: weights of the last epoch.
+        seconds: spent in training, over all sittings.
+    """
+
+    history: list[dict[str, float]]
+    best_epoch: int
+    best: dict[str, torch.Tensor]
+    last: dict[str, torch.Tensor]
+    seconds: float
+
+
+def fit(
+    module: lightning.LightningModule,
+    data: lightning.LightningDataModule,
+    trainer: TrainerFactory,
+    folder: Path,
+    *,
+    recipe: str,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Any] = (),
+    show_bar: bool = False,
+) -> Fitted:
+    """Train a module, going on from `folder/last.ckpt` if it was made by the same recipe.
+
+    Args:
+        module: has a `student`, whose weights are kept.
+        data: its batches.
+        trainer: `lightning.Trainer` with the user's choices bound.
+        folder: for `last.ckpt` and `best.ckpt`, each whole or absent.
+        recipe: a hash of all that decides the outcome.
+        callbacks: the user's own.
+        loggers: the user's own.
+        show_bar: a progress bar on stderr; else one line an epoch.
+
+    Raises:
+        DivergenceError: the loss is no longer a number.
+        UserError: a checkpoint is damaged.
+    """
+    _forget_other_recipe(folder, recipe)
+    history = History()
+    checkpoint = ModelCheckpoint(
+        dirpath=folder,
+        filename="best",
+        monitor="val/selection",
+        mode="max",
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    progress = RichProgressBar(console_kwargs={"stderr": True}) if show_bar else EpochLines()
+    fitter = trainer(
+        callbacks=[*callbacks, history, checkpoint, progress],
+        logger=list(loggers) or False,
+        default_root_dir=folder,
+        enable_model_summary=False,
+        enable_progress_bar=show_bar,
+        num_sanity_val_steps=0,
+        plugins=[WholeCheckpoints()],
+    )
+    last = folder / "last.ckpt"
+    with warnings.catch_warnings():
+        # Batches come ready-made from memory: loader workers would only copy them.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        warnings.filterwarnings("ignore", message="The number of training batches")
+        warnings.filterwarnings("ignore", message="Experiment logs directory")
+        resume = str(last) if last.exists() else None
+        if resume:
+            log.info("resuming from %s", last)
+        fitter.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    if fitter.interrupted:
+        raise KeyboardInterrupt
+    if not history.epochs:
+        raise UserError("Expected at least one epoch but `trainer.max_epochs` is 0.")
+    scores = [epoch["val/selection"] for epoch in history.epochs]
+    return Fitted(
+        history=history.epochs,
+        best_epoch=int(np.argmax(scores)),
+        best=_student_weights(folder / "best.ckpt"),
+        last=_student_weights(last),
+        seconds=sum(epoch["seconds"] for epoch in history.epochs),
+    )
+
+
+class History(Callback):
+    """Every epoch's logged figures and seconds; travels in the checkpoint, so a resume keeps it."""
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, float]] = []
+        self._started = 0.0
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Keep the figures."""
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        figures["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        figures["seconds"] = time.monotonic() - self._started
+        self.epochs.append(figures)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Travel in the checkpoint."""
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.epochs = list(state_dict["epochs"])
+
+
+class EpochLines(Callback):
+    """One line an epoch, where there is no terminal to draw a bar on."""
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Log the epoch's figures."""
+        figures = trainer.callback_metrics
+        log.info(
+            "epoch %d/%s  loss %.4f  validation accuracy %.4f",
+            trainer.current_epoch + 1,
+            trainer.max_epochs,
+            figures["train/loss"],
+            figures["val/accuracy"],
+        )
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or absent, and are read without unpickling code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Serialise in memory, then put the file in place at once."""
+        save_weights(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Load tensors and plain values alone."""
+        return load_weights(Path(path), map_location=map_location)
+
+
+def save_weights(content: dict[str, Any], path: Path) -> None:
+    """Save tensors and plain values, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_weights(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
+    """Load a dictionary of tensors and plain values; no code in the file is run.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise UserError(f"Expected a checkpoint at {path} but there is none.")
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"Expected a checkpoint of tensors and plain values at {path} but it cannot be read "
+            f"({reason}). Train again, or name another file."
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"Expected a dictionary of weights in {path} but found {type(content)}.")
+    return content
+
+
+def predict_logits(
+    model: nn.Module, images: NDArray[np.uint8], batch_size: int = 256
+) -> NDArray[np.float32]:
+    """Run a model in eval mode over images, [N, H, W, C] uint8 to [N, C] float32."""
+    model.eval()
+    batches = range(0, len(images), batch_size)
+    with torch.inference_mode():
+        outputs = [model(torch.from_numpy(images[i : i + batch_size])) for i in batches]
+    return torch.cat(outputs).float().numpy()
+
+
+def _forget_other_recipe(folder: Path, recipe: str) -> None:
+    path = folder / "recipe.json"
+    if path.exists() and read_json(path)["recipe"] == recipe:
+        return
+    for checkpoint in folder.glob("*.ckpt"):
+        checkpoint.unlink()
+    write_json(path, {"recipe": recipe})
+
+
+def _student_weights(path: Path) -> dict[str, torch.Tensor]:
+    state = load_weights(path)["state_dict"]
+    prefix = "student."
+    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}

@@ -1,0 +1,1 @@
+"""Losses: one pure per-example function and one thin module each."""

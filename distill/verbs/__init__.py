@@ -1,0 +1,1 @@
+"""One module per verb: `run(cfg) -> dict`. The only place that knows every wing, and Hydra."""

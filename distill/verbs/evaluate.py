@@ -1,0 +1,81 @@
+"""`evaluate`: every accuracy that decides something, from the exported files, on the test set."""
+
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from distill.deployment.evaluate import evaluate
+from distill.errors import UserError
+from distill.files import atomic_path, read_json
+from distill.runtime import OnnxModel
+from distill.verbs.baseline import PREDICTIONS as BASELINE_PREDICTIONS
+from distill.verbs.export import CONTROL, STUDENT, STUDENT_INT8, TEACHER
+from distill.verbs.train import load_model, weights_path
+from distill.verbs.workspace import Workspace, open_workspace
+
+LOGITS = "predictions/test_logits.npz"
+ARTEFACTS = {
+    "teacher": TEACHER,
+    "control": CONTROL,
+    "student": STUDENT,
+    "student_int8": STUDENT_INT8,
+}
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Evaluate the artefacts of a run folder."""
+    with open_workspace(cfg) as workspace:
+        return evaluate_stage(workspace)
+
+
+def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
+    """Score all artefacts, paired with the control, the best baseline and the teacher."""
+    data, folder = workspace.data, workspace.run_dir / "export"
+    confidence = workspace.budget.confidence
+    baseline_path = workspace.run_dir / BASELINE_PREDICTIONS
+    found = {role: folder / name for role, name in ARTEFACTS.items() if (folder / name).is_file()}
+    needed = [folder / CONTROL, folder / STUDENT, baseline_path]
+    missing = [str(path) for path in needed if not path.is_file()]
+    if missing:
+        raise UserError(
+            f"Expected {missing[0]} but it is not there. Run `pipeline` with this `run_dir=`."
+        )
+
+    def compute() -> dict[str, Any]:
+        logits = {role: OnnxModel(p, num_threads=2).predict(data.test.images) for role, p in found.items()}
+        through = {role: f"onnxruntime, {path.name}" for role, path in found.items()}
+        if "teacher" not in logits:
+            logits["teacher"] = _torch_logits(workspace)
+            through["teacher"] = "torch (the teacher does not export to ONNX)"
+        path = workspace.run_dir / LOGITS
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, label=data.test.labels, index=data.test.indices, **logits)
+        best = read_json(workspace.run_dir / "baseline.json")["best"]
+        with np.load(baseline_path, allow_pickle=False) as predictions:
+            baseline = predictions[best]
+        return evaluate(
+            logits,
+            data.test.labels,
+            baseline=baseline,
+            measured_through=through,
+            classes=data.classes,
+            confidence=confidence,
+        )
+
+    inputs = (*found.values(), baseline_path)
+    if "teacher" not in found:
+        inputs = (*inputs, weights_path(workspace.run_dir, "teacher"))
+    return workspace.stage(
+        "evaluate",
+        compute,
+        values={"data": data.fingerprint, "confidence": confidence},
+        inputs=inputs,
+        outputs=(LOGITS,),
+    )
+
+
+def _torch_logits(workspace: Workspace) -> Any:
+    from distill.training.fit import predict_logits
+
+    return predict_logits(load_model(workspace, "teacher"), workspace.data.test.images)

@@ -1,0 +1,185 @@
+"""`export`: checkpoints to ONNX files that are proven to answer as torch does, with a contract."""
+
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from distill.contract import (
+    CONTRACT_FILE,
+    GOLDEN_FILE,
+    HASH_KEY,
+    Contract,
+    ImageInput,
+    Normalization,
+    replay_golden,
+    save_contract,
+    write_golden,
+)
+from distill.errors import UserError
+from distill.files import sha256, versions
+from distill.verbs.train import load_model, weights_path
+from distill.verbs.workspace import Workspace, open_workspace, plain
+
+STUDENT, STUDENT_INT8, CONTROL, TEACHER = (
+    "model.onnx",
+    "model.int8.onnx",
+    "control.onnx",
+    "teacher.onnx",
+)
+NUM_GOLDEN = 8
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Export the student of a run folder, or any checkpoint."""
+    with open_workspace(cfg) as workspace:
+        given = cfg.checkpoint
+        path = Path(given) if given else weights_path(workspace.run_dir, "student")
+        return export_stage(workspace, path)
+
+
+def export_stage(workspace: Workspace, checkpoint: Path) -> dict[str, Any]:
+    """Export a student, quantise it, and write its contract and golden samples."""
+    if not checkpoint.is_file():
+        raise UserError(
+            f"Expected the student's weights at {checkpoint} but there are none. Run `train` in "
+            "this run folder first, or give `checkpoint=`."
+        )
+    cfg, parity = workspace.cfg, workspace.budget.parity
+    quantizer = instantiate(cfg.quantize)
+    values = {
+        "data": workspace.data.fingerprint,
+        "network": plain(cfg.student),
+        "quantize": plain(cfg.quantize),
+        "parity": dataclasses.asdict(parity),
+    }
+    names = (STUDENT, STUDENT_INT8) if quantizer else (STUDENT,)
+
+    def compute() -> dict[str, Any]:
+        return _export_student(workspace, checkpoint, quantizer, names)
+
+    outputs = tuple(f"export/{name}" for name in (*names, CONTRACT_FILE, GOLDEN_FILE))
+    return workspace.stage("export", compute, values=values, inputs=(checkpoint,), outputs=outputs)
+
+
+def export_reference_stage(workspace: Workspace, role: str) -> dict[str, Any]:
+    """Export the teacher or the control, so that it is measured as the student is.
+
+    A teacher that cannot be exported is kept for torch to measure, and the result says why.
+    """
+    from distill.deployment.export import export_onnx
+
+    cfg = workspace.cfg
+    name = {"teacher": TEACHER, "control": CONTROL}[role]
+    checkpoint = weights_path(workspace.run_dir, role)
+    network = cfg.teacher.network if role == "teacher" else cfg.student
+
+    def compute() -> dict[str, Any]:
+        path = workspace.run_dir / "export" / name
+        model = load_model(workspace, role)
+        try:
+            export_onnx(model, workspace.data.image_shape, path)
+            return {"artefact": name, "parity": _parity(workspace, model, path)}
+        except UserError as error:
+            path.unlink(missing_ok=True)
+            if role == "control":
+                raise
+            return {"artefact": None, "why": str(error)}
+
+    return workspace.stage(
+        f"export_{role}",
+        compute,
+        values={"data": workspace.data.fingerprint, "network": plain(network)},
+        inputs=(checkpoint,),
+        outputs=(f"export/{name}",),
+    )
+
+
+def _export_student(
+    workspace: Workspace, checkpoint: Path, quantizer: Any, names: tuple[str, ...]
+) -> dict[str, Any]:
+    from distill.deployment.export import embed_metadata, export_onnx, measure_parity
+    from distill.runtime import OnnxModel
+
+    data, folder = workspace.data, workspace.run_dir / "export"
+    model = load_model(workspace, "student", checkpoint)
+    export_onnx(model, data.image_shape, folder / STUDENT)
+    parity = {STUDENT: _parity(workspace, model, folder / STUDENT)}
+    if quantizer:
+        chosen = np.random.default_rng(workspace.cfg.seed).permutation(len(data.train))
+        images = data.train.images[chosen[: quantizer.num_calibration_samples]]
+        quantizer(folder / STUDENT, folder / STUDENT_INT8, images)
+        images = data.validation.images
+        reference = OnnxModel(folder / STUDENT).predict(images)
+        int8 = OnnxModel(folder / STUDENT_INT8).predict(images)
+        parity[STUDENT_INT8] = measure_parity(reference, int8)
+    golden = data.validation.images[:NUM_GOLDEN]
+    answers = {name: OnnxModel(folder / name).predict(golden) for name in names}
+    contract = _contract(workspace, checkpoint, write_golden(folder, golden, answers))
+    save_contract(contract, folder)
+    for name in names:
+        embed_metadata(folder / name, {HASH_KEY: contract.sha256})
+        replay_golden(folder, name)
+    return {
+        "artefacts": list(names),
+        "parity": parity,
+        "size_bytes": {name: (folder / name).stat().st_size for name in names},
+        "contract": f"export/{CONTRACT_FILE}",
+    }
+
+
+def _parity(workspace: Workspace, model: Any, path: Path) -> Any:
+    """Hold torch against the ONNX file on the whole validation set."""
+    from distill.deployment.export import check_parity
+    from distill.training.fit import predict_logits
+
+    images, limits = workspace.data.validation.images, workspace.budget.parity
+    return check_parity(predict_logits(model, images), path, images, **dataclasses.asdict(limits))
+
+
+def _contract(workspace: Workspace, checkpoint: Path, golden_sha256: str) -> Contract:
+    from distill.deployment.export import INPUT_NAME, OUTPUT_NAME
+    from distill.training.fit import load_weights
+
+    data = workspace.data
+    height, width, channels = data.image_shape
+    state = load_weights(checkpoint)
+    state = state.get("state_dict", state)
+    own = data.channel_statistics
+    mean, std = (
+        (state[name] / 255).tolist() if name in state else values
+        for name, values in zip(("mean", "std"), own, strict=True)
+    )
+    teacher = weights_path(workspace.run_dir, "teacher")
+    return Contract(
+        input=ImageInput(name=INPUT_NAME, height=height, width=width, channels=channels),
+        normalization=Normalization(mean=tuple(mean), std=tuple(std)),
+        output=OUTPUT_NAME,
+        classes=data.classes,
+        provenance={
+            "data": {"name": data.name, "sha256": data.fingerprint},
+            "student": {"network": plain(workspace.cfg.student), "sha256": sha256(checkpoint)},
+            "teacher": {
+                "network": plain(workspace.cfg.teacher.network),
+                "sha256": sha256(teacher) if teacher.is_file() else None,
+            },
+            "seed": workspace.cfg.seed,
+            "versions": versions(),
+            "code": _git_revision(),
+        },
+        golden_sha256=golden_sha256,
+    )
+
+
+def _git_revision() -> str | None:
+    """Name the commit of the folder the command was started in, marked if it has changes."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,187 @@
+"""`pipeline`: from data to verdict, every stage in order, in one resumable run folder."""
+
+import platform
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.table import Table
+
+from distill.budget import Check, choose
+from distill.deployment.checks import quality_checks, target_checks
+from distill.deployment.report import (
+    PipelineResults,
+    distillation_sentence,
+    write_pipeline_report,
+)
+from distill.files import read_json, to_json, versions
+from distill.pages import figure, percent, size
+from distill.verbs.baseline import baseline_stage
+from distill.verbs.benchmark import NUM_INPUTS, benchmark_stage
+from distill.verbs.evaluate import ARTEFACTS, evaluate_stage
+from distill.verbs.export import STUDENT, export_reference_stage, export_stage
+from distill.verbs.train import HISTORY, ROLES, train_stage, weights_path
+from distill.verbs.workspace import Workspace, open_workspace, plain
+
+MAY_SHIP = ("student", "student_int8")
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Run all stages and return the verdict."""
+    with open_workspace(cfg) as workspace:
+        baseline = baseline_stage(workspace)
+        training = {role: train_stage(workspace, role) for role in ROLES}
+        for role in ("teacher", "control"):
+            export_reference_stage(workspace, role)
+        export = export_stage(workspace, weights_path(workspace.run_dir, "student"))
+        evaluation = evaluate_stage(workspace)
+        folder = workspace.run_dir / "export"
+        artefacts = {role: name for role, name in ARTEFACTS.items() if role in evaluation["models"]}
+        artefacts = {role: name for role, name in artefacts.items() if (folder / name).is_file()}
+        # The student comes first: it is the one with an A/A control beside it.
+        order = sorted(artefacts.values(), key=lambda name: name != STUDENT)
+        inputs = workspace.data.validation.images[:NUM_INPUTS]
+        benchmark = benchmark_stage(workspace, [folder / name for name in order], inputs)
+        results = PipelineResults(
+            name=cfg.name,
+            baseline=baseline,
+            training=training,
+            export=export,
+            evaluation=evaluation,
+            benchmark=benchmark,
+            artefacts=artefacts,
+            facts=_facts(workspace, benchmark),
+        )
+        verdict = _verdict_stage(workspace, results)
+        _summary(workspace, results, verdict)
+        return verdict
+
+
+def _verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, Any]:
+    budget, run_dir = workspace.budget, workspace.run_dir
+    outputs = ("report.html", "report.md", "junit.xml")
+
+    def compute() -> dict[str, Any]:
+        checks = _checks(workspace, results)
+        shippable = {results.artefacts[role] for role in MAY_SHIP if role in results.artefacts}
+        rows = {row["artefact"]: row for row in results.benchmark["artefacts"]}
+        choice = choose(checks, {n: rows[n]["p50_latency_ms"]["estimate"] for n in sorted(shippable)})
+        with_history = {
+            role: trained | {"history": read_json(run_dir / "train" / role / HISTORY)}
+            for role, trained in results.training.items()
+        }
+        drawn = PipelineResults(**(vars(results) | {"training": with_history}))
+        write_pipeline_report(run_dir, drawn, checks, choice, to_json(budget))
+        gain = results.evaluation["margins"]["student"]["gain_vs_control"]
+        return {
+            "verdict": choice.outcome,
+            "run_dir": str(run_dir),
+            "report": str(run_dir / "report.html"),
+            "chosen": {
+                "artefact": choice.artefact,
+                "target": results.benchmark["target"] if choice.artefact else None,
+            },
+            "models": _models(results, rows),
+            "distillation_gain": {"metric": "accuracy", **gain},
+            "did_distillation_help": distillation_sentence(gain, budget.confidence),
+            "checks": checks,
+        }
+
+    names = ("baseline", "train/teacher", "train/control", "train/student")
+    names += ("export", "evaluate", "benchmark")
+    inputs = tuple(run_dir / f"{name}.json" for name in names)
+    values = {"budget": budget, "name": results.name}
+    return workspace.stage("verdict", compute, values=values, inputs=inputs, outputs=outputs)
+
+
+def _checks(workspace: Workspace, results: PipelineResults) -> list[Check]:
+    budget, benchmark, evaluation = workspace.budget, results.benchmark, results.evaluation
+    shippable = [role for role in MAY_SHIP if role in results.artefacts]
+    names = {results.artefacts[role] for role in shippable}
+    checks: list[Check] = []
+    for role in shippable:
+        artefact = results.artefacts[role]
+        checks += quality_checks(
+            budget,
+            artefact=artefact,
+            target=benchmark["target"],
+            score=evaluation["models"][role],
+            margins=evaluation["margins"][role],
+            parity=results.export["parity"][artefact],
+            binds_logits=artefact == STUDENT,
+        )
+    own = [row for row in benchmark["artefacts"] if row["artefact"] in names]
+    checks += target_checks(budget, benchmark | {"artefacts": own})
+    return sorted(checks, key=lambda check: check.artefact != STUDENT)
+
+
+def _models(results: PipelineResults, rows: dict[str, Any]) -> dict[str, Any]:
+    best = results.baseline["best"]
+    scores = results.baseline["baselines"][best]
+    models = {"baseline": _model(scores) | {"name": best.replace("_", " ")}}
+    models["baseline"]["measured_through"] = results.baseline["measured_through"]
+    for role, score in results.evaluation["models"].items():
+        row = rows.get(results.artefacts.get(role, ""))
+        models[role] = _model(score) | {
+            "artefact": results.artefacts.get(role),
+            "measured_through": score["measured_through"],
+            "p95_latency_ms": row["p95_latency_ms"]["estimate"] if row else None,
+            "size_bytes": row["size_bytes"] if row else None,
+        }
+    return models
+
+
+def _model(scores: dict[str, Any]) -> dict[str, Any]:
+    accuracy = scores["accuracy"]
+    return {"accuracy": accuracy["estimate"], "accuracy_interval": accuracy["interval"]}
+
+
+def _facts(workspace: Workspace, benchmark: dict[str, Any]) -> list[tuple[str, str]]:
+    data, conditions = workspace.data, benchmark["conditions"]
+    floor = benchmark["noise_floor"]
+    splits = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test"
+    return [
+        ("data", f"{data.name}: {splits} samples; {data.num_skipped} corrupt ones left out"),
+        ("seed", str(workspace.cfg.seed)),
+        ("loss", ", ".join(f"{k} {plain(v)}" for k, v in workspace.cfg.loss.items())),
+        ("machine", f"{platform.machine()}, {platform.system()} {platform.release()}"),
+        ("target", f"{benchmark['target']}, CPUs {conditions['cpus']}"),
+        (
+            "timing",
+            f"{conditions['rounds']} shuffled rounds of {conditions['calls_per_round']} calls, "
+            f"{conditions['num_inputs']} inputs in rotation, load {conditions['load_average']:.1f}, "
+            f"{conditions['steal_ticks']} ticks stolen",
+        ),
+        (
+            "noise floor",
+            f"the student against itself: ratio {floor['estimate']:.3f} "
+            f"({floor['interval'][0]:.3f} to {floor['interval'][1]:.3f})",
+        ),
+        ("versions", ", ".join(f"{name} {number}" for name, number in versions().items())),
+    ]
+
+
+def _summary(workspace: Workspace, results: PipelineResults, verdict: dict[str, Any]) -> None:
+    """Show the table on stderr."""
+    table = Table(title=f"{results.name}: {verdict['verdict']}", title_style="bold")
+    for column in ("model", "accuracy", "interval", "p95 (ms)", "size"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for role, model in verdict["models"].items():
+        low, high = model["accuracy_interval"]
+        chosen = model.get("artefact") and model["artefact"] == verdict["chosen"]["artefact"]
+        table.add_row(
+            f"{role} ({model['name']})" if "name" in model else role.replace("_", " "),
+            percent(model["accuracy"]),
+            f"{percent(low)} to {percent(high)}",
+            figure(model.get("p95_latency_ms")),
+            size(model.get("size_bytes")),
+            style="bold green" if chosen else None,
+        )
+    workspace.console.print(table)
+    for check in verdict["checks"]:
+        if check["outcome"] != "pass":
+            workspace.console.print(
+                f"[bold]{check['outcome']}[/bold] {check['artefact']} {check['name']}: measured "
+                f"{figure(check['measured'])}, limit {figure(check['limit'])}"
+            )
+    workspace.console.print(verdict["did_distillation_help"])
+    workspace.console.print(f"report: {verdict['report']}", soft_wrap=True)

@@ -1,0 +1,127 @@
+"""What the verbs of one run share: the run folder, the data, and stages that run once.
+
+Also the one place where the configuration is written out, its secrets redacted.
+"""
+
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import Progress
+
+from distill.budget import Budget, parse_budget
+from distill.files import Stage, run_folder_lock, write_text
+
+if TYPE_CHECKING:
+    from distill.training.data.images import ImageData
+
+log = logging.getLogger(__name__)
+
+_SECRET = re.compile(r"(password|passwd|secret|token|api_?key|credential)", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(\w+://[^:/@\s]+:)[^@/\s]+@")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One locked run folder and the configuration that works on it."""
+
+    cfg: DictConfig
+    run_dir: Path
+    console: Console
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The limits; an unknown field is refused."""
+        return parse_budget(OmegaConf.to_container(self.cfg.budget, resolve=True))
+
+    @cached_property
+    def data(self) -> "ImageData":
+        """The data set, read once, with a progress bar where reading takes long."""
+        start = time.monotonic()
+        with Progress(console=self.console, transient=True) as progress:
+            task = progress.add_task("reading images", total=None)
+
+            def show(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            node = self.cfg.data
+            takes_time = "skip_corrupt" in node  # these decode files
+            data = instantiate(node, _convert_="all", **({"progress": show} if takes_time else {}))
+        log.info(
+            "data: %s, %d classes, %d training, %d validation and %d test images%s (%.1f s)",
+            data.name,
+            len(data.classes),
+            len(data.train),
+            len(data.validation),
+            len(data.test),
+            f", {data.num_skipped} corrupt ones skipped" if data.num_skipped else "",
+            time.monotonic() - start,
+        )
+        return data
+
+    def stage(
+        self,
+        name: str,
+        compute: Callable[[], dict[str, Any]],
+        *,
+        values: Mapping[str, Any],
+        inputs: tuple[Path, ...] = (),
+        outputs: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        """Run a stage, or return what it left if nothing that it depends on has changed."""
+        start = time.monotonic()
+        self.console.rule(f"[bold]{name}", align="left")
+        stage = Stage(name=name, values=values, inputs=inputs, outputs=outputs)
+        result, was_there = stage.run(self.run_dir, compute)
+        took = "unchanged, not run again" if was_there else f"{time.monotonic() - start:.1f} s"
+        log.info("%s: %s", name, took)
+        return result
+
+
+@contextmanager
+def open_workspace(cfg: DictConfig) -> Iterator[Workspace]:
+    """Check what can be checked at once, lock the run folder and write its `config.yaml`."""
+    run_dir = Path(cfg.run_dir)
+    workspace = Workspace(cfg, run_dir, Console(stderr=True))
+    if "budget" in cfg:
+        _ = workspace.budget
+    with run_folder_lock(run_dir):
+        if "data" in cfg:
+            _ = workspace.data
+        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(redacted(cfg)))
+        yield workspace
+
+
+def plain(node: Any) -> Any:
+    """Resolve a part of the configuration to plain values."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def redacted(cfg: DictConfig) -> DictConfig:
+    """Copy a configuration with secrets (by key, or passwords in URLs) blanked."""
+
+    def clean(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {k: clean(v, str(k)) for k, v in value.items()}
+        if isinstance(value, list):
+            return [clean(item, key) for item in value]
+        if _SECRET.search(key) and value is not None:
+            return "<redacted>"
+        return _URL_PASSWORD.sub(r"\1<redacted>@", value) if isinstance(value, str) else value
+
+    return OmegaConf.create(clean(OmegaConf.to_container(cfg, resolve=True)))
+
+
+def is_terminal() -> bool:
+    """Whether someone is watching stderr."""
+    return sys.stderr.isatty()

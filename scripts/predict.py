@@ -1,0 +1,12 @@
+"""Run an exported model over images.
+
+python scripts/predict.py artefact=export/model.onnx input=photos
+python scripts/predict.py artefact=model.onnx input=test.parquet output=teacher.parquet
+"""
+
+import sys
+
+from distill.cli import main
+
+if __name__ == "__main__":
+    main(["predict", *sys.argv[1:]])
