@@ -1,4 +1,4 @@
-"""What a device and a business can bear, and whether an artefact holds it: pass, fail, inconclusive.
+"""What a device and a business can bear, and whether an artefact holds it.
 
 Knows figures and intervals; knows nothing of how they were measured.
 """

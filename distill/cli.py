@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     sys.path.insert(0, os.getcwd())  # a `_target_` may name a class in the user's folder
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of being printed
     documents: list[dict[str, Any]] = []
+    errors: list[Exception] = []
     multirun = False
 
     def task(cfg: DictConfig) -> None:
@@ -97,23 +98,29 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
         OmegaConf.set_struct(cfg, False)
         cfg.run_dir = str(Path(HydraConfig.get().runtime.output_dir).resolve())
         _log_to_stderr()
-        documents.append(_verb(verb)(cfg))
+        try:
+            documents.append(import_module(f"distill.verbs.{verb}").run(cfg))
+        except Exception as error:  # the other jobs of a multirun go on; reported below
+            errors.append(error)
+            if multirun:
+                _report(_as_usage_error(error))
 
     sys.argv = [f"distill {verb}", *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(task)()
     except Exception as error:
         raise _as_usage_error(error) from error
-    if not documents:
+    if errors and not multirun:
+        raise _as_usage_error(errors[0]) from errors[0]
+    if multirun:
+        document = {"runs": documents, "num_failed": len(errors)}
+    elif documents:
+        document = documents[0]
+    else:
         return 0  # --help, --cfg, --info
-    print(json.dumps({"runs": documents} if multirun else documents[0]), flush=True)
-    return max(EXIT_CODES.get(document.get("verdict", "pass"), 0) for document in documents)
-
-
-def _verb(name: str) -> Callable[[Any], dict[str, Any]]:
-    from importlib import import_module
-
-    return import_module(f"distill.verbs.{name}").run
+    print(json.dumps(document), flush=True)
+    codes = [EXIT_CODES.get(done.get("verdict", "pass"), 0) for done in documents]
+    return 1 if errors else max(codes)
 
 
 def config_dir() -> Path:
@@ -140,14 +147,11 @@ def _as_usage_error(error: Exception) -> Exception:
 
     if getattr(error, "exit_code", None) is not None:
         return error
-    chain, cause = [str(error)], error.__cause__
-    while cause is not None:
-        chain.append(str(cause))
-        cause = cause.__cause__
-    user_error = next((e for e in _causes(error) if hasattr(e, "exit_code")), None)
+    causes = _causes(error)
+    user_error = next((cause for cause in causes if hasattr(cause, "exit_code")), None)
     if user_error is not None:
         return user_error
-    text = "\n".join(chain)
+    text = "\n".join(str(cause) for cause in causes)
     if isinstance(error, MissingMandatoryValue):
         key = re.search(r"full_key: (\S+)", text) or re.search(r"value: (\S+)", text)
         name = key.group(1) if key else "a value"
@@ -157,10 +161,10 @@ def _as_usage_error(error: Exception) -> Exception:
     return error
 
 
-def _causes(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
+def _causes(error: Exception) -> list[Exception]:
+    found: list[Exception] = []
     current: BaseException | None = error
-    while current is not None and current not in found:
+    while isinstance(current, Exception) and current not in found:
         found.append(current)
         current = current.__cause__ or current.__context__
     return found
@@ -182,7 +186,8 @@ def _nearest_config_names(text: str) -> str:
         groups = [path.name for path in config_dir().iterdir() if path.is_dir()]
         return f"Unknown config key `{name}`. {nearest(name, [*_config_keys(), *groups])}"
     first = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(dict.fromkeys(first[:4]))
+    text = " ".join(dict.fromkeys(first[:4]))
+    return text.replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception.", ".")
 
 
 def _config_keys() -> list[str]:
@@ -191,7 +196,7 @@ def _config_keys() -> list[str]:
 
     def walk(node: Any, prefix: str) -> list[str]:
         keys = []
-        for key in node if isinstance(node, DictConfig) else ():
+        for key in map(str, node if isinstance(node, DictConfig) else ()):
             name = f"{prefix}{key}"
             keys.append(name)
             if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
@@ -213,8 +218,10 @@ def _report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print("Interrupted. The same command with the same run_dir= goes on.", file=sys.stderr)
         return 1
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        print(f"error: The disk is full: {error}. Free some space and start again.", file=sys.stderr)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        print(
+            f"error: The disk is full: {error}. Free some space and start again.", file=sys.stderr
+        )
         return 1
     code = getattr(error, "exit_code", None)
     if code is None:

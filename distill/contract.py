@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.files import atomic_path, from_json, read_json, sha256, sha256_json, write_json
+from distill.files import from_json, read_json, sha256, sha256_json, write_arrays, write_json
 from distill.runtime import OnnxModel
 
 CONTRACT_FILE = "contract.json"
@@ -81,8 +81,7 @@ def write_golden(
     """
     path = folder / GOLDEN_FILE
     arrays = {f"logits/{name}": logits for name, logits in outputs.items()}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, input=inputs, **arrays)  # pyright: ignore[reportArgumentType]
+    write_arrays(path, {"input": inputs, **arrays})
     return sha256(path)
 
 
@@ -140,5 +139,3 @@ def check_classes(expected: Sequence[str], found: Sequence[str], what: str) -> N
 
 def _short(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-

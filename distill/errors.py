@@ -21,9 +21,10 @@ class UsageError(UserError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Name the known words nearest to a mistyped one, or all of them if none is near."""
+    """Name the known words nearest to a mistyped one, or the first few if none is near."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if near:
         return "Did you mean " + " or ".join(f"`{name}`" for name in near) + "?"
-    return "Known: " + ", ".join(known) + "."
+    shown = [name for name in known if "." not in name] or known
+    return "Known: " + ", ".join(shown[:20]) + (", ..." if len(shown) > 20 else ".")

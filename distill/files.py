@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import platform
@@ -19,6 +20,9 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from distill import __version__
 from distill.errors import UsageError, UserError, nearest
@@ -66,6 +70,13 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a compressed .npz of plain arrays, whole or not at all."""
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **dict(arrays))
+    write_bytes(path, content.getvalue())
+
+
 def to_json(value: Any) -> Any:
     """Turn dataclasses, paths, NumPy scalars and tuples into what `json` writes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -75,7 +86,7 @@ def to_json(value: Any) -> Any:
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
-    if hasattr(value, "tolist"):  # NumPy arrays and scalars
+    if isinstance(value, np.ndarray | np.generic):
         return to_json(value.tolist())
     if isinstance(value, float) and not (float("-inf") < value < float("inf")):
         return None  # JSON has no NaN; None is our "unknown"
@@ -98,7 +109,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"Expected a file at {path} but there is none.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"Expected JSON in {path} but found {error}. Delete it to go on.") from error
+        raise UserError(
+            f"Expected JSON in {path} but found {error}. Delete it to go on."
+        ) from error
 
 
 def from_json(kind: type, data: Any, *, where: str = "") -> Any:
@@ -156,7 +169,15 @@ def sha256_json(value: Any) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
     found = {"python": platform.python_version(), "distill": __version__}
-    for name in ("torch", "torchvision", "lightning", "onnx", "onnxruntime", "numpy", "scikit-learn"):
+    for name in (
+        "torch",
+        "torchvision",
+        "lightning",
+        "onnx",
+        "onnxruntime",
+        "numpy",
+        "scikit-learn",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -166,14 +187,14 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def run_folder_lock(run_dir: Path) -> Iterator[None]:
-    """Hold a run folder for this process; the kernel lets go when the process ends, however it ends.
+    """Hold a run folder for this process; the kernel lets go when the process ends.
 
     Also removes what a killed writer left half-written.
 
     Raises:
         UserError: another process holds the folder; the message names it.
     """
-    fresh = not run_dir.exists()
+    fresh = not run_dir.exists() or not any(run_dir.iterdir())
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / ".lock"
     with path.open("a+") as file:
@@ -217,7 +238,9 @@ class Stage:
     inputs: tuple[Path, ...] = ()
     outputs: tuple[str, ...] = ()
 
-    def run(self, run_dir: Path, compute: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+    def run(
+        self, run_dir: Path, compute: Callable[[], dict[str, Any]]
+    ) -> tuple[dict[str, Any], bool]:
         """Return the stage's result and whether it was already there."""
         manifest_path = run_dir / "manifests" / f"{self.name}.json"
         needs = {

@@ -40,7 +40,7 @@ def svg(draw: Callable[[Any], None], *, width: float, height: float, title: str)
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    style = {
+    style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": title,
         "font.family": "sans-serif",
@@ -67,7 +67,7 @@ def svg(draw: Callable[[Any], None], *, width: float, height: float, title: str)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', text, count=1)
     label = Markup.escape(title)
-    return Markup(re.sub(r"(<svg[^>]*>)", rf'\1<title>{label}</title>', text, count=1))
+    return Markup(re.sub(r"(<svg[^>]*>)", rf"\1<title>{label}</title>", text, count=1))
 
 
 def percent(value: float | None, digits: int = 2) -> str:

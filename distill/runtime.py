@@ -62,7 +62,8 @@ class OnnxModel:
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """Run one batch and return the first output. Shapes are the session's to check."""
-        return self.session.run(self.output_names[:1], {self.input_name: batch})[0]
+        outputs = self.session.run(self.output_names[:1], {self.input_name: batch})
+        return outputs[0]  # type: ignore[return-value]
 
     def predict(self, inputs: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Run many samples in batches, [N, ...] to [N, C].

@@ -16,6 +16,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException
 
 from distill.errors import UserError
 from distill.files import write_bytes
@@ -77,7 +78,10 @@ def export_onnx(model: nn.Module, image_shape: tuple[int, int, int], path: Path)
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 verbose=False,
             )
-        except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
+        except (
+            torch.onnx.errors.OnnxExporterError,
+            TorchDynamoException,
+        ) as error:
             raise UserError(
                 f"Expected `{type(model).__name__}` to export to ONNX but it does not: "
                 f"{str(error).splitlines()[0]} Remove data-dependent Python from its forward."
@@ -87,13 +91,18 @@ def export_onnx(model: nn.Module, image_shape: tuple[int, int, int], path: Path)
     opsets = {entry.domain: entry.version for entry in proto.opset_import}
     if opsets.get("") != OPSET:
         raise UserError(f"Expected opset {OPSET} but the exporter wrote {opsets.get('')}.")
-    random = sorted({node.op_type for node in proto.graph.node} & RANDOM_OPS)
+    random = sorted({node.op_type for node in proto.graph.node if _is_random(node)})
     if random:
         raise UserError(
             f"Expected a deterministic graph but it holds {', '.join(random)}. "
             "Dropout or noise is live in eval mode: make it depend on `self.training`."
         )
     write_bytes(path, proto.SerializeToString())
+
+
+def _is_random(node: onnx.NodeProto) -> bool:
+    """Tell whether a node draws; a Dropout does where it has a training mode (third input)."""
+    return node.op_type in RANDOM_OPS or (node.op_type == "Dropout" and len(node.input) > 2)
 
 
 def check_parity(

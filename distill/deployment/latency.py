@@ -14,7 +14,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
@@ -35,13 +35,13 @@ def main(request_path: str) -> None:
     request = json.loads(Path(request_path).read_text())
     cpus = pin(request["num_threads"]) if request["pin"] else None
     inputs = np.load(folder / "inputs.npy", allow_pickle=False)
-    result = {"cpus": cpus}
+    result: Dict[str, Any] = {"cpus": cpus}
     if request["mode"] == "cold":
         result.update(cold_start(request, inputs))
     else:
         samples, report = measure(request, inputs)
         result.update(report)
-        np.savez(folder / "samples.npz", **samples)
+        np.savez(folder / "samples.npz", allow_pickle=False, **samples)
     result["peak_rss_bytes"] = peak_rss_bytes()
     (folder / "result.json").write_text(json.dumps(result))
 
@@ -182,13 +182,13 @@ def percentiles(
 def median_ratio(
     samples: np.ndarray, reference: np.ndarray, confidence: float, seed: int = 0
 ) -> Tuple[float, float, float]:
-    """Estimate how many times slower than a reference, paired by round, with a block bootstrap."""
+    """Estimate how many times slower than a reference, paired by round, block bootstrap."""
     ratios = np.median(samples, axis=1) / np.median(reference, axis=1)
     return percentiles(ratios[:, None], [50.0], confidence, seed)[0]
 
 
 def peak_rss_bytes() -> int:
-    """Most memory this program has held. Not getrusage, which also counts the parent before exec."""
+    """Most memory this program has held; getrusage would count its parent before exec as well."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():

@@ -18,6 +18,8 @@ COLOURS = {
     "student int8": "#1a7f4b",
 }
 
+MIN_BIN = 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
@@ -38,11 +40,11 @@ def accuracy_against_latency(
         axes.axhline(100 * baseline["estimate"], color=COLOURS["baseline"], linestyle="--")
         axes.annotate(
             "best baseline",
-            (1, 100 * baseline["estimate"]),
+            (0, 100 * baseline["estimate"]),
             xycoords=("axes fraction", "data"),
-            xytext=(-4, 4),
+            xytext=(4, 4),
             textcoords="offset points",
-            ha="right",
+            ha="left",
             color=COLOURS["baseline"],
         )
         for point in points:
@@ -103,6 +105,7 @@ def calibration(models: Mapping[str, Sequence[Values]]) -> Markup:
         axes.plot([0, 100], [0, 100], color=COLOURS["baseline"], linestyle="--", linewidth=1)
         for role, bins in models.items():
             name = role.replace("_", " ")
+            bins = [b for b in bins if b["count"] >= MIN_BIN]
             confidence = [100 * b["confidence"] for b in bins]
             accuracy = [100 * b["accuracy"] for b in bins]
             total = sum(b["count"] for b in bins)

@@ -49,7 +49,9 @@ class StaticQuantizer:
             quantize_static(
                 str(prepared),
                 str(quantized),
-                _Batches(graph.input[0].name, images[: self.num_calibration_samples], self.batch_size),
+                _Batches(
+                    graph.input[0].name, images[: self.num_calibration_samples], self.batch_size
+                ),
                 quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,

@@ -14,14 +14,7 @@ from distill.deployment import pictures
 from distill.files import to_json, write_bytes, write_text
 from distill.pages import figure, percent, percent_interval, render, size
 
-Values = Mapping[str, Any]
-
-NAMES = {
-    "teacher": "teacher",
-    "control": "control (same student, labels alone)",
-    "student": "student",
-    "student_int8": "student int8",
-}
+Values = dict[str, Any]
 
 
 def distillation_sentence(gain: Values, confidence: float) -> str:
@@ -95,7 +88,9 @@ def write_pipeline_report(
         ],
         "rows": _rows(results, choice),
         "table_note": (
-            f"On {evaluation['num_samples']} test samples; small print: {confidence:.0%} intervals. "
+            f"On {evaluation['num_samples']} test samples; small print: {confidence:.0%} "
+            "intervals. "
+            "The control is the same student trained on labels alone, same budget and seed. "
             "Latency is that of single calls. " + _measured_through(results)
         ),
         "pictures": _pictures(results, limits),
@@ -131,8 +126,8 @@ def write_benchmark_report(
         "headline": _choice_sentence(choice, benchmark["target"]),
         "sentences": [
             f"Noise floor: the first artefact against itself has a ratio of "
-            f"{floor['estimate']:.3f} ({_interval(floor['interval'])}). Smaller differences between "
-            "artefacts than this are noise."
+            f"{floor['estimate']:.3f} ({_interval(floor['interval'])}). Smaller differences "
+            "between artefacts than this are noise."
         ],
         "columns": [
             "artefact",
@@ -171,10 +166,9 @@ def junit(name: str, checks: Sequence[Check], choice: Choice) -> bytes:
         own = [check for check in checks if check.artefact == artefact]
         bad = [check for check in own if check.outcome is not Outcome.PASS]
         tag = "failure" if choice.artefact is None else "skipped"
-        count = {"failures" if tag == "failure" else "skipped": str(len(bad))}
-        suite = ElementTree.SubElement(
-            root, "testsuite", name=artefact, tests=str(max(1, len(own))), **count
-        )
+        suite = ElementTree.SubElement(root, "testsuite", name=artefact)
+        suite.set("tests", str(max(1, len(own))))
+        suite.set("failures" if tag == "failure" else "skipped", str(len(bad)))
         if not own:
             ElementTree.SubElement(suite, "testcase", classname=artefact, name="no limits")
         for check in own:
@@ -195,7 +189,9 @@ def _choice_sentence(choice: Choice, target: str) -> str:
         return f"{choice.artefact} holds the budget on {target} and is the fastest that does."
     states = ", ".join(f"{name}: {outcome}" for name, outcome in choice.per_artefact.items())
     if choice.outcome is Outcome.INCONCLUSIVE:
-        return f"Nothing is promoted: no artefact is shown to hold the budget on {target} ({states})."
+        return (
+            f"Nothing is promoted: no artefact is shown to hold the budget on {target} ({states})."
+        )
     return f"No artefact holds the budget on {target} ({states}); the checks below say what misses."
 
 
@@ -211,7 +207,7 @@ def _epochs(results: PipelineResults) -> list[str]:
 
 def _measured_through(results: PipelineResults) -> str:
     models = results.evaluation["models"]
-    through = "; ".join(f"{NAMES[role]}: {m['measured_through']}" for role, m in models.items())
+    through = "; ".join(f"{_name(role)}: {m['measured_through']}" for role, m in models.items())
     return f"Measured through: {through}; baseline: {results.baseline['measured_through']}."
 
 
@@ -228,7 +224,7 @@ def _rows(results: PipelineResults, choice: Choice) -> list[dict[str, Any]]:
         row = latency.get(artefact)
         agreement = model["agreement_with_teacher"]
         cells = [
-            _cell(NAMES[role], _parameters(results, role)),
+            _cell(_name(role), _parameters(results, role)),
             _accuracy(model["accuracy"]),
             *[_quality(name, model[name]) for name in quality],
             _accuracy(agreement) if agreement else _cell(""),
@@ -237,6 +233,10 @@ def _rows(results: PipelineResults, choice: Choice) -> list[dict[str, Any]]:
         ]
         rows.append({"chosen": artefact == choice.artefact, "cells": cells})
     return rows
+
+
+def _name(role: str) -> str:
+    return role.replace("_", " ")
 
 
 def _parameters(results: PipelineResults, role: str) -> str:
@@ -249,7 +249,7 @@ def _pictures(results: PipelineResults, limits: Values) -> list[dict[str, Any]]:
     rows = {row["artefact"]: row["p95_latency_ms"] for row in latency}
     points = [
         pictures.Point(
-            name=NAMES[role].split(" (")[0],
+            name=_name(role),
             latency=rows[results.artefacts[role]],
             accuracy=model["accuracy"],
         )
@@ -281,7 +281,10 @@ def _pictures(results: PipelineResults, limits: Values) -> list[dict[str, Any]]:
         {
             "title": "Calibration",
             "svg": pictures.calibration({r: m["calibration"] for r, m in models.items()}),
-            "note": "On the diagonal, a confidence of 80 % is right 80 % of the time.",
+            "note": (
+                f"On the diagonal, a confidence of 80 % is right 80 % of the time. Bins of fewer "
+                f"than {pictures.MIN_BIN} samples are left out."
+            ),
             "wide": False,
         }
     )

@@ -96,4 +96,4 @@ def score_baselines(
 
 
 def _pixels(split: ImageSplit) -> NDArray[np.float32]:
-    return split.images.reshape(len(split), -1).astype(np.float32) / 255
+    return split.images.reshape(len(split), -1).astype(np.float32) / np.float32(255)

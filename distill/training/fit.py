@@ -24,6 +24,7 @@ from distill.errors import UserError
 from distill.files import read_json, write_bytes, write_json
 
 log = logging.getLogger(__name__)
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware lists and advertising
 
 TrainerFactory = Callable[..., lightning.Trainer]
 
@@ -102,6 +103,7 @@ def fit(
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         warnings.filterwarnings("ignore", message="The number of training batches")
         warnings.filterwarnings("ignore", message="Experiment logs directory")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning against torch 2.14
         resume = str(last) if last.exists() else None
         if resume:
             log.info("resuming from %s", last)
@@ -171,7 +173,9 @@ class EpochLines(Callback):
 class WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints that are whole or absent, and are read without unpickling code."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
         """Serialise in memory, then put the file in place at once."""
         save_weights(checkpoint, Path(path))
 
@@ -200,10 +204,9 @@ def load_weights(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"Expected a checkpoint of tensors and plain values at {path} but it cannot be read "
-            f"({reason}). Train again, or name another file."
+            f"Expected a checkpoint of tensors and plain values at {path} but it is damaged or "
+            f"holds something else ({type(error).__name__}). Name another file, or train again."
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"Expected a dictionary of weights in {path} but found {type(content)}.")

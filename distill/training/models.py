@@ -5,6 +5,7 @@ has, uint8 [B, H, W, C], to logits: the same graph is trained, exported and serv
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -90,7 +91,9 @@ def build_classifier(
     name = getattr(factory, "func", factory).__name__
     try:
         with torch.no_grad():
-            shape = tuple(model.eval()(torch.zeros(2, height, width, channels, dtype=torch.uint8)).shape)
+            shape = tuple(
+                model.eval()(torch.zeros(2, height, width, channels, dtype=torch.uint8)).shape
+            )
     except RuntimeError as error:
         raise UserError(
             f"Expected `{name}` to take images of {height}x{width}x{channels} but it failed: "
@@ -214,12 +217,15 @@ def torchvision_classifier(
     if name not in known:
         raise UserError(f"Unknown torchvision classifier `{name}`. {nearest(name, known)}")
     if weights is None:
-        network = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+        with warnings.catch_warnings():
+            # Of GoogLeNet and Inception, about an initialisation that will change one day.
+            warnings.simplefilter("ignore", FutureWarning)
+            network = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
     else:
         network = _pretrained(name, weights)
         _replace_head(network, num_classes)
     if hasattr(network, "aux_logits"):  # GoogLeNet and Inception train with extra heads
-        network.aux_logits = False  # pyright: ignore[reportAttributeAccessIssue]
+        setattr(network, "aux_logits", False)  # noqa: B010 - no attribute of every network
         for extra in ("aux1", "aux2", "AuxLogits"):
             if hasattr(network, extra):
                 setattr(network, extra, None)
@@ -242,7 +248,7 @@ def _pretrained(name: str, weights: str) -> nn.Module:
             f"there and the download failed ({error}). Put the file there, or set `weights: null`."
         ) from error
     transform = chosen.transforms()
-    network.normalization = (transform.mean, transform.std)
+    setattr(network, "normalization", (transform.mean, transform.std))  # noqa: B010
     return network
 
 

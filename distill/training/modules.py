@@ -30,7 +30,7 @@ class SupervisedModule(lightning.LightningModule):
     Args:
         student: maps [B, H, W, C] uint8 to logits.
         optimizer: called with the parameters.
-        scheduler: called with the optimizer, see `configure`; None keeps the rate.
+        scheduler: called with the optimizer, see `make_schedule`; None keeps the rate.
         smoothing: of the labels.
     """
 
@@ -68,7 +68,7 @@ class DistillationModule(lightning.LightningModule):
         teacher: sees the same view; never trained, and no part of the checkpoint.
         losses: name to a module called with (student_logits, teacher_logits, label).
         optimizer: called with the parameters.
-        scheduler: called with the optimizer, see `configure`; None keeps the rate.
+        scheduler: called with the optimizer, see `make_schedule`; None keeps the rate.
     """
 
     def __init__(
@@ -102,8 +102,7 @@ class DistillationModule(lightning.LightningModule):
         teacher_logits = self.teacher(image, batch["index"]).logits
         student_logits = self.student(image)
         terms = {
-            name: loss(student_logits, teacher_logits, label)
-            for name, loss in self.losses.items()
+            name: loss(student_logits, teacher_logits, label) for name, loss in self.losses.items()
         }
         for name, term in terms.items():
             self.log(f"train/{name}", term.detach(), on_step=False, on_epoch=True)
@@ -138,8 +137,8 @@ def finite(module: lightning.LightningModule, loss: Tensor) -> Tensor:
 def validate(module: lightning.LightningModule, model: nn.Module, batch: Batch) -> None:
     """Log `val/accuracy`, `val/nll` and `val/selection`, by which the best epoch is chosen.
 
-    `val/selection` is the accuracy with ties broken by NLL: on up to 50,000 samples one of them outweighs
-    any NLL, and float32 still tells the NLLs apart.
+    `val/selection` is the accuracy with ties broken by NLL: on up to 50,000 samples one of
+    them outweighs any NLL, and float32 still tells the NLLs apart.
 
     Raises:
         DivergenceError: the validation loss is no longer a number.
@@ -166,18 +165,24 @@ def configure(
     optimizer: OptimizerFactory,
     scheduler: SchedulerFactory | None,
 ) -> Any:
-    """Build an optimizer and its learning-rate schedule.
+    """Build an optimizer and its learning-rate schedule, as Lightning wants them."""
+    built = optimizer([p for p in parameters if p.requires_grad])
+    if scheduler is None:
+        return built
+    steps = int(module.trainer.estimated_stepping_batches)
+    return {"optimizer": built, "lr_scheduler": make_schedule(scheduler, built, total_steps=steps)}
+
+
+def make_schedule(
+    scheduler: SchedulerFactory, optimizer: torch.optim.Optimizer, *, total_steps: int
+) -> dict[str, Any]:
+    """Build a learning-rate schedule and say how often it is stepped.
 
     A scheduler that takes `total_steps` (such as torch's `OneCycleLR`) is given the number of
     optimizer steps and stepped at each; any other (`CosineAnnealingLR`, `MultiStepLR`) is stepped
     once an epoch.
     """
-    built = optimizer([p for p in parameters if p.requires_grad])
-    if scheduler is None:
-        return built
     if "total_steps" in inspect.signature(scheduler).parameters:
-        steps = int(module.trainer.estimated_stepping_batches)
-        schedule = {"scheduler": scheduler(built, total_steps=steps), "interval": "step"}
-    else:
-        schedule = {"scheduler": scheduler(built), "interval": "epoch"}
-    return {"optimizer": built, "lr_scheduler": schedule}
+        schedule = scheduler(optimizer, total_steps=total_steps)
+        return {"scheduler": schedule, "interval": "step"}
+    return {"scheduler": scheduler(optimizer), "interval": "epoch"}

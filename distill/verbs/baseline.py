@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 
-from distill.files import atomic_path
+from distill.files import write_arrays
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
 PREDICTIONS = "predictions/baseline.npz"
@@ -26,9 +25,7 @@ def baseline_stage(workspace: Workspace) -> dict[str, Any]:
 
     def compute() -> dict[str, Any]:
         scores, predictions = score_baselines(data, names, confidence=confidence)
-        path = workspace.run_dir / PREDICTIONS
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **predictions)  # pyright: ignore[reportArgumentType]
+        write_arrays(workspace.run_dir / PREDICTIONS, predictions)
         best = max(scores, key=lambda name: scores[name]["accuracy"].estimate)
         return {"best": best, "measured_through": "scikit-learn and numpy", "baselines": scores}
 

@@ -15,7 +15,7 @@ from distill.deployment.checks import target_checks
 from distill.deployment.report import write_benchmark_report
 from distill.deployment.targets import TargetReport
 from distill.errors import UserError
-from distill.files import atomic_path, to_json, write_json
+from distill.files import to_json, write_arrays, write_json
 from distill.runtime import OnnxModel
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
@@ -30,7 +30,9 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     with open_workspace(cfg) as workspace:
         paths = [Path(path) for path in plain(cfg.artefacts)]
         if len({path.name for path in paths}) < len(paths):
-            raise UserError(f"Expected files with distinct names but got {', '.join(map(str, paths))}.")
+            raise UserError(
+                f"Expected files with distinct names but got {', '.join(map(str, paths))}."
+            )
         inputs = _inputs(cfg, paths)
         report = benchmark_stage(workspace, paths, inputs)
         checks = target_checks(workspace.budget, report)
@@ -63,8 +65,7 @@ def benchmark_stage(
             report: TargetReport = target.measure(
                 artefacts, inputs, confidence=confidence, seed=cfg.seed
             )
-        with atomic_path(workspace.run_dir / RAW) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **report.samples)  # pyright: ignore[reportArgumentType]
+        write_arrays(workspace.run_dir / RAW, report.samples)
         return {
             f.name: getattr(report, f.name)
             for f in dataclasses.fields(report)

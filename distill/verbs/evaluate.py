@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from distill.deployment.evaluate import evaluate
 from distill.errors import UserError
-from distill.files import atomic_path, read_json
+from distill.files import read_json, write_arrays
 from distill.runtime import OnnxModel
 from distill.verbs.baseline import PREDICTIONS as BASELINE_PREDICTIONS
 from distill.verbs.export import CONTROL, STUDENT, STUDENT_INT8, TEACHER
@@ -43,14 +43,15 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
         )
 
     def compute() -> dict[str, Any]:
-        logits = {role: OnnxModel(p, num_threads=2).predict(data.test.images) for role, p in found.items()}
+        logits = {
+            role: OnnxModel(p, num_threads=2).predict(data.test.images) for role, p in found.items()
+        }
         through = {role: f"onnxruntime, {path.name}" for role, path in found.items()}
         if "teacher" not in logits:
             logits["teacher"] = _torch_logits(workspace)
             through["teacher"] = "torch (the teacher does not export to ONNX)"
-        path = workspace.run_dir / LOGITS
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, label=data.test.labels, index=data.test.indices, **logits)
+        truth = {"label": data.test.labels, "index": data.test.indices}
+        write_arrays(workspace.run_dir / LOGITS, truth | logits)
         best = read_json(workspace.run_dir / "baseline.json")["best"]
         with np.load(baseline_path, allow_pickle=False) as predictions:
             baseline = predictions[best]

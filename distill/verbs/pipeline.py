@@ -1,5 +1,6 @@
 """`pipeline`: from data to verdict, every stage in order, in one resumable run folder."""
 
+import dataclasses
 import platform
 from typing import Any
 
@@ -19,7 +20,7 @@ from distill.verbs.baseline import baseline_stage
 from distill.verbs.benchmark import NUM_INPUTS, benchmark_stage
 from distill.verbs.evaluate import ARTEFACTS, evaluate_stage
 from distill.verbs.export import STUDENT, export_reference_stage, export_stage
-from distill.verbs.train import HISTORY, ROLES, train_stage, weights_path
+from distill.verbs.train import HISTORY, ROLES, check_configuration, train_stage, weights_path
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
 MAY_SHIP = ("student", "student_int8")
@@ -28,6 +29,7 @@ MAY_SHIP = ("student", "student_int8")
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Run all stages and return the verdict."""
     with open_workspace(cfg) as workspace:
+        check_configuration(workspace)
         baseline = baseline_stage(workspace)
         training = {role: train_stage(workspace, role) for role in ROLES}
         for role in ("teacher", "control"):
@@ -62,14 +64,14 @@ def _verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, 
 
     def compute() -> dict[str, Any]:
         checks = _checks(workspace, results)
-        shippable = {results.artefacts[role] for role in MAY_SHIP if role in results.artefacts}
+        shippable = [results.artefacts[role] for role in MAY_SHIP if role in results.artefacts]
         rows = {row["artefact"]: row for row in results.benchmark["artefacts"]}
-        choice = choose(checks, {n: rows[n]["p50_latency_ms"]["estimate"] for n in sorted(shippable)})
+        choice = choose(checks, {n: rows[n]["p50_latency_ms"]["estimate"] for n in shippable})
         with_history = {
             role: trained | {"history": read_json(run_dir / "train" / role / HISTORY)}
             for role, trained in results.training.items()
         }
-        drawn = PipelineResults(**(vars(results) | {"training": with_history}))
+        drawn = dataclasses.replace(results, training=with_history)
         write_pipeline_report(run_dir, drawn, checks, choice, to_json(budget))
         gain = results.evaluation["margins"]["student"]["gain_vs_control"]
         return {
@@ -148,8 +150,8 @@ def _facts(workspace: Workspace, benchmark: dict[str, Any]) -> list[tuple[str, s
         (
             "timing",
             f"{conditions['rounds']} shuffled rounds of {conditions['calls_per_round']} calls, "
-            f"{conditions['num_inputs']} inputs in rotation, load {conditions['load_average']:.1f}, "
-            f"{conditions['steal_ticks']} ticks stolen",
+            f"{conditions['num_inputs']} inputs in rotation, "
+            f"load {conditions['load_average']:.1f}, {conditions['steal_ticks']} ticks stolen",
         ),
         (
             "noise floor",

@@ -1,15 +1,19 @@
 """`train`: the teacher, the control (the student on labels alone) and the distilled student."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from distill.contract import check_classes
-from distill.errors import UserError
+from distill.errors import UsageError, UserError
 from distill.files import sha256, sha256_json, write_json
+from distill.training.modules import make_schedule
 from distill.verbs.workspace import Workspace, is_terminal, open_workspace, plain
 
 HISTORY = "history.json"
@@ -19,10 +23,43 @@ ROLES = ("teacher", "control", "student")
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Train one role, or all three in order."""
     with open_workspace(cfg) as workspace:
+        check_configuration(workspace)
         roles = ROLES if cfg.action == "all" else (cfg.action,)
         results = {role: train_stage(workspace, role) for role in roles}
         write_json(workspace.run_dir / "train.json", results)
         return results
+
+
+def check_configuration(workspace: Workspace) -> None:
+    """Build everything that training needs once, so that a mistake shows before the first epoch."""
+    cfg = workspace.cfg
+    for role, training in (("teacher", cfg.teacher_training), ("student", cfg)):
+        model = build_model(workspace, role)
+        with named_in_errors("optimizer"):
+            optimizer = instantiate(training.optimizer)(model.parameters())
+        with named_in_errors("scheduler"):
+            scheduler = instantiate(training.scheduler)
+            if scheduler is not None:
+                make_schedule(scheduler, optimizer, total_steps=100)
+        with named_in_errors("trainer"):
+            instantiate(training.trainer)(logger=False, enable_checkpointing=False)
+    for group in ("loss", "views", "module", "quantize", "target"):
+        with named_in_errors(group):
+            instantiate(cfg[group])
+    if cfg.teacher.checkpoint is not None:
+        load_model(workspace, "teacher", _existing(cfg.teacher.checkpoint))
+
+
+@contextmanager
+def named_in_errors(group: str) -> Iterator[None]:
+    """Turn a class's refusal of its arguments into a message that names the config group."""
+    try:
+        yield
+    except (TypeError, ValueError, MisconfigurationException, AttributeError) as error:
+        raise UsageError(
+            f"Expected `{group}` to be usable as configured but it is refused: {error}. "
+            f"See its values with `--cfg job -p {group}`."
+        ) from error
 
 
 def weights_path(run_dir: Path, role: str, epoch: str = "best") -> Path:
@@ -67,9 +104,7 @@ def train_stage(workspace: Workspace, role: str) -> dict[str, Any]:
     return workspace.stage(f"train/{role}", compute, values=values, inputs=inputs, outputs=outputs)
 
 
-def _train(
-    workspace: Workspace, role: str, training: DictConfig, recipe: str
-) -> dict[str, Any]:
+def _train(workspace: Workspace, role: str, training: DictConfig, recipe: str) -> dict[str, Any]:
     from distill.training.data.images import ImageDataModule
     from distill.training.fit import fit
     from distill.training.models import num_parameters
@@ -137,13 +172,14 @@ def build_model(workspace: Workspace, role: str) -> Any:
 
     cfg, data = workspace.cfg, workspace.data
     mean, std = data.channel_statistics
-    return build_classifier(
-        instantiate(cfg.teacher.network if role == "teacher" else cfg.student),
-        num_classes=len(data.classes),
-        image_shape=data.image_shape,
-        mean=mean,
-        std=std,
-    )
+    with named_in_errors("teacher.network" if role == "teacher" else "student"):
+        return build_classifier(
+            instantiate(cfg.teacher.network if role == "teacher" else cfg.student),
+            num_classes=len(data.classes),
+            image_shape=data.image_shape,
+            mean=mean,
+            std=std,
+        )
 
 
 def load_model(workspace: Workspace, role: str, path: Path | None = None) -> Any:

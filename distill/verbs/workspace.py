@@ -119,7 +119,7 @@ def redacted(cfg: DictConfig) -> DictConfig:
             return "<redacted>"
         return _URL_PASSWORD.sub(r"\1<redacted>@", value) if isinstance(value, str) else value
 
-    return OmegaConf.create(clean(OmegaConf.to_container(cfg, resolve=True)))
+    return DictConfig(clean(OmegaConf.to_container(cfg, resolve=True)))
 
 
 def is_terminal() -> bool:

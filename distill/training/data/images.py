@@ -151,7 +151,7 @@ BatchKey = tuple[int, NDArray[np.int64]]  # (view number, positions)
 
 
 class BatchDataset(Dataset):
-    """Whole batches by key: gathering and augmenting a batch at once costs a tenth of one by one."""
+    """Whole batches by key: making a batch at once costs a tenth of making its samples."""
 
     def __init__(self, split: ImageSplit, views: Views) -> None:
         self.split, self.views = split, views

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torchvision
 from numpy.typing import NDArray
 
 from distill.decode import IMAGE_SUFFIXES, ImageFormat, Progress, decode_images
@@ -29,14 +28,13 @@ def digits(*, test_fraction: float, validation_fraction: float, seed: int) -> Im
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
-    images = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
-    whole = _numbered(images, labels.astype(np.int64))
+    images = np.round(np.asarray(pixels).reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    whole = _numbered(images, np.asarray(labels, np.int64))
     rest, test = split_stratified(whole.labels, test_fraction, 0)
     return _with_validation(
         "digits",
         tuple(str(digit) for digit in range(10)),
-        whole.take(rest),
-        whole.take(test),
+        [whole.take(rest), whole.take(test)],
         validation_fraction,
         seed,
     )
@@ -91,7 +89,7 @@ def parquet_images(
         )
     assert names is not None
     name = folder.name
-    return _with_validation(name, names, *splits, validation_fraction, seed, skipped)
+    return _with_validation(name, names, splits, validation_fraction, seed, skipped)
 
 
 def image_folder(
@@ -129,9 +127,7 @@ def image_folder(
         files = [_image_files(part / name) for name in classes]
         labels = np.repeat(np.arange(len(classes)), [len(group) for group in files])
         paths = [path for group in files for path in group]
-        decoded = decode_images(
-            paths, image_format, skip_corrupt=skip_corrupt, progress=progress
-        )
+        decoded = decode_images(paths, image_format, skip_corrupt=skip_corrupt, progress=progress)
         skipped += len(decoded.skipped)
         splits.append(
             ImageSplit(
@@ -143,7 +139,7 @@ def image_folder(
     if len(splits) == 1:
         rest, test = split_stratified(splits[0].labels, test_fraction, 0)
         splits = [splits[0].take(rest), splits[0].take(test)]
-    return _with_validation(folder.name, classes, *splits, validation_fraction, seed, skipped)
+    return _with_validation(folder.name, classes, splits, validation_fraction, seed, skipped)
 
 
 def torchvision_images(
@@ -173,15 +169,16 @@ def torchvision_images(
             loaded = dataset(root, train=train, download=download)
         except (RuntimeError, OSError) as error:
             raise UserError(
-                f"Expected the files of {dataset.__name__} under {root} but {error} "
-                f"Put {_published_files(dataset)} there, or set `data.download=true`."
+                f"Expected the files of {dataset.__name__} under {root} but: "
+                f"{str(error).rstrip('.')}. Put {_published_files(dataset)} "
+                "there, or set `data.download=true`."
             ) from error
         classes = tuple(loaded.classes)
         images = np.asarray(loaded.data)
         images = images if images.ndim == 4 else images[..., None]
         splits.append(_numbered(images, np.asarray(loaded.targets, np.int64)))
     name = dataset.__name__.lower()
-    return _with_validation(name, classes, *splits, validation_fraction, seed)
+    return _with_validation(name, classes, splits, validation_fraction, seed)
 
 
 def _published_files(dataset: Any) -> str:
@@ -194,12 +191,12 @@ def _published_files(dataset: Any) -> str:
 def _with_validation(
     name: str,
     classes: tuple[str, ...],
-    train: ImageSplit,
-    test: ImageSplit,
+    splits: Sequence[ImageSplit],
     validation_fraction: float,
     seed: int,
     num_skipped: int = 0,
 ) -> ImageData:
+    train, test = splits
     rest, validation = split_stratified(train.labels, validation_fraction, seed)
     return ImageData(
         name=name,

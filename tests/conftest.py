@@ -1,0 +1,88 @@
+"""Fixtures: real digits, a small trained run, and packages that a machine may lack."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.training.data.images import ImageData
+from distill.training.data.sources import digits
+
+REPOSITORY = Path(__file__).parent.parent
+SHORT = (
+    "trainer.max_epochs=3",
+    "teacher_training.trainer.max_epochs=3",
+    "target.max_rounds=30",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """A finished command."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> dict:
+        """The JSON document that must be the last line of stdout."""
+        return json.loads(self.stdout.splitlines()[-1])
+
+
+def run_cli(*arguments: str, cwd: Path, timeout: float = 300, **environment: str) -> Ran:
+    """Run `distill` in a process of its own, as a user does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "distill", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+    return Ran(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+@pytest.fixture(scope="session")
+def data() -> ImageData:
+    """The real digits."""
+    return digits(test_fraction=0.4, validation_fraction=0.15, seed=0)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
+    """A whole pipeline, trained for three epochs: its run folder and what it printed."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    ran = run_cli("pipeline", "run_dir=run", *SHORT, cwd=folder)
+    assert ran.code in (0, 3, 4), ran.stderr
+    return folder / "run", ran
+
+
+@pytest.fixture
+def require() -> Callable[[str, str], str]:
+    """Find a program, or skip; where `DISTILL_REQUIRE` names the need, fail instead."""
+
+    def find(need: str, program: str) -> str:
+        path = shutil.which(program)
+        if path is None:
+            message = f"needs `{program}` ({need}), which this machine lacks"
+            if need in os.environ.get("DISTILL_REQUIRE", "").split(","):
+                pytest.fail(message)
+            pytest.skip(message)
+        return path
+
+    return find
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers, the same in every run."""
+    return np.random.default_rng(0)

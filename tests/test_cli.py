@@ -1,0 +1,154 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import SHORT, run_cli
+
+import distill
+from distill.cli import VERBS
+
+
+def test_help_lists_every_verb(tmp_path):
+    ran = run_cli("--help", cwd=tmp_path)
+    assert ran.code == 0
+    assert all(verb in ran.stdout for verb in VERBS)
+    assert run_cli(cwd=tmp_path).code == 2
+    assert run_cli("--version", cwd=tmp_path).stdout.strip() == distill.__version__
+
+
+def test_import_is_quick_and_pulls_no_torch():
+    code = "import sys, distill, distill.cli; print(len({'torch', 'hydra', 'numpy'} & set(sys.modules)))"
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+    assert time.monotonic() - start < 10  # the figure itself stands in benchmarks/
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pipelin"], "Did you mean `pipeline`"),
+        (["train", "teachr"], "Did you mean `teacher`"),
+        (["baseline", "now"], "`baseline` has none"),
+        (["pipeline", "seeed=3"], "Unknown config key `seeed`. Did you mean `seed`"),
+        (["pipeline", "optimizer.lrr=1"], "Did you mean `optimizer.lr`"),
+        (["pipeline", "data=digitz"], "Unknown option `data=digitz`. Did you mean `digits`"),
+        (["pipeline", "budget.latency.p59_ms=1"], "`budget.latency.p95_ms`"),
+        (["pipeline", "+budget.latncy.p95_ms=1"], "Unknown field `budget.latncy`"),
+        (["pipeline", "data=parquet_images"], "Expected a value for `data.root`"),
+        (["pipeline", "student._target_=nowhere.Net"], "nowhere.Net"),
+        (["pipeline", "student.widths=3"], "Expected `student` to be usable"),
+        (["pipeline", "optimizer.lr=fast"], "Expected `optimizer` to be usable"),
+        (["benchmark"], "Expected a value for `artefacts`"),
+        (["baseline", "baselines=[majority]"], "Did you mean `majority_class`"),
+    ],
+)
+def test_wrong_usage_is_one_message_and_exit_2(tmp_path, arguments, message):
+    ran = run_cli(*arguments, cwd=tmp_path)
+    assert ran.code == 2, ran.stderr
+    assert message in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert ran.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pipeline", "data=image_folder", "data.root=nowhere"], "`data.root=nowhere`"),
+        (["pipeline", "data=cifar10"], "cifar-10-python.tar.gz"),
+        (["pipeline", "loss.kd.temperature=-1"], "`temperature` > 0"),
+        (["pipeline", "teacher.checkpoint=nope.pt"], "nope.pt"),
+        (["export"], "Run `train`"),
+        (["benchmark", "artefacts=[nope.onnx]"], "nope.onnx but there is none"),
+        (["predict", "artefact=nope.onnx", "input=."], "nope.onnx but there is none"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_1(tmp_path, arguments, message):
+    ran = run_cli(*arguments, cwd=tmp_path)
+    assert ran.code == 1, ran.stderr
+    assert message in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert ran.stdout == ""
+
+
+def test_a_run_that_never_started_leaves_no_files(tmp_path):
+    run_cli("pipeline", "data=image_folder", "data.root=nowhere", cwd=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_traceback_is_there_for_those_who_ask(tmp_path):
+    ran = run_cli("export", cwd=tmp_path, DISTILL_TRACEBACK="1")
+    assert "Traceback" in ran.stderr
+
+
+def test_a_loss_that_explodes_stops_at_once_and_keeps_what_was_good(tmp_path):
+    ran = run_cli("train", "run_dir=run", "optimizer.lr=1e30", *SHORT, cwd=tmp_path)
+    assert ran.code == 1
+    assert "Expected a finite" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert (tmp_path / "run/train/teacher/best.pt").exists()
+    assert not (tmp_path / "run/train/control/best.pt").exists()
+
+
+def test_secrets_are_redacted_in_the_run_folder(tmp_path):
+    run_cli(
+        "baseline",
+        "run_dir=run",
+        "+logger.x.api_token=hunter2",
+        "+logger.x.uri=postgresql://me:hunter2@localhost/db",
+        cwd=tmp_path,
+    )
+    text = (tmp_path / "run/config.yaml").read_text()
+    assert "hunter2" not in text
+    assert "me:<redacted>@localhost" in text
+
+
+@pytest.mark.slow
+def test_multirun_runs_each_value_and_prints_one_document(tmp_path):
+    ran = run_cli("baseline", "-m", "seed=0,1", "baselines=[majority_class]", cwd=tmp_path)
+    assert ran.code == 0, ran.stderr
+    assert [run["best"] for run in ran.document["runs"]] == ["majority_class"] * 2
+    assert len(list(tmp_path.glob("outputs/digits/*/*/baseline.json"))) == 2
+
+
+@pytest.mark.slow
+def test_a_users_own_network_and_loss_from_the_working_folder(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, num_classes, width):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, width), nn.ReLU(),\n"
+        "                         nn.Linear(width, num_classes))\n"
+    )
+    overrides = ["student._target_=mine.Net", "~student.widths", "+student.width=16"]
+    ran = run_cli("train", "run_dir=run", *overrides, *SHORT, cwd=tmp_path)
+    assert ran.code == 0, ran.stderr
+    assert ran.document["student"]["num_parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+
+
+@pytest.mark.slow
+def test_early_stopping_clipping_accumulation_schedules_and_loggers_are_lightnings(tmp_path):
+    ran = run_cli(
+        "train",
+        "teacher",
+        "run_dir=run",
+        "callbacks=early_stopping",
+        "callbacks.early_stopping.patience=1",
+        "teacher_training.trainer.max_epochs=50",
+        "teacher_training.trainer.gradient_clip_val=0.5",
+        "teacher_training.trainer.accumulate_grad_batches=2",
+        "scheduler@teacher_training.scheduler=cosine",
+        "logger=[csv,tensorboard,mlflow]",
+        cwd=tmp_path,
+    )
+    assert ran.code == 0, ran.stderr
+    assert ran.document["teacher"]["last_epoch"] < 49
+    history = json.loads((tmp_path / "run/train/teacher/history.json").read_text())
+    rates = [epoch["learning_rate"] for epoch in history]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > rates[-1]
+    assert (tmp_path / "run/logs/teacher/metrics.csv").exists()
+    assert list((tmp_path / "run/logs/teacher").glob("events.out.*"))
+    assert (tmp_path / "mlflow.db").exists()

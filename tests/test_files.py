@@ -1,0 +1,175 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.errors import UsageError, UserError
+from distill.files import (
+    Stage,
+    atomic_path,
+    from_json,
+    read_json,
+    run_folder_lock,
+    to_json,
+    write_arrays,
+    write_bytes,
+    write_json,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="boom"), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("boom")
+    assert path.read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path):
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from distill.files import *\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: write_bytes(Path(sys.argv[1]), b'x' * 5000)\n"
+        "except Exception as e: print(type(e).__name__, e)"
+    )
+    path = tmp_path / "big.bin"  # a limit on file size stands in for a full disk
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("UserError Expected room to write")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_killed_half_way_leaves_no_file_that_looks_whole(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from distill.files import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1]) / 'model.onnx') as t:\n"
+        "    t.write_bytes(b'half'); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    assert not (tmp_path / "model.onnx").exists()
+    with run_folder_lock(tmp_path):  # the next run clears the leftover away
+        assert [item.name for item in tmp_path.iterdir()] == [".lock"]
+
+
+def test_the_second_process_on_a_run_folder_is_told_who_holds_it(tmp_path):
+    with run_folder_lock(tmp_path):
+        code = (
+            "import sys; from pathlib import Path; from distill.files import run_folder_lock\n"
+            "try:\n    with run_folder_lock(Path(sys.argv[1])): print('got it')\n"
+            "except Exception as e: print(e)"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        held = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"process {os.getpid()}" in held
+    free = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert free == "got it\n"
+
+
+def test_a_run_folder_that_stays_empty_is_removed(tmp_path):
+    folder = tmp_path / "outputs" / "run"
+    with pytest.raises(UserError, match="no data"), run_folder_lock(folder):
+        raise UserError("no data")
+    assert not folder.exists()
+
+
+class Counter:
+    def __init__(self, folder: Path) -> None:
+        self.calls, self.folder = 0, folder
+
+    def __call__(self):
+        self.calls += 1
+        write_bytes(self.folder / "out.bin", b"made")
+        return {"calls": self.calls}
+
+
+@pytest.fixture
+def counter(tmp_path):
+    (tmp_path / "in.txt").write_text("input")
+    return Counter(tmp_path)
+
+
+def run_stage(folder, compute, **values):
+    stage = Stage(name="s", values=values, inputs=(folder / "in.txt",), outputs=("out.bin",))
+    return stage.run(folder, compute)
+
+
+def test_a_stage_runs_once(tmp_path, counter):
+    assert run_stage(tmp_path, counter, a=1) == ({"calls": 1}, False)
+    assert run_stage(tmp_path, counter, a=1) == ({"calls": 1}, True)
+    assert counter.calls == 1
+
+
+def test_a_stage_runs_again_when_anything_it_depends_on_changes(tmp_path, counter):
+    run_stage(tmp_path, counter, a=1)
+    run_stage(tmp_path, counter, a=2)
+    (tmp_path / "in.txt").write_text("other")
+    run_stage(tmp_path, counter, a=2)
+    (tmp_path / "out.bin").write_bytes(b"tampered")
+    run_stage(tmp_path, counter, a=2)
+    (tmp_path / "s.json").unlink()
+    run_stage(tmp_path, counter, a=2)
+    assert counter.calls == 5
+
+
+def test_a_stage_that_fails_is_not_vouched_for(tmp_path, counter):
+    run_stage(tmp_path, counter, a=1)
+
+    def fail():
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        run_stage(tmp_path, fail, a=2)
+    assert run_stage(tmp_path, counter, a=1) == ({"calls": 2}, False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inner:
+    value: float
+    names: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outer:
+    inner: Inner
+    maybe: int | None = None
+
+
+def test_dataclasses_survive_json():
+    outer = Outer(inner=Inner(value=1.5, names=("a", "b")), maybe=None)
+    assert from_json(Outer, json.loads(json.dumps(to_json(outer)))) == outer
+
+
+def test_an_unknown_field_is_named_with_its_neighbour():
+    with pytest.raises(UsageError, match=r"`inner.vaule`. Did you mean `value`"):
+        from_json(Outer, {"inner": {"vaule": 1}})
+
+
+@pytest.mark.parametrize("bad", [{"inner": {"value": "x"}}, {"inner": 3}, {}, {"inner": {}}])
+def test_values_of_another_type_are_refused(bad):
+    with pytest.raises(UsageError, match="Expected"):
+        from_json(Outer, bad)
+
+
+def test_what_json_cannot_say_becomes_null(tmp_path):
+    write_json(
+        tmp_path / "x.json", {"nan": float("nan"), "array": np.array([1, 2]), "path": tmp_path}
+    )
+    assert read_json(tmp_path / "x.json") == {"nan": None, "array": [1, 2], "path": str(tmp_path)}
+
+
+def test_arrays_are_read_back_without_pickle(tmp_path):
+    write_arrays(tmp_path / "a.npz", {"x": np.arange(3)})
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
+        assert arrays["x"].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="Object arrays"):
+        write_arrays(tmp_path / "b.npz", {"x": np.array([object()])})

@@ -1,0 +1,84 @@
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from distill.budget import Check, Choice, Outcome
+from distill.deployment.report import distillation_sentence, junit
+from distill.pages import figure, render, size, svg
+
+
+def gain(low, high):
+    return {
+        "estimate": (low + high) / 2,
+        "interval": [low, high],
+        "p_value": 0.01,
+        "num_samples": 9,
+    }
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(0.01, 0.03, "helped"), (-0.03, -0.01, "hurt"), (-0.01, 0.02, "no difference")],
+)
+def test_the_sentence_says_what_the_interval_says(low, high, words):
+    sentence = distillation_sentence(gain(low, high), 0.95)
+    assert words in sentence
+    assert f"{100 * low:+.2f} to {100 * high:+.2f}" in sentence
+
+
+def checks():
+    common = {"target": "cpu", "limit": 1.0, "measured": 2.0, "interval": None}
+    return [
+        Check(artefact="fp32", name="a", outcome=Outcome.PASS, **common),
+        Check(artefact="int8", name="a", outcome=Outcome.INCONCLUSIVE, **common),
+    ]
+
+
+def test_junit_fails_what_does_not_pass_unless_another_artefact_is_chosen():
+    states = {"fp32": Outcome.PASS, "int8": Outcome.INCONCLUSIVE}
+    chosen = Choice(outcome=Outcome.PASS, artefact="fp32", per_artefact=states)
+    none = Choice(outcome=Outcome.INCONCLUSIVE, artefact=None, per_artefact=states)
+    good = ElementTree.fromstring(junit("n", checks(), chosen))
+    assert (len(good.findall(".//failure")), len(good.findall(".//skipped"))) == (0, 1)
+    bad = ElementTree.fromstring(junit("n", checks(), none))
+    assert bad.find(".//failure").get("type") == "inconclusive"
+
+
+def test_pages_escape_what_they_show():
+    page = {
+        "title": "<script>alert(1)</script>",
+        "verdict": "pass",
+        "headline": "a & b",
+        "sentences": [],
+        "columns": [],
+        "rows": [],
+        "table_note": "",
+        "pictures": [],
+        "checks": [],
+        "classes": [],
+        "facts": [],
+    }
+    html = render("report.html", page)
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "a &amp; b" in html
+
+
+def test_pictures_load_nothing_from_elsewhere():
+    text = svg(lambda canvas: canvas.subplots().plot([1, 2]), width=3, height=2, title="A < B")
+    assert text.startswith("<svg")
+    assert "<title>A &lt; B</title>" in text
+    assert not re.search(r'(href|src)="http', text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(2_000_000, "2 MB"), (74_500, "74.5 kB"), (12, "12 B"), (None, "")]
+)
+def test_sizes(value, text):
+    assert size(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.01234, "0.0123"), (12345.6, "12,346"), (None, "")])
+def test_figures(value, text):
+    assert figure(value) == text
