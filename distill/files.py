@@ -255,9 +255,11 @@ class Stage:
             if made["needs"] == needs and made["outputs"] == _hashes(outputs, run_dir):
                 return read_json(result_path), True
             manifest_path.unlink()  # what it vouched for is about to be replaced
+        start = time.monotonic()
         result = to_json(compute())
         write_json(result_path, result)
-        write_json(manifest_path, {"needs": needs, "outputs": _hashes(outputs, run_dir)})
+        made = {"needs": needs, "outputs": _hashes(outputs, run_dir)}
+        write_json(manifest_path, made | {"seconds": time.monotonic() - start})
         return result, False
 
 

@@ -1,29 +1,27 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
-from conftest import SHORT, run_cli
+from conftest import SHORT
 
 import distill
 from distill.cli import VERBS
 
 
-def test_help_lists_every_verb(tmp_path):
-    ran = run_cli("--help", cwd=tmp_path)
+def test_help_lists_every_verb(cli):
+    ran = cli("--help")
     assert ran.code == 0
     assert all(verb in ran.stdout for verb in VERBS)
-    assert run_cli(cwd=tmp_path).code == 2
-    assert run_cli("--version", cwd=tmp_path).stdout.strip() == distill.__version__
+    assert cli().code == 2
+    assert cli("--version").stdout.strip() == distill.__version__
 
 
-def test_import_is_quick_and_pulls_no_torch():
-    code = "import sys, distill, distill.cli; print(len({'torch', 'hydra', 'numpy'} & set(sys.modules)))"
-    start = time.monotonic()
+def test_import_pulls_nothing_heavy():
+    heavy = "{'torch', 'hydra', 'numpy', 'onnxruntime'}"
+    code = f"import sys, distill, distill.cli; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "0\n"
-    assert time.monotonic() - start < 10  # the figure itself stands in benchmarks/
+    assert done.stdout == "set()\n"
 
 
 @pytest.mark.parametrize(
@@ -45,8 +43,8 @@ def test_import_is_quick_and_pulls_no_torch():
         (["baseline", "baselines=[majority]"], "Did you mean `majority_class`"),
     ],
 )
-def test_wrong_usage_is_one_message_and_exit_2(tmp_path, arguments, message):
-    ran = run_cli(*arguments, cwd=tmp_path)
+def test_wrong_usage_is_one_message_and_exit_2(cli, arguments, message):
+    ran = cli(*arguments)
     assert ran.code == 2, ran.stderr
     assert message in ran.stderr
     assert "Traceback" not in ran.stderr
@@ -65,26 +63,27 @@ def test_wrong_usage_is_one_message_and_exit_2(tmp_path, arguments, message):
         (["predict", "artefact=nope.onnx", "input=."], "nope.onnx but there is none"),
     ],
 )
-def test_bad_input_is_one_message_and_exit_1(tmp_path, arguments, message):
-    ran = run_cli(*arguments, cwd=tmp_path)
+def test_bad_input_is_one_message_and_exit_1(cli, arguments, message):
+    ran = cli(*arguments)
     assert ran.code == 1, ran.stderr
     assert message in ran.stderr
     assert "Traceback" not in ran.stderr
     assert ran.stdout == ""
 
 
-def test_a_run_that_never_started_leaves_no_files(tmp_path):
-    run_cli("pipeline", "data=image_folder", "data.root=nowhere", cwd=tmp_path)
+def test_a_run_that_never_started_leaves_no_files(cli, tmp_path):
+    cli("pipeline", "data=image_folder", "data.root=nowhere")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_the_traceback_is_there_for_those_who_ask(tmp_path):
-    ran = run_cli("export", cwd=tmp_path, DISTILL_TRACEBACK="1")
+def test_the_traceback_is_there_for_those_who_ask(cli, monkeypatch):
+    monkeypatch.setenv("DISTILL_TRACEBACK", "1")
+    ran = cli("export")
     assert "Traceback" in ran.stderr
 
 
-def test_a_loss_that_explodes_stops_at_once_and_keeps_what_was_good(tmp_path):
-    ran = run_cli("train", "run_dir=run", "optimizer.lr=1e30", *SHORT, cwd=tmp_path)
+def test_a_loss_that_explodes_stops_at_once_and_keeps_what_was_good(cli, tmp_path):
+    ran = cli("train", "run_dir=run", "optimizer.lr=1e30", *SHORT)
     assert ran.code == 1
     assert "Expected a finite" in ran.stderr
     assert "Traceback" not in ran.stderr
@@ -92,13 +91,12 @@ def test_a_loss_that_explodes_stops_at_once_and_keeps_what_was_good(tmp_path):
     assert not (tmp_path / "run/train/control/best.pt").exists()
 
 
-def test_secrets_are_redacted_in_the_run_folder(tmp_path):
-    run_cli(
+def test_secrets_are_redacted_in_the_run_folder(cli, tmp_path):
+    cli(
         "baseline",
         "run_dir=run",
         "+logger.x.api_token=hunter2",
         "+logger.x.uri=postgresql://me:hunter2@localhost/db",
-        cwd=tmp_path,
     )
     text = (tmp_path / "run/config.yaml").read_text()
     assert "hunter2" not in text
@@ -106,15 +104,15 @@ def test_secrets_are_redacted_in_the_run_folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_multirun_runs_each_value_and_prints_one_document(tmp_path):
-    ran = run_cli("baseline", "-m", "seed=0,1", "baselines=[majority_class]", cwd=tmp_path)
+def test_multirun_runs_each_value_and_prints_one_document(cli, tmp_path):
+    ran = cli("baseline", "-m", "seed=0,1", "baselines=[majority_class]")
     assert ran.code == 0, ran.stderr
     assert [run["best"] for run in ran.document["runs"]] == ["majority_class"] * 2
     assert len(list(tmp_path.glob("outputs/digits/*/*/baseline.json"))) == 2
 
 
 @pytest.mark.slow
-def test_a_users_own_network_and_loss_from_the_working_folder(tmp_path):
+def test_a_users_own_network_from_the_working_folder(cli, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
         "class Net(nn.Sequential):\n"
@@ -123,14 +121,14 @@ def test_a_users_own_network_and_loss_from_the_working_folder(tmp_path):
         "                         nn.Linear(width, num_classes))\n"
     )
     overrides = ["student._target_=mine.Net", "~student.widths", "+student.width=16"]
-    ran = run_cli("train", "run_dir=run", *overrides, *SHORT, cwd=tmp_path)
+    ran = cli("train", "run_dir=run", *overrides, *SHORT)
     assert ran.code == 0, ran.stderr
     assert ran.document["student"]["num_parameters"] == 64 * 16 + 16 + 16 * 10 + 10
 
 
 @pytest.mark.slow
-def test_early_stopping_clipping_accumulation_schedules_and_loggers_are_lightnings(tmp_path):
-    ran = run_cli(
+def test_early_stopping_clipping_accumulation_schedules_and_loggers_are_lightnings(cli, tmp_path):
+    ran = cli(
         "train",
         "teacher",
         "run_dir=run",
@@ -141,7 +139,6 @@ def test_early_stopping_clipping_accumulation_schedules_and_loggers_are_lightnin
         "teacher_training.trainer.accumulate_grad_batches=2",
         "scheduler@teacher_training.scheduler=cosine",
         "logger=[csv,tensorboard,mlflow]",
-        cwd=tmp_path,
     )
     assert ran.code == 0, ran.stderr
     assert ran.document["teacher"]["last_epoch"] < 49

@@ -90,7 +90,7 @@ def test_disagreement_beyond_the_budget_is_refused_and_the_file_removed(model, i
 
 def test_parity_by_hand():
     reference = np.array([[0.0, 2.0], [2.0, 0.0]])
-    found = measure_parity(reference, reference + [[0.5, -0.5], [0.0, 0.0]])
+    found = measure_parity(reference, reference + np.array([[0.5, -0.5], [0.0, 0.0]]))
     assert found.max_abs == 0.5
     assert found.logit_std == pytest.approx(np.sqrt(0.5 / 4) / 1.0)
     assert found.top1_agreement == 1.0

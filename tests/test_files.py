@@ -25,9 +25,14 @@ from distill.files import (
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="boom"), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("boom")
+
+    def write_half():
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        write_half()
     assert path.read_text() == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["file.txt"]
 

@@ -91,7 +91,7 @@ def test_more_threads_than_cpus_is_one_message(tmp_path):
 
 def test_a_measuring_process_that_fails_is_one_message(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"nonsense")
-    with pytest.raises(UserError, match="m.onnx"):
+    with pytest.raises(UserError, match=r"m\.onnx"):
         LocalTarget(name="here").measure([tmp_path / "m.onnx"], np.zeros((1, 1)), confidence=0.95)
 
 

@@ -96,7 +96,7 @@ def test_labels_outside_the_classes_are_refused(tmp_path, rng):
 
 def test_a_missing_column_and_a_foreign_file_are_named(tmp_path, rng):
     write_parquet(tmp_path / "train.parquet", [png(rng)] * 4, [0, 1, 0, 1])
-    with pytest.raises(UserError, match="column `target`.*found image, label"):
+    with pytest.raises(UserError, match=r"column `target`.*found image, label"):
         parquet_images(root=str(tmp_path), label_column="target", **SPLIT)
     with pytest.raises(UserError, match=r"test\.parquet but there is none"):
         parquet_images(root=str(tmp_path), **SPLIT)

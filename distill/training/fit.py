@@ -24,7 +24,6 @@ from distill.errors import UserError
 from distill.files import read_json, write_bytes, write_json
 
 log = logging.getLogger(__name__)
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware lists and advertising
 
 TrainerFactory = Callable[..., lightning.Trainer]
 
