@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 UV     := uv==0.13.9
 
-.PHONY: demo test check lock wheel clean
+.PHONY: demo test check lint lock wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/pipeline.py
@@ -13,12 +13,14 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(STAMP)
+check: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 wheel: $(STAMP)
 	$(BIN)/uv build --wheel --out-dir dist

@@ -220,6 +220,9 @@ def _report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print("Interrupted. The same command with the same run_dir= goes on.", file=sys.stderr)
         return 1
+    if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         print(
             f"error: The disk is full: {error}. Free some space and start again.", file=sys.stderr

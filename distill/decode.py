@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from PIL import Image, UnidentifiedImageError
 from distill.errors import UserError
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+_CHUNK = 64  # images a thread decodes before it is scheduled again
 
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -100,12 +103,16 @@ def decode_images(
         except OSError as error:
             return str(error)
 
+    def attempt_all(start: int) -> list[NDArray[np.uint8] | str]:
+        return [attempt(source) for source in sources[start : start + _CHUNK]]
+
     images: NDArray[np.uint8] | None = None
     positions: list[int] = []
     skipped: list[str] = []
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the GIL
-        for position, result in enumerate(pool.map(attempt, sources)):
-            if progress is not None and position % 64 == 0:
+        chunks = pool.map(attempt_all, range(0, len(sources), _CHUNK))
+        for position, result in enumerate(chain.from_iterable(chunks)):
+            if progress is not None and position % _CHUNK == 0:
                 progress(position, len(sources))
             if isinstance(result, str):
                 if not skip_corrupt:

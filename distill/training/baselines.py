@@ -20,6 +20,7 @@ from distill.training.data.images import ImageData, ImageSplit
 Logits = NDArray[np.float64]
 
 MAX_FIT_SAMPLES = 5000
+MAX_SIDE = 32
 
 
 def majority_class(train: ImageSplit, test: ImageSplit, num_classes: int) -> NDArray[np.int64]:
@@ -96,4 +97,13 @@ def score_baselines(
 
 
 def _pixels(split: ImageSplit) -> NDArray[np.float32]:
-    return split.images.reshape(len(split), -1).astype(np.float32) / np.float32(255)
+    """Flatten images to [N, features] in 0..1, averaged in blocks down to `MAX_SIDE` a side."""
+    images = split.images
+    height, width, channels = images.shape[1:]
+    block = -(-max(height, width) // MAX_SIDE)
+    if block > 1:
+        rows, columns = height // block, width // block
+        cut = images[:, : rows * block, : columns * block]
+        blocks = cut.reshape(len(split), rows, block, columns, block, channels)
+        images = blocks.mean(axis=(2, 4), dtype=np.float32)
+    return images.reshape(len(split), -1).astype(np.float32) / np.float32(255)

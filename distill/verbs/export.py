@@ -106,6 +106,8 @@ def _export_student(
     from distill.runtime import OnnxModel
 
     data, folder = workspace.data, workspace.run_dir / "export"
+    for name in {STUDENT, STUDENT_INT8} - set(names):
+        (folder / name).unlink(missing_ok=True)  # of an earlier configuration
     model = load_model(workspace, "student", checkpoint)
     export_onnx(model, data.image_shape, folder / STUDENT)
     parity = {STUDENT: _parity(workspace, model, folder / STUDENT)}
