@@ -138,8 +138,6 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("distill")
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.INFO)
-    # Below a warning, Lightning lists hardware and advertises.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
 def _as_usage_error(error: Exception) -> Exception:

@@ -1,5 +1,6 @@
 """`train`: the teacher, the control (the student on labels alone) and the distilled student."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ from distill.errors import UsageError, UserError
 from distill.files import sha256, sha256_json, write_json
 from distill.training.modules import make_schedule
 from distill.verbs.workspace import Workspace, is_terminal, open_workspace, plain
+
+# On import Lightning asks for INFO, at which it lists hardware and advertises.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 HISTORY = "history.json"
 ROLES = ("teacher", "control", "student")
