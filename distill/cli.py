@@ -105,7 +105,9 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
             if multirun:
                 _report(_as_usage_error(error))
 
-    sys.argv = [f"distill {verb}", *overrides]
+    # Hydra's parser wants all overrides together: options such as --config-dir go first.
+    is_override = re.compile(r"[^-][^=]*=|[~+]")
+    sys.argv = [f"distill {verb}", *sorted(overrides, key=lambda o: bool(is_override.match(o)))]
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(task)()
     except Exception as error:

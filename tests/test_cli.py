@@ -91,6 +91,15 @@ def test_a_loss_that_explodes_stops_at_once_and_keeps_what_was_good(cli, tmp_pat
     assert not (tmp_path / "run/train/control/best.pt").exists()
 
 
+def test_a_config_folder_of_ones_own_may_be_named_anywhere(cli, tmp_path):
+    (tmp_path / "mine" / "budget").mkdir(parents=True)
+    (tmp_path / "mine" / "budget" / "board.yaml").write_text("latency: {p95_ms: 7.5}\n")
+    ran = cli("pipeline", "seed=3", "--config-dir", "mine", "budget=board", "--cfg", "job")
+    assert ran.code == 0, ran.stderr
+    assert "p95_ms: 7.5" in ran.stdout
+    assert "seed: 3" in ran.stdout
+
+
 def test_secrets_are_redacted_in_the_run_folder(cli, tmp_path):
     cli(
         "baseline",

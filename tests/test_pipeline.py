@@ -104,6 +104,23 @@ def test_a_finished_run_is_not_run_again(finished, cli):
     assert again.document == ran.document
 
 
+def test_the_stages_as_verbs_leave_what_the_pipeline_then_finds(cli):
+    for verb in ("baseline", "train", "export", "evaluate"):
+        ran = cli(verb, "run_dir=run", *SHORT[:2])
+        assert ran.code == 0, ran.stderr
+    assert set(ran.document["models"]) == {"teacher", "control", "student", "student_int8"}
+    ran = cli("pipeline", "run_dir=run", *SHORT)
+    assert ran.stderr.count("unchanged, not run again") == len(STAGES - {"benchmark", "verdict"})
+
+
+def test_float32_alone_may_be_shipped(finished, cli, tmp_path):
+    run_dir, _ = finished
+    shutil.copytree(run_dir, tmp_path / "run")
+    ran = cli("pipeline", "run_dir=run", "quantize=none", *SHORT)
+    assert "student_int8" not in ran.document["models"]
+    assert not (tmp_path / "run/export/model.int8.onnx").exists()
+
+
 def test_another_budget_judges_again_without_training_again(finished, cli, tmp_path):
     run_dir, _ = finished
     copy = shutil.copytree(run_dir, tmp_path / "impossible")

@@ -39,7 +39,8 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
     missing = [str(path) for path in needed if not path.is_file()]
     if missing:
         raise UserError(
-            f"Expected {missing[0]} but it is not there. Run `pipeline` with this `run_dir=`."
+            f"Expected {missing[0]} but it is not there. Run `baseline`, `train` and `export` with "
+            "this `run_dir=` first, or `pipeline`, which does it all."
         )
 
     def compute() -> dict[str, Any]:

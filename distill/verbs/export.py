@@ -35,11 +35,15 @@ NUM_GOLDEN = 8
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    """Export the student of a run folder, or any checkpoint."""
+    """Export the student of a run folder with its teacher and control, or any checkpoint."""
     with open_workspace(cfg) as workspace:
-        given = cfg.checkpoint
-        path = Path(given) if given else weights_path(workspace.run_dir, "student")
-        return export_stage(workspace, path)
+        if cfg.checkpoint:
+            return export_stage(workspace, Path(cfg.checkpoint))
+        result = export_stage(workspace, weights_path(workspace.run_dir, "student"))
+        for role in ("teacher", "control"):
+            if weights_path(workspace.run_dir, role).is_file():
+                export_reference_stage(workspace, role)
+        return result
 
 
 def export_stage(workspace: Workspace, checkpoint: Path) -> dict[str, Any]:
