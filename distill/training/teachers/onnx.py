@@ -1,0 +1,222 @@
+"""Any ONNX image classifier as teacher, whatever framework it comes from.
+
+Brings images into the form the file wants and reads its answers; how a session is made is the
+runtime's business, which classes the data has is its owner's.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from torch import Tensor, nn
+
+from distill.contract import CONTRACT_FILE, HASH_KEY, load_contract
+from distill.errors import UserError
+from distill.files import sha256, sha256_json
+from distill.runtime import ModelError, OnnxModel
+from distill.training.teachers.base import Teacher, TeacherOutput
+from distill.training.teachers.outputs import check_width, to_logits
+
+_TYPES = {
+    "tensor(uint8)": np.uint8,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Input:
+    """What the file takes; a size is None where it takes any."""
+
+    dtype: Any
+    channels_first: bool
+    channels: int
+    height: int | None
+    width: int | None
+
+
+class OnnxTeacher(Teacher):
+    """An ONNX file that maps a batch of images to logits [B, C], its first output.
+
+    The file's one input is uint8, and is given the images as they are, or float, and is given
+    (pixel / 255 - mean) / std; NHWC or NCHW, told by which side has 1 or 3 channels. Where its
+    height and width are fixed and others, images are resized to them (bilinear, antialiased, both
+    sides on their own). A fixed batch size is filled up. Runs on the CPU.
+
+    Args:
+        path: the file.
+        classes: names in the order of its outputs; None reads the contract beside the file, and
+            without one nobody knows them.
+        mean: per channel, in units of 0..1; of a float input alone.
+        std: as `mean`.
+        outputs_probabilities: whether the outputs are probabilities, not logits: softmax inside.
+        num_threads: of the session.
+
+    Raises:
+        UserError: the file is missing, damaged or no image classifier, `mean` and `std` are
+            missing or out of place, or the contract beside it is another file's.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        classes: Sequence[str] | None = None,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        outputs_probabilities: bool = False,
+        num_threads: int = 1,
+    ) -> None:
+        super().__init__()
+        self.path, self.num_threads = Path(path), num_threads
+        self.outputs_probabilities = outputs_probabilities
+        self._opened: tuple[int, OnnxModel] | None = None
+        model = self._model
+        self._input = _read_input(model)
+        self._normalization = _read_normalization(self._input, mean, std, self.path)
+        names = _contract_classes(self.path, model) if classes is None else tuple(classes)
+        self.classes = names
+        self._sha256 = [sha256(path) for path in _files(self.path)]
+        self.train()
+
+    @property
+    def _model(self) -> OnnxModel:
+        """The session, opened anew in every process: it neither travels nor survives a fork."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            try:
+                self._opened = os.getpid(), OnnxModel(self.path, num_threads=self.num_threads)
+            except ModelError as error:
+                raise UserError(str(error)) from error
+        return self._opened[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": None}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the file, of the weights beside it, and of how it is used."""
+        return sha256_json([self._sha256, self._normalization, self.outputs_probabilities])
+
+    def forward(self, image: Tensor, index: Tensor) -> TeacherOutput:
+        """Answer a batch; the samples' indices are for messages alone."""
+        batch = self._prepare(image.cpu())
+        size = self._model.input_shape[0]
+        if size is not None and len(batch) % size:
+            filling = np.repeat(batch[-1:], size - len(batch) % size, axis=0)
+            batch = np.concatenate([batch, filling])
+        try:
+            answers = self._model.predict(batch)
+        except ValueError as error:  # a `ModelError` is one, and so is an output without a batch
+            raise UserError(f"Expected answers from {self.path} but {error}.") from error
+        if answers.ndim != 2 or len(answers) != len(batch) or answers.dtype.kind != "f":
+            raise UserError(
+                f"Expected the first output of {self.path} to be float logits [batch, classes] but "
+                f"got {answers.dtype} {answers.shape} for a batch of {len(batch)}. Export the "
+                "model with its logits as first output."
+            )
+        check_width(answers.shape[1], self.classes, str(self.path))
+        logits = to_logits(
+            answers[: len(image)],
+            index.cpu().numpy(),
+            str(self.path),
+            outputs_probabilities=self.outputs_probabilities,
+        )
+        return TeacherOutput(logits=torch.from_numpy(logits).to(image.device))
+
+    def _prepare(self, image: Tensor) -> NDArray[Any]:
+        """Bring uint8 images [B, H, W, C] into the form that the file wants."""
+        wanted = self._input
+        if image.shape[3] != wanted.channels:
+            raise UserError(
+                f"Expected images of {wanted.channels} channels for {self.path} but the data has "
+                f"{image.shape[3]}. Read the data with as many channels, or choose another teacher."
+            )
+        x = image.float()
+        if self._normalization is not None:
+            mean, std = (torch.tensor(values) for values in self._normalization)
+            x = (x / 255 - mean) / std
+        x = x.permute(0, 3, 1, 2)
+        size = (wanted.height or x.shape[2], wanted.width or x.shape[3])
+        if size != tuple(x.shape[2:]):
+            x = nn.functional.interpolate(
+                x, size=size, mode="bilinear", antialias=True, align_corners=False
+            )
+        if wanted.dtype is np.uint8:
+            x = x.round().clamp(0, 255)
+        x = x if wanted.channels_first else x.permute(0, 2, 3, 1)
+        return np.ascontiguousarray(x.numpy(), dtype=wanted.dtype)
+
+
+def _read_input(model: OnnxModel) -> _Input:
+    shape = model.input_shape
+    if model.input_type not in _TYPES or len(shape) != 4:
+        raise UserError(
+            f"Expected {model.path} to take images, uint8 or float of four dimensions, but it "
+            f"takes {model.input_type} {list(shape)}. Name an image classifier."
+        )
+    first, last = shape[1] in (1, 3), shape[3] in (1, 3)
+    if first == last:
+        raise UserError(
+            f"Expected {model.path} to take images with 1 or 3 channels, either [batch, channels, "
+            f"height, width] or [batch, height, width, channels], but it takes {list(shape)}. "
+            "Export it with a fixed number of channels."
+        )
+    channels, height, width = shape[1:] if first else (shape[3], *shape[1:3])
+    assert channels is not None
+    return _Input(
+        dtype=_TYPES[model.input_type],
+        channels_first=first,
+        channels=channels,
+        height=height,
+        width=width,
+    )
+
+
+def _read_normalization(
+    wanted: _Input, mean: Sequence[float] | None, std: Sequence[float] | None, path: Path
+) -> tuple[list[float], list[float]] | None:
+    if wanted.dtype is np.uint8:
+        if mean is not None or std is not None:
+            raise UserError(
+                f"Expected no `teacher.mean` and `teacher.std` for {path}, which takes uint8 "
+                "images and normalises them itself. Set both to null."
+            )
+        return None
+    number = wanted.channels
+    given = mean is not None and std is not None and len(mean) == len(std) == number
+    if mean is None or std is None or not given or min(std) <= 0:
+        raise UserError(
+            f"Expected `teacher.mean` and `teacher.std` (above 0) of {number} channels in units of "
+            f"0..1 for {path}, which takes floats, but got {mean} and {std}. Use those it was "
+            f"trained with; mean {[0.0] * number} and std {[1.0] * number} feed it pixels / 255."
+        )
+    return [float(value) for value in mean], [float(value) for value in std]
+
+
+def _files(path: Path) -> list[Path]:
+    """Name the file and those beside it that hold its weights, as torch exports them."""
+    weights = onnx.load(path, load_external_data=False).graph.initializer
+    beside = {ExternalDataInfo(w).location for w in weights if uses_external_data(w)}
+    return [path, *(path.parent / name for name in sorted(beside))]
+
+
+def _contract_classes(path: Path, model: OnnxModel) -> tuple[str, ...] | None:
+    """Read the classes from the contract beside an exported file, if there is one."""
+    if not (path.parent / CONTRACT_FILE).is_file():
+        return None
+    contract = load_contract(path.parent)
+    if model.metadata.get(HASH_KEY) != contract.sha256:
+        raise UserError(
+            f"Expected {path} to carry the hash of the contract beside it but it carries "
+            f"{model.metadata.get(HASH_KEY, 'none')}. Keep an artefact together with the contract "
+            "it was exported with, or name its classes (`teacher.classes=[...]`)."
+        )
+    return contract.classes
