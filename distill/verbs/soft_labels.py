@@ -1,0 +1,174 @@
+"""`soft_labels`: the teacher's answers for every sample and view, in a verified store."""
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from distill.errors import UserError
+from distill.files import read_json, run_folder_lock
+from distill.verbs.networks import TEACHER_FACTS, load_teacher
+from distill.verbs.workspace import Workspace, is_terminal, open_workspace, plain
+
+if TYPE_CHECKING:
+    from distill.training.soft_labels import Recipe
+    from distill.training.teachers.base import Teacher
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Make the teacher ready and label every sample and view."""
+    from distill.verbs.teacher import teacher_stage
+
+    with open_workspace(cfg) as workspace:
+        if not uses_store(workspace):
+            raise UserError("Expected `soft_labels=store` but it is `none`: nothing to store.")
+        teacher_stage(workspace)
+        return soft_labels_stage(workspace)
+
+
+def uses_store(workspace: Workspace) -> bool:
+    """Tell whether the student learns from stored answers, not from a live teacher."""
+    return bool(workspace.cfg.soft_labels)
+
+
+def check_store_settings(workspace: Workspace) -> None:
+    """Refuse settings of which no store can be made, before a teacher is trained."""
+    from distill.training.soft_label_writer import StoreWriter
+
+    recipe = _recipe(workspace, "unknown", workspace.cfg.soft_labels.precision)
+    indices = workspace.data.train.indices
+    StoreWriter(_folder(workspace), recipe, indices, workspace.cfg.soft_labels.num_views)
+
+
+def soft_labels_stage(workspace: Workspace) -> dict[str, Any]:
+    """Build the store, or what it still lacks.
+
+    A store inside the run folder belongs to the run and is made anew when what it depends on has
+    changed; one elsewhere is never overwritten.
+    """
+    from distill.training.soft_labels import MANIFEST, file_names
+
+    cfg, folder = workspace.cfg.soft_labels, _folder(workspace)
+    own = folder.is_relative_to(workspace.run_dir)
+    values = {
+        "data": workspace.data.fingerprint,
+        "views": plain(workspace.cfg.views),
+        "mixing": plain(workspace.cfg.mixing),
+        "soft_labels": {name: value for name, value in plain(cfg).items() if name != "path"},
+    }
+    names = [MANIFEST, *file_names(cfg.num_views, _top_k(workspace))]
+    # A file that is gone or has changed makes the stage run again: it mends it, or says so.
+    outputs = tuple(str(folder / name) for name in names)
+    return workspace.stage(
+        "soft_labels",
+        lambda: _build(workspace, folder, own),
+        values=values,
+        inputs=(workspace.run_dir / TEACHER_FACTS,),
+        outputs=outputs,
+    )
+
+
+def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
+    from distill.training.labelling import choose_precision, label
+    from distill.training.soft_label_writer import StoreWriter
+    from distill.training.soft_labels import SoftLabelStore
+
+    start = time.monotonic()
+    cfg, teacher = workspace.cfg, load_teacher(workspace)
+    dataset = _dataset(workspace)
+    precision = cfg.soft_labels.precision
+    if precision == "auto":
+        precision = choose_precision(teacher.folded(), dataset)
+    recipe = _recipe(workspace, teacher.fingerprint, precision)
+    writer = StoreWriter(
+        folder, recipe, workspace.data.train.indices, cfg.soft_labels.num_views, replace=own
+    )
+    with run_folder_lock(folder):
+        writer.prepare()
+        num_blocks = len(writer.missing_blocks())
+        label(
+            teacher.folded(),
+            dataset,
+            writer,
+            instantiate(cfg.teacher_training.trainer),
+            batch_size=cfg.soft_labels.batch_size,
+            show_bar=is_terminal(),
+        )
+        writer.finish()
+    store = SoftLabelStore(folder, recipe)
+    seconds = time.monotonic() - start
+    return {
+        "path": str(folder),
+        "num_samples": recipe.num_samples,
+        "num_views": store.num_views,
+        "num_classes": len(store.classes),
+        "top_k": store.top_k,
+        "precision": precision,
+        "size_bytes": store.size_bytes,
+        "num_blocks_labelled": num_blocks,
+        "seconds": seconds,
+    }
+
+
+def open_store(workspace: Workspace) -> "Teacher":
+    """Open the store as a teacher: by fingerprint, by hash, and by replay of random records."""
+    from distill.training.labelling import check_replay
+    from distill.training.soft_labels import SoftLabelStore, stored_precision
+    from distill.training.teachers.cached import CachedTeacher
+
+    folder, cfg = _folder(workspace), workspace.cfg.soft_labels
+    facts = read_json(workspace.run_dir / TEACHER_FACTS)
+    precision = stored_precision(folder) if cfg.precision == "auto" else cfg.precision
+    store = SoftLabelStore(folder, _recipe(workspace, facts["fingerprint"], precision))
+    if store.num_views < cfg.num_views:
+        raise UserError(
+            f"Expected {cfg.num_views} views in {folder} but it has {store.num_views}. Run "
+            "`soft_labels` again: it adds what is missing."
+        )
+    error = check_replay(store, load_teacher(workspace), _dataset(workspace))
+    log.info("soft labels replayed by the live teacher: they differ by %.2g of their spread", error)
+    return CachedTeacher(store)
+
+
+def _folder(workspace: Workspace) -> Path:
+    return Path(workspace.cfg.soft_labels.path).resolve()
+
+
+def _dataset(workspace: Workspace) -> Any:
+    from distill.training.data.images import BatchDataset
+
+    cfg, data = workspace.cfg, workspace.data
+    return BatchDataset(
+        data.train,
+        instantiate(cfg.views),
+        instantiate(cfg.mixing) or None,
+        num_classes=len(data.classes),
+    )
+
+
+def _top_k(workspace: Workspace) -> int | None:
+    from distill.training.soft_labels import default_top_k
+
+    return workspace.cfg.soft_labels.top_k or default_top_k(len(workspace.data.classes))
+
+
+def _recipe(workspace: Workspace, teacher: str, precision: str) -> "Recipe":
+    from distill.training.soft_labels import Recipe
+    from distill.training.views import VERSION
+
+    cfg, data = workspace.cfg, workspace.data
+    return Recipe(
+        teacher=teacher,
+        data=data.fingerprint,
+        classes=data.classes,
+        views={"views": plain(cfg.views), "mixing": plain(cfg.mixing)},
+        views_version=VERSION,
+        num_samples=len(data.train),
+        top_k=_top_k(workspace),
+        precision=precision,
+    )
