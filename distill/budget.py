@@ -85,7 +85,7 @@ class Check:
     target: str
     name: str
     limit: float
-    measured: float
+    measured: float | None
     interval: Interval | None
     outcome: Outcome
 

@@ -22,6 +22,7 @@ VERBS = {
     "pipeline": "from data to verdict: everything below, in order, resumable (the main job)",
     "baseline": "score what a model must beat",
     "train": "train the teacher, the control and the student (or one: `train teacher`)",
+    "soft_labels": "store the teacher's answers for every sample and view",
     "export": "turn a checkpoint into ONNX and int8, with its contract",
     "evaluate": "score the exported files on the test set",
     "benchmark": "measure latency, cold start, memory and size against a budget",
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        lines = "\n".join(f"  {verb:<10} {does}" for verb, does in VERBS.items())
+        lines = "\n".join(f"  {verb:<11} {does}" for verb, does in VERBS.items())
         print(_HELP.format(version=__version__, verbs=lines))
         return 0 if arguments else 2
     if arguments[0] == "--version":

@@ -4,6 +4,8 @@ Knows nothing of labels or models.
 """
 
 import io
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -80,6 +82,7 @@ def decode_images(
     names: Sequence[str] | None = None,
     skip_corrupt: bool = False,
     progress: Progress | None = None,
+    scratch: Path | None = None,
 ) -> Decoded:
     """Decode many images into one array, in order.
 
@@ -89,6 +92,8 @@ def decode_images(
         names: what to call each in a message; paths name themselves.
         skip_corrupt: leave out what cannot be decoded, and count it, rather than stop.
         progress: called now and then with (done, total).
+        scratch: a folder on whose disk the pixels are kept, for more images than memory holds; the
+            file has no name there and goes with the process. None keeps them in memory.
 
     Raises:
         UserError: an image is corrupt (and not skipped) or of another size than the first.
@@ -124,7 +129,7 @@ def decode_images(
                 skipped.append(name(position))
                 continue
             if images is None:
-                images = np.empty((len(sources), *result.shape), np.uint8)
+                images = _allocate((len(sources), *result.shape), scratch)
             if result.shape != images.shape[1:]:
                 pool.shutdown(cancel_futures=True)
                 raise UserError(
@@ -141,6 +146,15 @@ def decode_images(
     return Decoded(
         images=images[: len(positions)], positions=np.array(positions, np.int64), skipped=skipped
     )
+
+
+def _allocate(shape: tuple[int, ...], scratch: Path | None) -> NDArray[np.uint8]:
+    if scratch is None:
+        return np.empty(shape, np.uint8)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=scratch) as file:  # the mapping outlives the open file
+        os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))  # a full disk shows here
+        return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
 def _cover(image: Image.Image, height: int, width: int) -> Image.Image:

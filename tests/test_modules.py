@@ -13,7 +13,7 @@ from distill.training.modules import (
     SupervisedModule,
     make_schedule,
 )
-from distill.training.teachers import TorchTeacher
+from distill.training.teachers.live import TorchTeacher
 
 
 def classifier(seed, dropout=0.0):

@@ -23,8 +23,8 @@ from distill.runtime import OnnxModel
 pytestmark = pytest.mark.slow
 
 STAGES = {
-    "baseline", "train/teacher", "train/control", "train/student", "export_teacher",
-    "export_control", "export", "evaluate", "benchmark", "verdict",
+    "baseline", "train/teacher", "teacher", "soft_labels", "train/control", "train/student",
+    "export_teacher", "export_control", "export", "evaluate", "benchmark", "verdict",
 }  # fmt: skip
 
 
@@ -71,7 +71,8 @@ def test_the_artefacts_carry_their_contract_and_replay_their_golden_samples(fini
         metadata = {p.key: p.value for p in onnx.load(folder / name).metadata_props}
         assert metadata["distill.contract_sha256"] == contract.sha256
         assert replay_golden(folder, name) < 1e-4
-    assert contract.provenance["teacher"]["sha256"]
+    facts = read_json(run_dir / "train/teacher/teacher.json")
+    assert contract.provenance["teacher"]["fingerprint"] == facts["fingerprint"]
 
 
 def test_golden_samples_tell_a_changed_model(finished, tmp_path):

@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import torchvision
 from PIL import Image
 
 from distill.errors import UserError
-from distill.training.data.images import split_stratified
+from distill.training.baselines import score_baselines
+from distill.training.data.images import ImageDataModule, Rows, split_stratified
 from distill.training.data.sources import (
     digits,
     image_folder,
@@ -85,6 +87,32 @@ def test_parquet_images_come_back_with_their_labels(tmp_path, rng):
         data.test.images[position], np.asarray(Image.open(io.BytesIO(images[3])))
     )
     assert data.test.labels[position] == 1
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_images_that_do_not_fit_in_memory_are_read_from_disk_and_are_the_same(
+    tmp_path, rng, num_workers
+):
+    images = [png(rng) for _ in range(60)]
+    for name in ("train", "test"):
+        write_parquet(tmp_path / f"{name}.parquet", images, [i % 3 for i in range(60)])
+    options = {"root": str(tmp_path), "validation_fraction": 0.2, "seed": 0}
+    held = parquet_images(**options)
+    mapped = parquet_images(**options, scratch=str(tmp_path / "scratch"))
+    assert list((tmp_path / "scratch").iterdir()) == []  # nothing is left behind
+    assert isinstance(mapped.train.images, Rows)
+    assert mapped.fingerprint == held.fingerprint
+    assert mapped.channel_statistics == held.channel_statistics
+    names = ["nearest_centroid", "logistic_regression"]
+    first, second = (score_baselines(d, names, confidence=0.95)[1] for d in (held, mapped))
+    assert all(np.array_equal(first[name], second[name]) for name in names)
+    loaders = [
+        ImageDataModule(d, batch_size=16, num_workers=n).train_dataloader()
+        for d, n in ((held, 0), (mapped, num_workers))
+    ]
+    for one, other in zip(*loaders, strict=True):
+        assert torch.equal(one["input"], other["input"])
+        assert torch.equal(one["label"], other["label"])
 
 
 def test_labels_outside_the_classes_are_refused(tmp_path, rng):

@@ -23,6 +23,10 @@ FILLED_IN = {  # given by the caller, not by the YAML
     "distill.training.modules.DistillationModule": {
         "student", "teacher", "losses", "optimizer", "scheduler",
     },
+    "distill.training.teachers.sources.onnx_teacher": {"data", "folder"},
+    "distill.training.teachers.sources.sklearn_teacher": {"data", "folder"},
+    "distill.training.teachers.sources.predictions_teacher": {"data", "folder"},
+    "distill.training.optimizers.DistillationOrientedSGD": {"params"},
     "torch.optim.SGD": {"params"},
     "torch.optim.AdamW": {"params"},
     "torch.optim.lr_scheduler.OneCycleLR": {"optimizer", "total_steps"},

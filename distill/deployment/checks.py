@@ -6,7 +6,7 @@ Works on the plain values that the stages leave; knows nothing of how they were 
 from collections.abc import Mapping
 from typing import Any
 
-from distill.budget import Budget, Check, at_least, at_most
+from distill.budget import Budget, Check, Outcome, at_least, at_most
 
 
 def target_checks(budget: Budget, report: Mapping[str, Any]) -> list[Check]:
@@ -78,11 +78,12 @@ def quality_checks(
 
     accuracy = budget.accuracy
     add("accuracy", accuracy.min, _figure(score["accuracy"]), at_least)
+    drop = margins["drop_vs_teacher"]
     add(
         "drop_vs_teacher",
         accuracy.max_drop_vs_teacher,
-        _figure(margins["drop_vs_teacher"]),
-        at_most,
+        _figure(drop) if drop else (None, None),
+        at_most if drop else _unknown,
     )
     add(
         "gain_vs_baseline",
@@ -99,6 +100,11 @@ def quality_checks(
         at_least,
     )
     return checks
+
+
+def _unknown(measured: Any, limit: float, interval: Any) -> Outcome:
+    """What nobody has measured is neither held nor missed."""
+    return Outcome.INCONCLUSIVE
 
 
 def _figure(value: Mapping[str, Any]) -> tuple[float, tuple[float, float]]:

@@ -51,7 +51,7 @@ def score_model(
         logits: [N, C].
         labels: [N].
         measured_through: what computed the logits.
-        teacher_logits: [N, C]; None for the teacher itself.
+        teacher_logits: [N, C]; None for the teacher itself, or without one.
         confidence: of every interval.
     """
     agreement = None
@@ -73,12 +73,12 @@ class Margins:
     Attributes:
         gain_vs_control: artefact minus control.
         gain_vs_baseline: artefact minus the best baseline.
-        drop_vs_teacher: teacher minus artefact.
+        drop_vs_teacher: teacher minus artefact; None where the teacher has no answers.
     """
 
     gain_vs_control: PairedComparison
     gain_vs_baseline: PairedComparison
-    drop_vs_teacher: PairedComparison
+    drop_vs_teacher: PairedComparison | None
 
 
 def compare_with_references(
@@ -87,15 +87,18 @@ def compare_with_references(
     *,
     control: NDArray[np.int64],
     baseline: NDArray[np.int64],
-    teacher: NDArray[np.int64],
+    teacher: NDArray[np.int64] | None,
     confidence: float,
 ) -> Margins:
     """Compare one artefact's predictions [N] with those of its references [N]."""
     right = predictions == labels
+    drop = None
+    if teacher is not None:
+        drop = compare_paired(teacher == labels, right, confidence=confidence)
     return Margins(
         gain_vs_control=compare_paired(right, control == labels, confidence=confidence),
         gain_vs_baseline=compare_paired(right, baseline == labels, confidence=confidence),
-        drop_vs_teacher=compare_paired(teacher == labels, right, confidence=confidence),
+        drop_vs_teacher=drop,
     )
 
 
@@ -111,7 +114,8 @@ def evaluate(
     """Evaluate teacher, control and all student artefacts.
 
     Args:
-        logits: `teacher`, `control`, `student` and further artefacts of the student, [N, C] each.
+        logits: `control`, `student`, further artefacts of the student, and `teacher` where it has
+            answers for the test set, [N, C] each.
         labels: [N].
         baseline: the best baseline's predictions, [N].
         measured_through: what computed each.
@@ -123,7 +127,7 @@ def evaluate(
             own,
             labels,
             measured_through=measured_through[name],
-            teacher_logits=None if name == "teacher" else logits["teacher"],
+            teacher_logits=None if name == "teacher" else logits.get("teacher"),
             confidence=confidence,
         )
         for name, own in logits.items()
@@ -135,7 +139,7 @@ def evaluate(
             labels,
             control=answers["control"],
             baseline=baseline,
-            teacher=answers["teacher"],
+            teacher=answers.get("teacher"),
             confidence=confidence,
         )
         for name, answer in answers.items()

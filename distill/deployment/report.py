@@ -40,6 +40,7 @@ class PipelineResults:
         name: of the run.
         baseline: `baseline.json`.
         training: per role, its result with the `history` of its epochs.
+        over_seeds: student against control over several seeds, in words; None for one seed.
         export: `export.json`.
         evaluation: `evaluate.json`.
         benchmark: `benchmark.json`.
@@ -50,6 +51,7 @@ class PipelineResults:
     name: str
     baseline: Values
     training: Mapping[str, Values]
+    over_seeds: str | None
     export: Values
     evaluation: Values
     benchmark: Values
@@ -176,7 +178,7 @@ def junit(name: str, checks: Sequence[Check], choice: Choice) -> bytes:
                 suite, "testcase", classname=f"{artefact}.{check.target}", name=check.name
             )
             if check in bad:
-                text = f"{check.outcome}: measured {check.measured:g}, limit {check.limit:g}"
+                text = f"{check.outcome}: measured {figure(check.measured)}, limit {check.limit:g}"
                 if tag == "skipped":
                     text += f"; {artefact} is {outcome}, {choice.artefact} passes and is chosen"
                 ElementTree.SubElement(case, tag, message=text, type=str(check.outcome))
@@ -198,10 +200,14 @@ def _choice_sentence(choice: Choice, target: str) -> str:
 def _epochs(results: PipelineResults) -> list[str]:
     student = results.training["student"]
     best, last = (student[f"test_at_{epoch}_epoch"]["accuracy"] for epoch in ("best", "last"))
+    over_seeds = [] if results.over_seeds is None else [results.over_seeds]
     return [
+        *over_seeds,
         f"The student that is exported is that of epoch {student['best_epoch'] + 1}, the best on "
         f"validation: {percent(best['estimate'])} on test by torch; at the last epoch, "
-        f"{student['last_epoch'] + 1}, it is {percent(last['estimate'])}."
+        f"{student['last_epoch'] + 1}, it is {percent(last['estimate'])}. A temperature of "
+        f"{student['test_at_best_epoch']['temperature']:.2f}, fitted on validation, is folded into "
+        "it.",
     ]
 
 
@@ -240,8 +246,8 @@ def _name(role: str) -> str:
 
 
 def _parameters(results: PipelineResults, role: str) -> str:
-    trained = results.training[role.removesuffix("_int8")]
-    return f"{trained['num_parameters']:,} parameters"
+    num_parameters = results.training[role.removesuffix("_int8")].get("num_parameters")
+    return f"{num_parameters:,} parameters" if num_parameters else ""
 
 
 def _pictures(results: PipelineResults, limits: Values) -> list[dict[str, Any]]:
@@ -331,7 +337,7 @@ def _check_row(check: Check) -> dict[str, str]:
     ends = [] if check.interval is None else [show(end) for end in check.interval]
     return row | {
         "limit": show(check.limit),
-        "measured": show(check.measured),
+        "measured": "unknown" if check.measured is None else show(check.measured),
         "interval": " to ".join(ends),
     }
 

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from distill.errors import UsageError, nearest
 from distill.metrics import Estimate, score, score_predictions
-from distill.training.data.images import ImageData, ImageSplit
+from distill.training.data.images import ImageData, ImageSplit, chunks
 
 Logits = NDArray[np.float64]
 
@@ -98,12 +98,15 @@ def score_baselines(
 
 def _pixels(split: ImageSplit) -> NDArray[np.float32]:
     """Flatten images to [N, features] in 0..1, averaged in blocks down to `MAX_SIDE` a side."""
-    images = split.images
-    height, width, channels = images.shape[1:]
+    height, width, channels = split.images.shape[1:]
     block = -(-max(height, width) // MAX_SIDE)
-    if block > 1:
-        rows, columns = height // block, width // block
+    rows, columns = height // block, width // block
+    flat = np.empty((len(split), rows * columns * channels), np.float32)
+    start = 0
+    for images in chunks(split.images):
         cut = images[:, : rows * block, : columns * block]
-        blocks = cut.reshape(len(split), rows, block, columns, block, channels)
-        images = blocks.mean(axis=(2, 4), dtype=np.float32)
-    return images.reshape(len(split), -1).astype(np.float32) / np.float32(255)
+        blocks = cut.reshape(len(images), rows, block, columns, block, channels)
+        means = blocks.mean(axis=(2, 4), dtype=np.float32) / np.float32(255)
+        flat[start : start + len(images)] = means.reshape(len(images), -1)
+        start += len(images)
+    return flat

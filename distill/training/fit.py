@@ -5,6 +5,7 @@ Knows Lightning and files; knows nothing of what is trained, nor of configuratio
 
 import io
 import logging
+import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,9 +20,11 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from numpy.typing import NDArray
 from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from distill.errors import UserError
 from distill.files import read_json, write_bytes, write_json
+from distill.training.hardware import tune_allocator
 
 log = logging.getLogger(__name__)
 
@@ -75,24 +78,22 @@ def fit(
         UserError: a checkpoint is damaged.
     """
     _forget_other_recipe(folder, recipe)
-    history = History()
-    checkpoint = ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor="val/selection",
-        mode="max",
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    tune_allocator()
+    options = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    checkpoints = [
+        ModelCheckpoint(filename="best", monitor="val/selection", mode="max", **options),
+        # Not `save_last` of the above: that saves only when the best is saved, too.
+        ModelCheckpoint(filename="last", **options),
+    ]
     progress = RichProgressBar(console_kwargs={"stderr": True}) if show_bar else EpochLines()
     fitter = trainer(
-        callbacks=[*callbacks, history, checkpoint, progress],
+        callbacks=[*callbacks, RandomStates(), History(), *checkpoints, progress],
         logger=list(loggers) or False,
         default_root_dir=folder,
         enable_model_summary=False,
         enable_progress_bar=show_bar,
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # our samplers share out whole batches themselves
         plugins=[WholeCheckpoints()],
     )
     last = folder / "last.ckpt"
@@ -106,19 +107,75 @@ def fit(
         resume = str(last) if last.exists() else None
         if resume:
             log.info("resuming from %s", last)
-        fitter.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        try:
+            fitter.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        except ProcessRaisedException as error:
+            raise _from_child(error) from error
     if fitter.interrupted:
         raise KeyboardInterrupt
-    if not history.epochs:
+    if not last.exists():
         raise UserError("Expected at least one epoch but `trainer.max_epochs` is 0.")
-    scores = [epoch["val/selection"] for epoch in history.epochs]
+    # From the file, because the processes that trained may have been others.
+    finished = load_weights(last)
+    history = finished["callbacks"][History.__name__]["epochs"]
     return Fitted(
-        history=history.epochs,
-        best_epoch=int(np.argmax(scores)),
-        best=_student_weights(folder / "best.ckpt"),
-        last=_student_weights(last),
-        seconds=sum(epoch["seconds"] for epoch in history.epochs),
+        history=history,
+        best_epoch=int(np.argmax([epoch["val/selection"] for epoch in history])),
+        best=_student_weights(load_weights(folder / "best.ckpt")),
+        last=_student_weights(finished),
+        seconds=sum(epoch["seconds"] for epoch in history),
     )
+
+
+class RandomStates(Callback):
+    """The random states at the end of an epoch, with which the next begins.
+
+    They travel in the checkpoint, so dropout in a resumed run draws what it would have drawn in a
+    run that was not killed. They are set in either case, and not before the first batch is there,
+    because what happens between two epochs (loaders draw their seeds) differs between the two.
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[str, Any] = {}
+
+    def on_train_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Begin an epoch with the states at the end of the last one."""
+        if batch_idx or not self._states:
+            return
+        torch.set_rng_state(self._states["torch"])
+        if torch.cuda.is_available() and self._states["cuda"]:
+            torch.cuda.set_rng_state_all(self._states["cuda"])
+        algorithm, keys, *rest = self._states["numpy"]
+        np.random.set_state((algorithm, np.array(keys, dtype=np.uint32), *rest))
+        version, words, gauss = self._states["python"]
+        random.setstate((version, tuple(words), gauss))
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Keep the states."""
+        algorithm, keys, *rest = np.random.get_state()
+        version, words, gauss = random.getstate()
+        self._states = {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": [algorithm, np.asarray(keys).tolist(), *rest],
+            "python": [version, list(words), gauss],
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Travel in the checkpoint."""
+        return self._states
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._states = state_dict
 
 
 class History(Callback):
@@ -154,6 +211,15 @@ class History(Callback):
 
 class EpochLines(Callback):
     """One line an epoch, where there is no terminal to draw a bar on."""
+
+    def setup(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        """Log to stderr in a spawned process, too."""
+        root = logging.getLogger("distill")
+        if trainer.is_global_zero and trainer.world_size > 1 and not root.handlers:
+            root.addHandler(logging.StreamHandler())
+            root.setLevel(logging.INFO)
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -223,6 +289,13 @@ def predict_logits(
     return torch.cat(outputs).float().numpy()
 
 
+def _from_child(error: Exception) -> Exception:
+    """Turn what a spawned process raised back into the user's error, if it is one."""
+    last = str(error).strip().splitlines()[-1]
+    name, _, message = last.partition(": ")
+    return UserError(message) if name.startswith("distill.") else error
+
+
 def _forget_other_recipe(folder: Path, recipe: str) -> None:
     path = folder / "recipe.json"
     if path.exists() and read_json(path)["recipe"] == recipe:
@@ -232,7 +305,7 @@ def _forget_other_recipe(folder: Path, recipe: str) -> None:
     write_json(path, {"recipe": recipe})
 
 
-def _student_weights(path: Path) -> dict[str, torch.Tensor]:
-    state = load_weights(path)["state_dict"]
+def _student_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    state = checkpoint["state_dict"]
     prefix = "student."
     return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}

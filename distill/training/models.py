@@ -58,6 +58,21 @@ class ImageClassifier(nn.Module):
         return self.network(x)
 
 
+class TemperatureScaled(nn.Module):
+    """A classifier whose logits are divided by a temperature: same answers, honest confidence.
+
+    Guo et al., "On Calibration of Modern Neural Networks", 2017.
+    """
+
+    def __init__(self, model: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.model, self.temperature = model, temperature
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images to calibrated logits [B, num_classes]."""
+        return self.model(image) / self.temperature
+
+
 NetworkFactory = Callable[..., nn.Module]
 
 
@@ -68,6 +83,7 @@ def build_classifier(
     image_shape: tuple[int, int, int],
     mean: Sequence[float],
     std: Sequence[float],
+    input_size: tuple[int, int] | None = None,
 ) -> ImageClassifier:
     """Build a network for a data set and put the data's normalisation inside it.
 
@@ -78,6 +94,7 @@ def build_classifier(
         mean: per channel, in units of 0..1; a network with a `normalization` of its own
             (pretrained weights) keeps that instead.
         std: as `mean`.
+        input_size: (height, width) that images are resized to first; None leaves them.
 
     Raises:
         UserError: the network does not map such images to that many logits.
@@ -87,7 +104,9 @@ def build_classifier(
     takes = inspect.signature(factory).parameters
     network = factory(**{name: value for name, value in offered.items() if name in takes})
     mean, std = getattr(network, "normalization", (mean, std))
-    model = ImageClassifier(network, mean, std).to(memory_format=torch.channels_last)
+    model = ImageClassifier(network, mean, std, input_size=input_size).to(
+        memory_format=torch.channels_last
+    )
     name = getattr(factory, "func", factory).__name__
     try:
         with torch.no_grad():

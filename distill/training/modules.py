@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from distill.errors import UserError
 from distill.training.losses.logits import cross_entropy
-from distill.training.teachers import Teacher
+from distill.training.losses.terms import FeatureTerm, LossTerm
+from distill.training.taps import Taps
+from distill.training.teachers.base import Teacher, TeacherOutput
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]
 OptimizerFactory = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 SchedulerFactory = Callable[..., Any]
 
@@ -24,7 +26,69 @@ class DivergenceError(UserError):
     """The loss is no longer a number."""
 
 
-class SupervisedModule(lightning.LightningModule):
+class _Module(lightning.LightningModule):
+    """What both modules share: a student, its optimizer, means over the epoch, validation."""
+
+    def __init__(
+        self,
+        student: nn.Module,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self._sums: dict[str, Tensor] = {}
+        self._num_steps = 0
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's means anew."""
+        self._sums, self._num_steps = {}, 0
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Log the epoch's means, `train/loss` and every term, once they are complete."""
+        if batch_idx + 1 == self.trainer.num_training_batches:
+            means = {f"train/{n}": total / self._num_steps for n, total in self._sums.items()}
+            self.log_dict(
+                means, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=1
+            )
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log accuracy and NLL."""
+        validate(self, self.student, batch)
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and its learning-rate schedule, as Lightning wants them."""
+        built = self._optimizer([p for p in self.parameters() if p.requires_grad])
+        if self._scheduler is None:
+            return built
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = make_schedule(self._scheduler, built, total_steps=steps)
+        return {"optimizer": built, "lr_scheduler": schedule}
+
+    def _finite(self, loss: Tensor, terms: dict[str, Tensor]) -> Tensor:
+        """Add a loss and its terms to the epoch's means; stop the run if it is no number.
+
+        Sums, because Lightning's own bookkeeping of one figure costs as much as a batch's
+        augmentation.
+
+        Raises:
+            DivergenceError: before the step is taken and before anything is saved.
+        """
+        if not torch.isfinite(loss):
+            raise DivergenceError(
+                f"Expected a finite loss but got {loss.item()} in epoch {self.current_epoch}, step "
+                f"{self.global_step}. The last good checkpoint is kept. Lower the learning rate, "
+                "set `trainer.gradient_clip_val=1.0`, or look for NaN in the data."
+            )
+        self._num_steps += 1
+        for name, value in {"loss": loss, **terms}.items():
+            value = value.detach()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        return loss
+
+
+class SupervisedModule(_Module):
     """A model trained on labels alone: a teacher, or the control beside a student.
 
     Args:
@@ -42,33 +106,29 @@ class SupervisedModule(lightning.LightningModule):
         scheduler: SchedulerFactory | None = None,
         smoothing: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.student, self.smoothing = student, smoothing
-        self._optimizer, self._scheduler = optimizer, scheduler
+        super().__init__(student, optimizer, scheduler)
+        self.smoothing = smoothing
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of one batch."""
         logits = self.student(batch["input"])
-        return finite(self, cross_entropy(logits, batch["label"], self.smoothing).mean())
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log accuracy and NLL."""
-        validate(self, self.student, batch)
-
-    def configure_optimizers(self) -> Any:
-        """Build the optimizer and its schedule."""
-        return configure(self, self.student.parameters(), self._optimizer, self._scheduler)
+        return self._finite(cross_entropy(logits, batch["label"], self.smoothing).mean(), {})
 
 
-class DistillationModule(lightning.LightningModule):
+class DistillationModule(_Module):
     """A student trained on a teacher's soft labels and, as the losses say, on the labels.
 
     Args:
         student: maps [B, H, W, C] uint8 to logits.
         teacher: sees the same view; never trained, and no part of the checkpoint.
-        losses: name to a module called with (student_logits, teacher_logits, label).
-        optimizer: called with the parameters.
+        losses: name to a module called with (student_logits, teacher_logits, label), or a
+            `FeatureTerm`. A `LossTerm` is weighted here; any other module counts as it is.
+        optimizer: called with the parameters of the student and of the losses' connectors.
         scheduler: called with the optimizer, see `make_schedule`; None keeps the rate.
+        example: a batch of images, from which feature losses learn the shapes of their taps.
+
+    Raises:
+        UserError: all weights are 0, a tap does not exist, or the teacher has no features.
     """
 
     def __init__(
@@ -79,13 +139,19 @@ class DistillationModule(lightning.LightningModule):
         optimizer: OptimizerFactory,
         *,
         scheduler: SchedulerFactory | None = None,
+        example: Tensor | None = None,
     ) -> None:
-        super().__init__()
-        self.student = student
+        super().__init__(student, optimizer, scheduler)
+        if not any(getattr(loss, "weight", 1) for loss in losses.values()):
+            raise UserError(
+                f"Expected a loss with a weight above 0 but got {', '.join(losses) or 'none'}, "
+                "all 0. Set one, such as `loss.kd.weight=1`."
+            )
         self.losses = nn.ModuleDict(losses)
         # In a tuple the teacher is no submodule: not in the state dict, the optimizer, DDP or EMA.
         self._teacher = (teacher,)
-        self._optimizer, self._scheduler = optimizer, scheduler
+        self._features = [loss for loss in losses.values() if isinstance(loss, FeatureTerm)]
+        self._student_taps = self._connect(example) if self._features else None
 
     @property
     def teacher(self) -> Teacher:
@@ -98,40 +164,93 @@ class DistillationModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the sum of all weighted losses of one batch."""
+        num_batches = max(1, int(self.trainer.num_training_batches))
+        terms = self.terms(batch, self.current_epoch + batch_idx / num_batches)
+        optimizer = self.trainer.optimizers[0]
+        if hasattr(optimizer, "set_task_gradients"):
+            self._hand_over_task_gradients(optimizer, terms)
+        return self._finite(torch.stack(list(terms.values())).sum(), terms)
+
+    def terms(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
+        """Compute every weighted loss of one batch at a (fractional) epoch."""
         image, label = batch["input"], batch["label"]
-        teacher_logits = self.teacher(image, batch["index"]).logits
+        self.teacher.show_view(batch["view"])
+        answer = self.teacher(image, batch["index"])
         student_logits = self.student(image)
-        terms = {
-            name: loss(student_logits, teacher_logits, label) for name, loss in self.losses.items()
+        return {
+            name: self._term(loss, student_logits, answer, label, epoch)
+            for name, loss in self.losses.items()
         }
-        for name, term in terms.items():
-            self.log(f"train/{name}", term.detach(), on_step=False, on_epoch=True)
-        return finite(self, torch.stack(list(terms.values())).sum())
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log accuracy and NLL."""
-        validate(self, self.student, batch)
+    def _term(
+        self,
+        loss: nn.Module,
+        student_logits: Tensor,
+        answer: TeacherOutput,
+        label: Tensor,
+        epoch: float,
+    ) -> Tensor:
+        if isinstance(loss, FeatureTerm):
+            assert self._student_taps is not None
+            assert answer.features is not None
+            asked = dict(zip(self._teacher_names, answer.features, strict=True))
+            features = [asked[name] for name in loss.teacher_taps]
+            value = loss(self._student_taps.take(loss.student_taps), features)
+        else:
+            value = loss(student_logits, answer.logits, label)
+        return value * loss.weight_at(epoch) if isinstance(loss, LossTerm) else value
 
-    def configure_optimizers(self) -> Any:
-        """Build the optimizer and its schedule."""
-        parameters = [*self.student.parameters(), *self.losses.parameters()]
-        return configure(self, parameters, self._optimizer, self._scheduler)
+    def _connect(self, example: Tensor | None) -> Taps:
+        if example is None:
+            raise ValueError("Expected an `example` batch: a loss on features needs its shapes.")
+        network = getattr(self.student, "network", self.student)
+        names = sorted({name for loss in self._features for name in loss.student_taps})
+        taps = Taps(network, names)
+        self._teacher_names = sorted({n for loss in self._features for n in loss.teacher_taps})
+        self.teacher.tap(self._teacher_names)
+        training = self.student.training
+        with torch.no_grad():
+            self.student.eval()(example)
+            answer = self.teacher(example, torch.zeros(len(example), dtype=torch.int64))
+        self.student.train(training)
+        asked = dict(zip(self._teacher_names, answer.features or [], strict=True))
+        for loss in self._features:
+            loss.connect(
+                [feature.shape for feature in taps.take(loss.student_taps)],
+                [asked[name].shape for name in loss.teacher_taps],
+            )
+        return taps
 
-
-def finite(module: lightning.LightningModule, loss: Tensor) -> Tensor:
-    """Log a training loss and stop the run if it is no longer a number.
-
-    Raises:
-        DivergenceError: before the step is taken and before anything is saved.
-    """
-    if not torch.isfinite(loss):
-        raise DivergenceError(
-            f"Expected a finite loss but got {loss.item()} in epoch {module.current_epoch}, step "
-            f"{module.global_step}. The last good checkpoint is kept. Lower the learning rate, "
-            "set `trainer.gradient_clip_val=1.0`, or look for NaN in the data."
+    def _hand_over_task_gradients(self, optimizer: Any, terms: dict[str, Tensor]) -> None:
+        """Give an optimizer that wants them the gradients of the terms that need no teacher."""
+        trainer = self.trainer
+        if (
+            trainer.accumulate_grad_batches > 1
+            or trainer.gradient_clip_val
+            or trainer.world_size > 1
+        ):
+            raise UserError(
+                "Expected one process without clipping and accumulation for an optimizer that "
+                "keeps the gradients of two kinds of loss apart. Use `optimizer=sgd`, or unset "
+                "`trainer.gradient_clip_val`, `accumulate_grad_batches` and `devices`."
+            )
+        task = [term for name, term in terms.items() if _needs_no_teacher(self.losses[name])]
+        if not task:
+            raise UserError(
+                "Expected a loss on the labels beside the distillation losses, whose gradients "
+                "this optimizer keeps apart, but there is none. Add `loss.ce`, or use another "
+                "optimizer."
+            )
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        optimizer.set_task_gradients(
+            torch.autograd.grad(
+                torch.stack(task).sum(), parameters, retain_graph=True, allow_unused=True
+            )
         )
-    module.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True)
-    return loss
+
+
+def _needs_no_teacher(loss: nn.Module) -> bool:
+    return not getattr(loss, "needs_teacher", True)
 
 
 def validate(module: lightning.LightningModule, model: nn.Module, batch: Batch) -> None:
@@ -152,22 +271,9 @@ def validate(module: lightning.LightningModule, model: nn.Module, batch: Batch) 
         )
     accuracy = (logits.argmax(dim=1) == batch["label"]).float().mean()
     shown = {"val/accuracy": accuracy, "val/nll": loss}
-    module.log_dict(shown, batch_size=len(logits), prog_bar=True)
-    module.log("val/selection", accuracy - 1e-5 * loss.clamp(max=2), batch_size=len(logits))
-
-
-def configure(
-    module: lightning.LightningModule,
-    parameters: Iterable[Tensor],
-    optimizer: OptimizerFactory,
-    scheduler: SchedulerFactory | None,
-) -> Any:
-    """Build an optimizer and its learning-rate schedule, as Lightning wants them."""
-    built = optimizer([p for p in parameters if p.requires_grad])
-    if scheduler is None:
-        return built
-    steps = int(module.trainer.estimated_stepping_batches)
-    return {"optimizer": built, "lr_scheduler": make_schedule(scheduler, built, total_steps=steps)}
+    module.log_dict(shown, batch_size=len(logits), prog_bar=True, sync_dist=True)
+    selection = accuracy - 1e-5 * loss.clamp(max=2)
+    module.log("val/selection", selection, batch_size=len(logits), sync_dist=True)
 
 
 def make_schedule(

@@ -11,7 +11,7 @@ from distill.files import read_json, write_arrays
 from distill.runtime import OnnxModel
 from distill.verbs.baseline import PREDICTIONS as BASELINE_PREDICTIONS
 from distill.verbs.export import CONTROL, STUDENT, STUDENT_INT8, TEACHER
-from distill.verbs.train import load_model, weights_path
+from distill.verbs.networks import TEACHER_FACTS, load_teacher
 from distill.verbs.workspace import Workspace, open_workspace
 
 LOGITS = "predictions/test_logits.npz"
@@ -49,8 +49,10 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
         }
         through = {role: f"onnxruntime, {path.name}" for role, path in found.items()}
         if "teacher" not in logits:
-            logits["teacher"] = _torch_logits(workspace)
-            through["teacher"] = "torch (the teacher does not export to ONNX)"
+            answers = _teacher_logits(workspace)
+            if answers is not None:
+                logits["teacher"] = answers
+                through["teacher"] = "the teacher itself, which does not export to ONNX"
         truth = {"label": data.test.labels, "index": data.test.indices}
         write_arrays(workspace.run_dir / LOGITS, truth | logits)
         best = read_json(workspace.run_dir / "baseline.json")["best"]
@@ -67,7 +69,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
 
     inputs = (*found.values(), baseline_path)
     if "teacher" not in found:
-        inputs = (*inputs, weights_path(workspace.run_dir, "teacher"))
+        inputs = (*inputs, workspace.run_dir / TEACHER_FACTS)
     return workspace.stage(
         "evaluate",
         compute,
@@ -77,7 +79,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
     )
 
 
-def _torch_logits(workspace: Workspace) -> Any:
-    from distill.training.fit import predict_logits
+def _teacher_logits(workspace: Workspace) -> Any:
+    from distill.training.labelling import ask_test
 
-    return predict_logits(load_model(workspace, "teacher"), workspace.data.test.images)
+    return ask_test(load_teacher(workspace), workspace.data.test)

@@ -21,8 +21,8 @@ from distill.contract import (
     write_golden,
 )
 from distill.errors import UserError
-from distill.files import sha256, versions
-from distill.verbs.train import load_model, weights_path
+from distill.files import read_json, sha256, versions
+from distill.verbs.networks import TEACHER_FACTS, load_student, load_teacher, weights_path
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
 STUDENT, STUDENT_INT8, CONTROL, TEACHER = (
@@ -41,7 +41,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             return export_stage(workspace, Path(cfg.checkpoint))
         result = export_stage(workspace, weights_path(workspace.run_dir, "student"))
         for role in ("teacher", "control"):
-            if weights_path(workspace.run_dir, role).is_file():
+            if reference_input(workspace, role).is_file():
                 export_reference_stage(workspace, role)
         return result
 
@@ -73,19 +73,20 @@ def export_stage(workspace: Workspace, checkpoint: Path) -> dict[str, Any]:
 def export_reference_stage(workspace: Workspace, role: str) -> dict[str, Any]:
     """Export the teacher or the control, so that it is measured as the student is.
 
-    A teacher that cannot be exported is kept for torch to measure, and the result says why.
+    A teacher that cannot be exported is measured as it is, and the result says why.
     """
     from distill.deployment.export import export_onnx
 
     cfg = workspace.cfg
     name = {"teacher": TEACHER, "control": CONTROL}[role]
-    checkpoint = weights_path(workspace.run_dir, role)
-    network = cfg.teacher.network if role == "teacher" else cfg.student
+    checkpoint = reference_input(workspace, role)
+    network = cfg.teacher if role == "teacher" else cfg.student
+
+    path = workspace.run_dir / "export" / name
 
     def compute() -> dict[str, Any]:
-        path = workspace.run_dir / "export" / name
-        model = load_model(workspace, role)
         try:
+            model = _reference_model(workspace, role)
             export_onnx(model, workspace.data.image_shape, path)
             return {"artefact": name, "parity": _parity(workspace, model, path)}
         except UserError as error:
@@ -103,6 +104,33 @@ def export_reference_stage(workspace: Workspace, role: str) -> dict[str, Any]:
     )
 
 
+def reference_input(workspace: Workspace, role: str) -> Path:
+    """Name the file that a reference's export depends on."""
+    if role == "teacher":
+        return workspace.run_dir / TEACHER_FACTS
+    return weights_path(workspace.run_dir, role)
+
+
+def _reference_model(workspace: Workspace, role: str) -> Any:
+    from distill.training.teachers.live import Answers
+
+    if role == "control":
+        checkpoint = reference_input(workspace, role)
+        return _calibrated(load_student(workspace, checkpoint), checkpoint)
+    teacher = load_teacher(workspace)
+    if not teacher.computes_in_torch:
+        raise UserError(f"{type(teacher).__name__} is no torch model, so it is measured as it is.")
+    return Answers(teacher).eval()
+
+
+def _calibrated(model: Any, checkpoint: Path) -> Any:
+    """Fold the temperature that fits the validation set into a model; its answers stay."""
+    from distill.training.fit import load_weights
+    from distill.training.models import TemperatureScaled
+
+    return TemperatureScaled(model, load_weights(checkpoint).get("temperature", 1.0)).eval()
+
+
 def _export_student(
     workspace: Workspace, checkpoint: Path, quantizer: Any, names: tuple[str, ...]
 ) -> dict[str, Any]:
@@ -112,7 +140,7 @@ def _export_student(
     data, folder = workspace.data, workspace.run_dir / "export"
     for name in {STUDENT, STUDENT_INT8} - set(names):
         (folder / name).unlink(missing_ok=True)  # of an earlier configuration
-    model = load_model(workspace, "student", checkpoint)
+    model = _calibrated(load_student(workspace, checkpoint), checkpoint)
     export_onnx(model, data.image_shape, folder / STUDENT)
     parity = {STUDENT: _parity(workspace, model, folder / STUDENT)}
     if quantizer:
@@ -160,7 +188,7 @@ def _contract(workspace: Workspace, checkpoint: Path, golden_sha256: str) -> Con
         (state[name] / 255).tolist() if name in state else values
         for name, values in zip(("mean", "std"), own, strict=True)
     )
-    teacher = weights_path(workspace.run_dir, "teacher")
+    facts = workspace.run_dir / TEACHER_FACTS
     return Contract(
         input=ImageInput(name=INPUT_NAME, height=height, width=width, channels=channels),
         normalization=Normalization(mean=tuple(mean), std=tuple(std)),
@@ -170,8 +198,8 @@ def _contract(workspace: Workspace, checkpoint: Path, golden_sha256: str) -> Con
             "data": {"name": data.name, "sha256": data.fingerprint},
             "student": {"network": plain(workspace.cfg.student), "sha256": sha256(checkpoint)},
             "teacher": {
-                "network": plain(workspace.cfg.teacher.network),
-                "sha256": sha256(teacher) if teacher.is_file() else None,
+                "configuration": plain(workspace.cfg.teacher),
+                "fingerprint": read_json(facts)["fingerprint"] if facts.is_file() else None,
             },
             "seed": workspace.cfg.seed,
             "versions": versions(),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import platform
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -20,7 +21,10 @@ from distill.verbs.baseline import baseline_stage
 from distill.verbs.benchmark import NUM_INPUTS, benchmark_stage
 from distill.verbs.evaluate import ARTEFACTS, evaluate_stage
 from distill.verbs.export import STUDENT, export_reference_stage, export_stage
-from distill.verbs.train import HISTORY, ROLES, check_configuration, train_stage, weights_path
+from distill.verbs.fitting import HISTORY
+from distill.verbs.networks import weights_path
+from distill.verbs.seeds import seeds, sentence
+from distill.verbs.train import ROLES, check_configuration, train_roles
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
 MAY_SHIP = ("student", "student_int8")
@@ -31,7 +35,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     with open_workspace(cfg) as workspace:
         check_configuration(workspace)
         baseline = baseline_stage(workspace)
-        training = {role: train_stage(workspace, role) for role in ROLES}
+        training = train_roles(workspace, ROLES)
         for role in ("teacher", "control"):
             export_reference_stage(workspace, role)
         export = export_stage(workspace, weights_path(workspace.run_dir, "student"))
@@ -46,7 +50,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         results = PipelineResults(
             name=cfg.name,
             baseline=baseline,
-            training=training,
+            training={role: training[role] for role in ROLES},
+            over_seeds=_over_seeds(training["over_seeds"], workspace),
             export=export,
             evaluation=evaluation,
             benchmark=benchmark,
@@ -68,7 +73,7 @@ def _verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, 
         rows = {row["artefact"]: row for row in results.benchmark["artefacts"]}
         choice = choose(checks, {n: rows[n]["p50_latency_ms"]["estimate"] for n in shippable})
         with_history = {
-            role: trained | {"history": read_json(run_dir / "train" / role / HISTORY)}
+            role: trained | {"history": _history(run_dir / "train" / role / HISTORY)}
             for role, trained in results.training.items()
         }
         drawn = dataclasses.replace(results, training=with_history)
@@ -88,11 +93,23 @@ def _verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, 
             "checks": checks,
         }
 
-    names = ("baseline", "train/teacher", "train/control", "train/student")
+    names = ("baseline", "teacher", "train")
     names += ("export", "evaluate", "benchmark")
     inputs = tuple(run_dir / f"{name}.json" for name in names)
     values = {"budget": budget, "name": results.name}
     return workspace.stage("verdict", compute, values=values, inputs=inputs, outputs=outputs)
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    """Read the epochs of a training; an ensemble or a fitted estimator has none."""
+    return read_json(path) if path.is_file() else []
+
+
+def _over_seeds(summary: dict[str, Any], workspace: Workspace) -> str | None:
+    if len(seeds(workspace)) == 1:
+        return None
+    found = summary["best_epoch"]["student_minus_control"]
+    return f"Over {found['num_seeds']} seeds, student minus control: {sentence(found)}."
 
 
 def _checks(workspace: Workspace, results: PipelineResults) -> list[Check]:

@@ -1,26 +1,36 @@
 """`train`: the teacher, the control (the student on labels alone) and the distilled student."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from hydra.utils import instantiate
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from distill.contract import check_classes
-from distill.errors import UsageError, UserError
-from distill.files import sha256, sha256_json, write_json
+from distill.errors import UserError
+from distill.files import write_json
 from distill.training.modules import make_schedule
-from distill.verbs.workspace import Workspace, is_terminal, open_workspace, plain
+from distill.verbs.fitting import fit_stage
+from distill.verbs.networks import (
+    TEACHER_FACTS,
+    build_student,
+    build_teacher_network,
+    load_network,
+    load_teacher,
+    named_in_errors,
+    teacher_members,
+)
+from distill.verbs.seeds import compare_over_seeds, seed_folder, seeds, show_over_seeds
+from distill.verbs.soft_labels import (
+    check_store_settings,
+    open_store,
+    soft_labels_stage,
+    uses_store,
+)
+from distill.verbs.teacher import existing, teacher_stage
+from distill.verbs.workspace import Workspace, open_workspace, plain
 
-# On import Lightning asks for INFO, at which it lists hardware and advertises.
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-
-HISTORY = "history.json"
 ROLES = ("teacher", "control", "student")
 
 
@@ -28,17 +38,39 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Train one role, or all three in order."""
     with open_workspace(cfg) as workspace:
         check_configuration(workspace)
-        roles = ROLES if cfg.action == "all" else (cfg.action,)
-        results = {role: train_stage(workspace, role) for role in roles}
-        write_json(workspace.run_dir / "train.json", results)
-        return results
+        return train_roles(workspace, ROLES if cfg.action == "all" else (cfg.action,))
+
+
+def train_roles(workspace: Workspace, roles: tuple[str, ...]) -> dict[str, Any]:
+    """Train some roles, the control and the student over all seeds, and compare the two."""
+    results: dict[str, Any] = {}
+    if "teacher" in roles or "student" in roles:  # a student needs its teacher first
+        results["teacher"] = teacher_stage(workspace)
+    if "student" in roles and uses_store(workspace):
+        results["soft_labels"] = soft_labels_stage(workspace)
+    for role in ("control", "student"):
+        if role in roles:
+            trained = [train_stage(workspace, role, seed) for seed in seeds(workspace)]
+            results[role] = trained[0] | {"seeds": trained}
+    if "control" in results and "student" in results:
+        results["over_seeds"] = compare_over_seeds(workspace, results)
+        show_over_seeds(workspace, results)
+    write_json(workspace.run_dir / "train.json", results)
+    return results
 
 
 def check_configuration(workspace: Workspace) -> None:
     """Build everything that training needs once, so that a mistake shows before the first epoch."""
     cfg = workspace.cfg
-    for role, training in (("teacher", cfg.teacher_training), ("student", cfg)):
-        model = build_model(workspace, role)
+    seeds(workspace)
+    student, networks = build_student(workspace), []
+    for member in teacher_members(cfg.teacher).values():
+        if "network" in member and member.checkpoint is None:
+            networks.append(build_teacher_network(workspace, member, len(workspace.data.classes)))
+        elif "network" in member:
+            load_network(workspace, member, existing(member.checkpoint))
+    trainings = [(student, cfg), *((network, cfg.teacher_training) for network in networks)]
+    for model, training in trainings:
         with named_in_errors("optimizer"):
             optimizer = instantiate(training.optimizer)(model.parameters())
         with named_in_errors("scheduler"):
@@ -47,193 +79,67 @@ def check_configuration(workspace: Workspace) -> None:
                 make_schedule(scheduler, optimizer, total_steps=100)
         with named_in_errors("trainer"):
             instantiate(training.trainer)(logger=False, enable_checkpointing=False)
-    for group in ("loss", "views", "module", "quantize", "target"):
+    for group in ("views", "mixing", "quantize", "target"):
         with named_in_errors(group):
             instantiate(cfg[group])
-    if cfg.teacher.checkpoint is not None:
-        load_model(workspace, "teacher", _existing(cfg.teacher.checkpoint))
+    if uses_store(workspace):
+        check_store_settings(workspace)
+    _check_losses(workspace, student)
 
 
-@contextmanager
-def named_in_errors(group: str) -> Iterator[None]:
-    """Turn a class's refusal of its arguments into a message that names the config group."""
-    try:
-        yield
-    except (TypeError, ValueError, MisconfigurationException, AttributeError) as error:
-        raise UsageError(
-            f"Expected `{group}` to be usable as configured but it is refused: {error}. "
-            f"See its values with `--cfg job -p {group}`."
-        ) from error
+def _check_losses(workspace: Workspace, student: Any) -> None:
+    """Build the distillation module with a teacher of the right kind, its weights untrained."""
+    from distill.training.teachers.live import TorchTeacher
+
+    cfg, classes = workspace.cfg, len(workspace.data.classes)
+    with named_in_errors("loss"):
+        losses = instantiate(cfg.loss, _convert_="all")
+    on_features = [name for name, loss in losses.items() if hasattr(loss, "teacher_taps")]
+    if on_features and (uses_store(workspace) or "network" not in cfg.teacher):
+        found = "`soft_labels=store` keeps" if uses_store(workspace) else "this teacher has"
+        raise UserError(
+            f"Expected a live torch teacher for losses on features (`loss.{on_features[0]}`) but "
+            f"{found} logits alone. Add `soft_labels=none` with a torch teacher."
+        )
+    network = student
+    if on_features:
+        network = build_teacher_network(workspace, cfg.teacher, classes)
+    with named_in_errors("module"):
+        _distillation_module(workspace, student, TorchTeacher(network), losses, torch.optim.SGD)
 
 
-def weights_path(run_dir: Path, role: str, epoch: str = "best") -> Path:
-    """Where a role's weights lie: those of the best epoch on validation, or of the last."""
-    return run_dir / "train" / role / f"{epoch}.pt"
+def train_stage(workspace: Workspace, role: str, seed: int) -> dict[str, Any]:
+    """Train the control or the student with one seed."""
+    from distill.training.modules import SupervisedModule
 
-
-def train_stage(workspace: Workspace, role: str) -> dict[str, Any]:
-    """Train one role (or load the teacher), and leave its weights alone beside the checkpoint."""
-    cfg, run_dir = workspace.cfg, workspace.run_dir
-    training = cfg.teacher_training if role == "teacher" else cfg
-    given = cfg.teacher.checkpoint if role == "teacher" else None
-    parts = ("optimizer", "scheduler", "trainer", "batch_size")
-    values = {
-        "data": workspace.data.fingerprint,
-        "network": plain(cfg.teacher.network if role == "teacher" else cfg.student),
-        "training": {part: plain(training[part]) for part in parts},
-        "views": plain(cfg.views),
-        "callbacks": plain(cfg.callbacks),
-        "seed": cfg.seed,
-    }
+    cfg = workspace.cfg
+    values: dict[str, Any] = {"network": plain(cfg.student), "seed": seed}
     inputs: tuple[Path, ...] = ()
     if role == "student":
-        teacher = weights_path(run_dir, "teacher")
-        if not teacher.is_file():
-            raise UserError(
-                f"Expected the teacher's weights at {teacher} but there are none. Run `train "
-                "teacher` in this run folder first, or give `teacher.checkpoint=` and run `train`."
-            )
-        inputs = (teacher,)
+        inputs = (workspace.run_dir / TEACHER_FACTS,)
         values |= {"losses": plain(cfg.loss), "module": plain(cfg.module)}
-        values["teacher"] = plain(cfg.teacher.network)
-    if given is not None:
-        values, inputs = {k: values[k] for k in ("data", "network")}, (_existing(given),)
+        labels = {k: v for k, v in (plain(cfg.soft_labels) or {}).items() if k != "path"}
+        values["soft_labels"] = labels
 
-    def compute() -> dict[str, Any]:
-        if given is not None:
-            return _load_teacher(workspace, Path(given))
-        return _train(workspace, role, training, sha256_json([values, [sha256(i) for i in inputs]]))
-
-    outputs = tuple(f"train/{role}/{name}" for name in ("best.pt", "last.pt", HISTORY))
-    return workspace.stage(f"train/{role}", compute, values=values, inputs=inputs, outputs=outputs)
-
-
-def _train(workspace: Workspace, role: str, training: DictConfig, recipe: str) -> dict[str, Any]:
-    from distill.training.data.images import ImageDataModule
-    from distill.training.fit import fit
-    from distill.training.models import num_parameters
-    from distill.training.modules import SupervisedModule
-    from distill.training.teachers import TorchTeacher
-
-    cfg, data = workspace.cfg, workspace.data
-    OmegaConf.update(cfg, "role", role)
-    lightning.seed_everything(cfg.seed, verbose=False)
-    model = build_model(workspace, role)
-    parts = {
-        "optimizer": instantiate(training.optimizer),
-        "scheduler": instantiate(training.scheduler),
-    }
-    if role == "student":
-        teacher = load_model(workspace, "teacher")
+    def module(parts: dict[str, Any]) -> lightning.LightningModule:
+        student = build_student(workspace)
+        if role == "control":
+            return SupervisedModule(student, **parts)
+        with_store = uses_store(workspace)
+        teacher = open_store(workspace) if with_store else load_teacher(workspace)
         losses = instantiate(cfg.loss, _convert_="all")
-        module = instantiate(cfg.module)(model, TorchTeacher(teacher), losses, **parts)
-    else:
-        module = SupervisedModule(model, **parts)
-    views = instantiate(cfg.views)
-    fitted = fit(
-        module,
-        ImageDataModule(data, batch_size=training.batch_size, views=views, seed=cfg.seed),
-        instantiate(training.trainer),
-        workspace.run_dir / "train" / role,
-        recipe=recipe,
-        callbacks=[instantiate(callback) for callback in cfg.callbacks.values()],
-        loggers=[instantiate(logger) for logger in cfg.logger.values()],
-        show_bar=is_terminal(),
+        return _distillation_module(workspace, student, teacher, losses, **parts)
+
+    folder = seed_folder(workspace, role, seed)
+    num_views = cfg.soft_labels.num_views if role == "student" and uses_store(workspace) else None
+    return fit_stage(
+        workspace, folder, cfg, module, values, seed=seed, inputs=inputs, num_views=num_views
     )
-    result: dict[str, Any] = {
-        "num_parameters": num_parameters(model),
-        "seconds": fitted.seconds,
-        "best_epoch": fitted.best_epoch,
-        "last_epoch": len(fitted.history) - 1,
-    }
-    write_json(workspace.run_dir / "train" / role / HISTORY, fitted.history)
-    for epoch, state in (("last", fitted.last), ("best", fitted.best)):
-        model.load_state_dict(state)
-        _save_weights(workspace, role, model, epoch)
-        result[f"test_at_{epoch}_epoch"] = _score_on_test(workspace, model)
-    return result
 
 
-def _load_teacher(workspace: Workspace, path: Path) -> dict[str, Any]:
-    from distill.training.models import num_parameters
-
-    model = load_model(workspace, "teacher", path)
-    for epoch in ("last", "best"):
-        _save_weights(workspace, "teacher", model, epoch)
-    write_json(workspace.run_dir / "train" / "teacher" / HISTORY, [])
-    scores = _score_on_test(workspace, model)
-    return {
-        "num_parameters": num_parameters(model),
-        "loaded_from": str(path),
-        "test_at_best_epoch": scores,
-        "test_at_last_epoch": scores,
-    }
-
-
-def build_model(workspace: Workspace, role: str) -> Any:
-    """Build the untrained network of a role for the data, preprocessing inside."""
-    from distill.training.models import build_classifier
-
-    cfg, data = workspace.cfg, workspace.data
-    mean, std = data.channel_statistics
-    with named_in_errors("teacher.network" if role == "teacher" else "student"):
-        return build_classifier(
-            instantiate(cfg.teacher.network if role == "teacher" else cfg.student),
-            num_classes=len(data.classes),
-            image_shape=data.image_shape,
-            mean=mean,
-            std=std,
-        )
-
-
-def load_model(workspace: Workspace, role: str, path: Path | None = None) -> Any:
-    """Build a role's network and load its weights, in eval mode.
-
-    Takes our own weights (which know their classes) and bare state dictionaries, of the whole
-    model or of the network inside it.
-
-    Raises:
-        UserError: the weights have other classes or are another network's.
-    """
-    from distill.training.fit import load_weights
-
-    path = path or weights_path(workspace.run_dir, role)
-    model = build_model(workspace, role)
-    content = load_weights(path)
-    if "classes" in content:
-        check_classes(workspace.data.classes, content["classes"], f"the checkpoint {path}")
-    state = content.get("state_dict", content)
-    target = model if any(name.startswith("network.") for name in state) else model.network
-    try:
-        target.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"Expected weights of the {role} network in {path} but they do not fit: {reason} "
-            f"Name the network they were made with (`{role}=...`)."
-        ) from error
-    return model.eval()
-
-
-def _existing(path: str) -> Path:
-    if not Path(path).is_file():
-        raise UserError(f"Expected a checkpoint at `teacher.checkpoint={path}` but there is none.")
-    return Path(path)
-
-
-def _save_weights(workspace: Workspace, role: str, model: Any, epoch: str) -> None:
-    from distill.training.fit import save_weights
-
-    content = {"state_dict": model.state_dict(), "classes": list(workspace.data.classes)}
-    save_weights(content, weights_path(workspace.run_dir, role, epoch))
-
-
-def _score_on_test(workspace: Workspace, model: Any) -> dict[str, Any]:
-    from distill.metrics import score
-    from distill.training.fit import predict_logits
-
-    test = workspace.data.test
-    scores = score(
-        predict_logits(model, test.images), test.labels, confidence=workspace.budget.confidence
-    )
-    return {"measured_through": "torch", **scores}
+def _distillation_module(
+    workspace: Workspace, student: Any, teacher: Any, losses: Any, *parts: Any, **named: Any
+) -> Any:
+    example = torch.from_numpy(workspace.data.train.images[:2])
+    module = instantiate(workspace.cfg.module)
+    return module(student, teacher, losses, *parts, example=example, **named)

@@ -53,6 +53,7 @@ def parquet_images(
     image_size: Sequence[int] | None = None,
     channels: int = 3,
     skip_corrupt: bool = False,
+    scratch: str | None = None,
     progress: Progress | None = None,
 ) -> ImageData:
     """Read encoded images and integer labels from Parquet, as the Hugging Face hub lays them out.
@@ -78,6 +79,7 @@ def parquet_images(
             names=_RowNames(path),
             skip_corrupt=skip_corrupt,
             progress=progress,
+            scratch=_scratch(scratch),
         )
         skipped += len(decoded.skipped)
         splits.append(
@@ -101,6 +103,7 @@ def image_folder(
     seed: int,
     channels: int = 3,
     skip_corrupt: bool = False,
+    scratch: str | None = None,
     progress: Progress | None = None,
 ) -> ImageData:
     """Read class folders of images at any size.
@@ -127,7 +130,13 @@ def image_folder(
         files = [_image_files(part / name) for name in classes]
         labels = np.repeat(np.arange(len(classes)), [len(group) for group in files])
         paths = [path for group in files for path in group]
-        decoded = decode_images(paths, image_format, skip_corrupt=skip_corrupt, progress=progress)
+        decoded = decode_images(
+            paths,
+            image_format,
+            skip_corrupt=skip_corrupt,
+            progress=progress,
+            scratch=_scratch(scratch),
+        )
         skipped += len(decoded.skipped)
         splits.append(
             ImageSplit(
@@ -210,6 +219,10 @@ def _with_validation(
 
 def _numbered(images: NDArray[np.uint8], labels: Labels) -> ImageSplit:
     return ImageSplit(images=images, labels=labels, indices=np.arange(len(labels)))
+
+
+def _scratch(folder: str | None) -> Path | None:
+    return None if folder is None else Path(folder).expanduser()
 
 
 def _existing_root(root: str, contents: str) -> Path:

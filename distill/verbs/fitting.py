@@ -1,0 +1,162 @@
+"""One training as a stage: fit, score at the best and the last epoch, keep the weights alone."""
+
+import copy
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from distill.files import sha256, sha256_json, to_json, write_arrays, write_json
+from distill.metrics import fit_temperature, score
+from distill.training.teachers.classes import class_columns
+from distill.verbs.networks import weights_path
+from distill.verbs.workspace import Workspace, is_terminal, plain
+
+# On import Lightning asks for INFO, at which it lists hardware and advertises.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+HISTORY, CORRECT = "history.json", "test_correct.npz"
+RECIPE = ("optimizer", "scheduler", "trainer", "batch_size")
+
+Build = Callable[[dict[str, Any]], lightning.LightningModule]
+
+
+def outputs_of(role: str) -> tuple[str, ...]:
+    """What a role's training leaves."""
+    names = ("best.pt", "last.pt", HISTORY, CORRECT)
+    return tuple(f"train/{role}/{name}" for name in names)
+
+
+def fit_stage(
+    workspace: Workspace,
+    role: str,
+    training: DictConfig,
+    build: Build,
+    values: dict[str, Any],
+    *,
+    seed: int,
+    inputs: tuple[Path, ...] = (),
+    num_views: int | None = None,
+) -> dict[str, Any]:
+    """Train what `build` returns, once, and leave its weights alone beside the checkpoint."""
+    values = values | {
+        "data": workspace.data.fingerprint,
+        "training": {part: plain(training[part]) for part in RECIPE},
+        "views": plain(workspace.cfg.views),
+        "mixing": plain(workspace.cfg.mixing),
+        "callbacks": plain(workspace.cfg.callbacks),
+        "compile": workspace.cfg.compile,
+    }
+    recipe = sha256_json([values, [sha256(path) for path in inputs]])
+
+    def compute() -> dict[str, Any]:
+        lightning.seed_everything(seed, verbose=False)
+        OmegaConf.update(workspace.cfg, "role", role.replace("/", "_"))
+        parts = {name: instantiate(training[name]) for name in ("optimizer", "scheduler")}
+        return _fit(workspace, role, training, build(parts), recipe, seed, num_views)
+
+    return workspace.stage(
+        f"train/{role}", compute, values=values, inputs=inputs, outputs=outputs_of(role)
+    )
+
+
+def _fit(
+    workspace: Workspace,
+    role: str,
+    training: DictConfig,
+    module: Any,
+    recipe: str,
+    seed: int,
+    num_views: int | None,
+) -> dict[str, Any]:
+    from distill.training.data.images import ImageDataModule
+    from distill.training.fit import fit
+    from distill.training.models import num_parameters
+
+    cfg, folder = workspace.cfg, workspace.run_dir / "train" / role
+    data = ImageDataModule(
+        workspace.data,
+        batch_size=training.batch_size,
+        views=instantiate(cfg.views),
+        mixing=instantiate(cfg.mixing) or None,
+        num_views=num_views,
+        seed=seed,
+        num_workers=cfg.loader_workers,
+    )
+    student = copy.deepcopy(module.student)  # what is scored and kept was never compiled
+    if cfg.compile:
+        module.student.compile()
+    fitted = fit(
+        module,
+        data,
+        instantiate(training.trainer),
+        folder,
+        recipe=recipe,
+        callbacks=[instantiate(callback) for callback in cfg.callbacks.values()],
+        loggers=[instantiate(logger) for logger in cfg.logger.values()],
+        show_bar=is_terminal(),
+    )
+    result: dict[str, Any] = {
+        "seed": seed,
+        "num_parameters": num_parameters(student),
+        "seconds": fitted.seconds,
+        "best_epoch": fitted.best_epoch,
+        "last_epoch": len(fitted.history) - 1,
+    }
+    write_json(folder / HISTORY, fitted.history)
+    classes = list(workspace.data.classes)
+    correct = {}
+    for epoch, state in (("last", fitted.last), ("best", fitted.best)):
+        student.load_state_dict(state)
+        scores, right = keep(workspace, student, role, epoch, classes)
+        result[f"test_at_{epoch}_epoch"], correct[epoch] = scores, right
+    write_arrays(folder / CORRECT, correct)
+    return result
+
+
+def keep(
+    workspace: Workspace, model: Any, role: str, epoch: str, classes: list[str]
+) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+    """Score a network on the test set and save its weights, with the temperature it wants.
+
+    Returns:
+        The scores, and whether each test sample is answered right.
+    """
+    from distill.training.fit import predict_logits, save_weights
+
+    data = workspace.data
+    columns = class_columns(classes, data.classes, drop_classes=True)
+    logits = {}
+    for name, split in (("validation", data.validation), ("test", data.test)):
+        answers = predict_logits(model, split.images)
+        logits[name] = answers if columns is None else answers[:, columns]
+    scores = score_logits(workspace, logits["test"], logits["validation"])
+    content = {"state_dict": model.state_dict(), "classes": classes}
+    save_weights(
+        content | {"temperature": scores["temperature"]},
+        weights_path(workspace.run_dir, role, epoch),
+    )
+    return scores, logits["test"].argmax(axis=1) == data.test.labels
+
+
+def score_logits(
+    workspace: Workspace,
+    test: NDArray[np.floating],
+    validation: NDArray[np.floating] | None = None,
+) -> dict[str, Any]:
+    """Score test logits, as they are and at the temperature that fits the validation set."""
+    data, confidence = workspace.data, workspace.budget.confidence
+    scores: dict[str, Any] = {"measured_through": "torch"}
+    scores |= score(test, data.test.labels, confidence=confidence)
+    if validation is not None:
+        temperature = fit_temperature(validation, data.validation.labels)
+        scaled = score(test / temperature, data.test.labels, confidence=confidence)
+        scores |= {"temperature": temperature}
+        scores |= {f"{name}_scaled": scaled[name] for name in ("nll", "ece")}
+    return to_json(scores)

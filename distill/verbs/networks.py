@@ -1,0 +1,185 @@
+"""Networks and teachers of a run: built from the configuration, their weights read back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
+
+from distill.contract import check_classes
+from distill.errors import UsageError, UserError
+from distill.verbs.workspace import Workspace, plain
+
+if TYPE_CHECKING:
+    from distill.training.teachers.base import Teacher
+
+TEACHER_FACTS = "train/teacher/teacher.json"
+
+
+@contextmanager
+def named_in_errors(group: str) -> Iterator[None]:
+    """Turn a class's refusal of its arguments into a message that names the config group."""
+    try:
+        yield
+    except (TypeError, ValueError, MisconfigurationException, AttributeError) as error:
+        raise UsageError(
+            f"Expected `{group}` to be usable as configured but it is refused: {error}. "
+            f"See its values with `--cfg job -p {group}`."
+        ) from error
+
+
+def weights_path(run_dir: Path, role: str, epoch: str = "best") -> Path:
+    """Where a role's weights lie: those of the best epoch on validation, or of the last."""
+    return run_dir / "train" / role / f"{epoch}.pt"
+
+
+def build_student(workspace: Workspace) -> Any:
+    """Build the untrained student for the data, preprocessing inside."""
+    from distill.training.models import build_classifier
+
+    data = workspace.data
+    mean, std = data.channel_statistics
+    with named_in_errors("student"):
+        return build_classifier(
+            instantiate(workspace.cfg.student),
+            num_classes=len(data.classes),
+            image_shape=data.image_shape,
+            mean=mean,
+            std=std,
+        )
+
+
+def build_teacher_network(workspace: Workspace, teacher: DictConfig, num_classes: int) -> Any:
+    """Build the untrained network of a torch teacher, with its own preprocessing inside."""
+    from distill.training.models import build_classifier
+
+    data = workspace.data
+    mean, std = data.channel_statistics
+    size = plain(teacher.get("input_size"))
+    with named_in_errors("teacher.network"):
+        return build_classifier(
+            instantiate(teacher.network),
+            num_classes=num_classes,
+            image_shape=data.image_shape,
+            mean=plain(teacher.get("mean")) or mean,
+            std=plain(teacher.get("std")) or std,
+            input_size=tuple(size) if size else None,
+        )
+
+
+def load_student(workspace: Workspace, path: Path) -> Any:
+    """Build the student and load its weights, in eval mode.
+
+    Raises:
+        UserError: the weights have other classes or are another network's.
+    """
+    from distill.training.fit import load_weights
+
+    content = load_weights(path)
+    if "classes" in content:
+        check_classes(workspace.data.classes, content["classes"], f"the checkpoint {path}")
+    model = build_student(workspace)
+    _load_state(model, content, path, "student")
+    return model.eval()
+
+
+def load_teacher(workspace: Workspace) -> "Teacher":
+    """Load the run's teacher as the `train teacher` stage has left it, its classes the data's.
+
+    Raises:
+        UserError: there is none yet, or it cannot answer for the data's classes.
+    """
+    from distill.training.teachers.ensemble import EnsembleTeacher
+
+    cfg = workspace.cfg.teacher
+    teachers = [_load_member(workspace, *member) for member in teacher_members(cfg).items()]
+    if "members" not in cfg:
+        return teachers[0]
+    return EnsembleTeacher(teachers, plain(cfg.weights), workspace.data.classes)
+
+
+def teacher_members(teacher: DictConfig) -> dict[str, DictConfig]:
+    """Name the role of every network or source a teacher consists of: itself, or its members."""
+    if "members" not in teacher:
+        return {"teacher": teacher}
+    return {f"teacher/{name}": member for name, member in teacher.members.items()}
+
+
+def _load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher":
+    from distill.training.fit import load_weights
+    from distill.training.teachers.classes import match_classes
+    from distill.training.teachers.live import TorchTeacher
+
+    if "network" not in member:
+        folder = workspace.run_dir / "train" / role
+        with named_in_errors(role.replace("teacher/", "teacher.members.")):
+            teacher = instantiate(member, _convert_="all")(workspace.data, folder)
+        _check_views(workspace, teacher)
+        return teacher
+    path = weights_path(workspace.run_dir, role)
+    if not path.is_file():
+        raise UserError(
+            f"Expected the teacher's weights at {path} but there are none. Run `train teacher` in "
+            "this run folder first, or give `teacher.checkpoint=` and run `train`."
+        )
+    teacher = TorchTeacher(load_network(workspace, member, path), load_weights(path)["classes"])
+    return match_classes(
+        teacher, workspace.data.classes, drop_classes=bool(member.get("drop_classes", False))
+    )
+
+
+def _check_views(workspace: Workspace, teacher: "Teacher") -> None:
+    from distill.training.views import Unchanged
+
+    cfg = workspace.cfg
+    shown_as_they_are = isinstance(instantiate(cfg.views), Unchanged) and not cfg.mixing
+    if not teacher.sees_images and not shown_as_they_are:
+        raise UserError(
+            "Expected `views=none mixing=none` for a teacher of saved predictions but images are "
+            "augmented: it would teach one image's answer for another's pixels. Add `views=none`, "
+            "or use a teacher that can be asked."
+        )
+
+
+def load_network(workspace: Workspace, member: DictConfig, path: Path) -> Any:
+    """Build a torch teacher's network and load weights into it, in eval mode.
+
+    Takes our own weights (which know their classes) and bare state dictionaries, of the whole
+    model or of the network inside it; `teacher.classes` names the classes of the latter.
+    """
+    from distill.training.fit import load_weights
+    from distill.training.teachers.classes import class_columns
+
+    content = load_weights(path)
+    classes = teacher_classes(workspace, member, content)
+    drop = bool(member.get("drop_classes", False))
+    class_columns(classes, workspace.data.classes, drop_classes=drop)  # refused at once, or fine
+    model = build_teacher_network(workspace, member, len(classes))
+    _load_state(model, content, path, "teacher")
+    return model.eval()
+
+
+def teacher_classes(
+    workspace: Workspace, member: DictConfig, content: dict[str, Any]
+) -> tuple[str, ...]:
+    """Name the classes of a torch teacher: its checkpoint's, the configured, or the data's."""
+    configured = plain(member.get("classes"))
+    named = content.get("classes") or configured or workspace.data.classes
+    return tuple(map(str, named))  # a command line reads `[0,1,2]` as numbers
+
+
+def _load_state(model: Any, content: dict[str, Any], path: Path, role: str) -> None:
+    state = content.get("state_dict", content)
+    target = model if any(name.startswith("network.") for name in state) else model.network
+    try:
+        target.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"Expected weights of the {role} network in {path} but they do not fit: {reason} "
+            f"Name the network they were made with (`{role}=...`), or its classes "
+            f"(`{role}.classes=[...]`)."
+        ) from error

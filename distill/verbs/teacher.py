@@ -1,0 +1,122 @@
+"""The teacher of a run: its networks trained or loaded, anything else fitted or opened."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+from omegaconf import DictConfig
+
+from distill.errors import UserError
+from distill.files import write_arrays, write_json
+from distill.training.modules import SupervisedModule
+from distill.training.teachers.ensemble import check_weights
+from distill.verbs.fitting import CORRECT, HISTORY, fit_stage, keep, outputs_of, score_logits
+from distill.verbs.networks import (
+    TEACHER_FACTS,
+    build_teacher_network,
+    load_network,
+    load_teacher,
+    teacher_classes,
+    teacher_members,
+    weights_path,
+)
+from distill.verbs.workspace import Workspace, plain
+
+
+def teacher_stage(workspace: Workspace) -> dict[str, Any]:
+    """Train, load or fit the teacher, member by member, and leave what identifies it."""
+    run_dir, teacher = workspace.run_dir, workspace.cfg.teacher
+    members = teacher_members(teacher)
+    if "members" in teacher:
+        check_weights(plain(teacher.weights), len(members))  # before anything is trained
+    trained = {
+        role: _teacher_network_stage(workspace, role, member, workspace.cfg.seed + number)
+        for number, (role, member) in enumerate(members.items())
+        if "network" in member
+    }
+    inputs = tuple(weights_path(run_dir, role) for role in trained)
+    inputs += tuple(path for member in members.values() for path in _files(member))
+
+    def compute() -> dict[str, Any]:
+        whole = load_teacher(workspace)
+        facts = {"fingerprint": whole.fingerprint, "kind": type(whole).__name__}
+        write_json(run_dir / TEACHER_FACTS, facts)
+        scores = trained["teacher"] if "teacher" in trained else _score_teacher(workspace, whole)
+        return scores | facts
+
+    values = {"teacher": plain(teacher), "data": workspace.data.fingerprint}
+    outputs = (TEACHER_FACTS,)
+    result = workspace.stage("teacher", compute, values=values, inputs=inputs, outputs=outputs)
+    return result | ({"members": trained} if "members" in teacher else {})
+
+
+def _files(member: DictConfig) -> list[Path]:
+    """List the files that a teacher reads which is no network of ours: other bytes, other answers.
+
+    An ONNX file may keep its weights beside it, in `<name>.data`.
+    """
+    named = [member.get(key) for key in ("path", "test_path")]
+    paths = [Path(f"{name}{suffix}") for name in named if name for suffix in ("", ".data")]
+    return [path for path in paths if path.is_file()]
+
+
+def _score_teacher(workspace: Workspace, teacher: Any) -> dict[str, Any]:
+    """Score a teacher that is no single network, where it can answer for the test set."""
+    from distill.training.labelling import ask_test
+
+    test = ask_test(teacher, workspace.data.test)
+    if test is None:
+        return {"num_parameters": None, "test_at_best_epoch": None, "test_at_last_epoch": None}
+    scores = score_logits(workspace, test)
+    return {"num_parameters": None, "test_at_best_epoch": scores, "test_at_last_epoch": scores}
+
+
+def _teacher_network_stage(
+    workspace: Workspace, role: str, member: DictConfig, seed: int
+) -> dict[str, Any]:
+    """Train a teacher's network on the labels, or load it."""
+    cfg = workspace.cfg
+    keys = ("network", "input_size", "mean", "std")
+    network = {key: plain(member.get(key)) for key in keys}
+    if member.checkpoint is not None:
+        path = existing(member.checkpoint)
+        values = {"data": workspace.data.fingerprint, "classes": plain(member.get("classes"))}
+        return workspace.stage(
+            f"train/{role}",
+            lambda: _load_checkpoint(workspace, role, member, path),
+            values=values | network,
+            inputs=(path,),
+            outputs=outputs_of(role),
+        )
+
+    def module(parts: dict[str, Any]) -> lightning.LightningModule:
+        model = build_teacher_network(workspace, member, len(workspace.data.classes))
+        return SupervisedModule(model, **parts)
+
+    values = {"network": network, "seed": seed}
+    return fit_stage(workspace, role, cfg.teacher_training, module, values, seed=seed)
+
+
+def _load_checkpoint(
+    workspace: Workspace, role: str, member: DictConfig, path: Path
+) -> dict[str, Any]:
+    from distill.training.fit import load_weights
+    from distill.training.models import num_parameters
+
+    model = load_network(workspace, member, path)
+    classes = teacher_classes(workspace, member, load_weights(path))
+    folder = workspace.run_dir / "train" / role
+    result: dict[str, Any] = {"num_parameters": num_parameters(model), "loaded_from": str(path)}
+    for epoch in ("last", "best"):
+        scores, right = keep(workspace, model, role, epoch, list(classes))
+        result[f"test_at_{epoch}_epoch"] = scores
+    write_json(folder / HISTORY, [])
+    write_arrays(folder / CORRECT, {"best": right, "last": right})
+    return result
+
+
+def existing(path: str) -> Path:
+    """Return the path of a teacher's checkpoint, or say that there is none."""
+    if not Path(path).is_file():
+        raise UserError(f"Expected a checkpoint at `teacher.checkpoint={path}` but there is none.")
+    return Path(path)

@@ -1,0 +1,226 @@
+"""Claims about `train` and `soft_labels` as a user runs them, on real digits."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHORT, run_cli
+
+from distill.files import read_json
+from distill.metrics import nll
+from distill.runtime import OnnxModel
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run_dir(finished, tmp_path):
+    """A copy of a finished run, to spoil."""
+    return shutil.copytree(finished[0], tmp_path / "run")
+
+
+def test_seeds_report_control_and_student_at_both_epochs_with_paired_tests(cli, tmp_path):
+    ran = cli("train", "run_dir=run", "seeds=2", *SHORT)
+    assert ran.code == 0, ran.stderr
+    for role in ("control", "student"):
+        trained = ran.document[role]["seeds"]
+        assert [result["seed"] for result in trained] == [0, 1]
+        weights = [
+            torch.load(tmp_path / f"run/train/{role}{folder}/best.pt", weights_only=True)
+            for folder in ("", "/seed_1")
+        ]
+        first, second = (content["state_dict"]["network.head.1.weight"] for content in weights)
+        assert not torch.equal(first, second)
+        for epoch in ("best", "last"):
+            figures = ran.document["over_seeds"][f"{epoch}_epoch"][role]
+            scores = [result[f"test_at_{epoch}_epoch"] for result in trained]
+            accuracies = [score["accuracy"]["estimate"] for score in scores]
+            assert figures["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
+            assert {"nll", "nll_scaled", "ece", "ece_scaled", "temperature"} <= set(figures)
+    found = ran.document["over_seeds"]["last_epoch"]["student_minus_control"]
+    gains = [
+        s["test_at_last_epoch"]["accuracy"]["estimate"]
+        - c["test_at_last_epoch"]["accuracy"]["estimate"]
+        for s, c in zip(
+            ran.document["student"]["seeds"], ran.document["control"]["seeds"], strict=True
+        )
+    ]
+    assert found["estimate"] == pytest.approx(np.mean(gains))
+    assert found["num_seeds"] == 2
+    assert "student minus control, last epoch" in ran.stderr
+
+
+def test_the_temperature_fitted_on_validation_is_folded_into_the_artefact(finished, data):
+    run_dir, _ = finished
+    content = torch.load(run_dir / "train/student/best.pt", weights_only=True)
+    scores = read_json(run_dir / "train/student.json")["test_at_best_epoch"]
+    assert content["temperature"] == pytest.approx(scores["temperature"])
+    logits = OnnxModel(run_dir / "export/model.onnx").predict(data.test.images)
+    artefact = nll(logits, data.test.labels).mean()
+    assert artefact == pytest.approx(scores["nll_scaled"]["estimate"], abs=1e-3)
+    raw = nll(logits * content["temperature"], data.test.labels).mean()
+    assert raw == pytest.approx(scores["nll"]["estimate"], abs=1e-3)
+
+
+def test_the_student_learns_from_the_store_by_default(finished):
+    run_dir, _ = finished
+    manifest = read_json(run_dir / "soft_labels/manifest.json")
+    assert manifest["num_views"] == 4
+    facts = read_json(run_dir / "train/teacher/teacher.json")
+    assert manifest["recipe"]["teacher"] == facts["fingerprint"]
+    assert read_json(run_dir / "soft_labels.json")["num_samples"] == 918
+
+
+def retrain(cli, *overrides):
+    return cli("train", "student", "run_dir=run", "trainer.max_epochs=1", *SHORT[1:], *overrides)
+
+
+def test_a_flipped_byte_in_the_store_stops_training_and_names_the_file(run_dir, cli):
+    path = run_dir / "soft_labels/view_002.logits.npy"
+    content = bytearray(path.read_bytes())
+    content[500] ^= 1
+    path.write_bytes(content)
+    ran = retrain(cli)
+    assert ran.code == 1
+    assert "view_002.logits.npy changed" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    path.unlink()
+    mended = cli("soft_labels", "run_dir=run", *SHORT)
+    assert mended.code == 0, mended.stderr
+    assert mended.document["num_blocks_labelled"] == 1
+    content[500] ^= 1
+    assert path.read_bytes() == content
+    assert retrain(cli).code == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("views.padding=2", "other augmentation"),
+        ("data.seed=1", "other data"),
+        ("soft_labels.top_k=3", "top_k"),
+    ],
+)
+def test_a_store_elsewhere_of_something_else_is_refused(run_dir, cli, tmp_path, override, said):
+    shutil.move(run_dir / "soft_labels", tmp_path / "labels")
+    checkpoint = run_dir / "train/teacher/best.pt"
+    ran = cli(
+        "train",
+        "student",
+        "run_dir=new",
+        f"teacher.checkpoint={checkpoint}",
+        "soft_labels.path=labels",
+        override,
+        *SHORT[:1],
+    )
+    assert ran.code == 1, ran.stderr
+    assert said in ran.stderr
+    assert "delete the folder, or restore what has changed" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_another_teacher_is_refused_elsewhere_and_labelled_anew_in_the_run(run_dir, cli, tmp_path):
+    other = run_dir / "train/teacher/last.pt"
+    content = torch.load(other, weights_only=True)
+    content["state_dict"]["network.head.1.bias"] += 0.5
+    torch.save(content, tmp_path / "other.pt")
+    before = (run_dir / "soft_labels/view_000.logits.npy").read_bytes()
+    shutil.copytree(run_dir / "soft_labels", tmp_path / "labels")
+    ran = retrain(cli, "teacher.checkpoint=other.pt", "soft_labels.path=labels")
+    assert ran.code == 1
+    assert "another teacher, or other weights" in ran.stderr
+    ran = retrain(cli, "teacher.checkpoint=other.pt")
+    assert ran.code == 0, ran.stderr
+    assert (run_dir / "soft_labels/view_000.logits.npy").read_bytes() != before
+
+
+def test_a_live_teacher_is_asked_where_no_store_is_wanted(run_dir, cli):
+    ran = retrain(cli, "soft_labels=none")
+    assert ran.code == 0, ran.stderr
+    assert "replayed" not in ran.stderr
+
+
+def test_a_build_killed_by_sigkill_ends_byte_identical(finished, tmp_path):
+    teacher = finished[0] / "train/teacher/best.pt"
+    arguments = [
+        "soft_labels",
+        f"teacher.checkpoint={teacher}",
+        "soft_labels.num_views=300",
+        "soft_labels.batch_size=64",
+    ]
+    command = [sys.executable, "-m", "distill", *arguments, "run_dir=killed"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    parts = tmp_path / "killed/soft_labels/.parts"
+    deadline = time.monotonic() + 200
+    while len(list(parts.glob("view_*"))) < 20 and time.monotonic() < deadline:
+        assert process.poll() is None, "the build ended before it could be killed"
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed/soft_labels/manifest.json").exists()
+    for name in ("killed", "whole"):
+        ran = run_cli(*arguments, f"run_dir={name}", cwd=tmp_path)
+        assert ran.code == 0, ran.stderr
+    assert ran.document["num_blocks_labelled"] == 300
+    folders = [tmp_path / name / "soft_labels" for name in ("killed", "whole")]
+    names = sorted(path.name for path in folders[0].iterdir() if path.suffix)
+    assert names == sorted(path.name for path in folders[1].iterdir() if path.suffix)
+    for name in names:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
+
+
+def test_two_processes_share_batches_and_labels_and_end_as_well_as_one(tmp_path):
+    common = ("train", "student", "trainer.max_epochs=10", "soft_labels.precision=float32")
+    alone = ("teacher_training.trainer.max_epochs=8", "run_dir=one")
+    together = (
+        "teacher.checkpoint=one/train/teacher/best.pt",
+        "trainer=ddp",
+        "trainer@teacher_training.trainer=ddp",
+        "run_dir=two",
+    )
+    for overrides in (alone, together):
+        ran = run_cli(*common, *overrides, cwd=tmp_path)
+        assert ran.code == 0, ran.stderr
+    for path in (tmp_path / "one/soft_labels").glob("*.npy"):
+        assert path.read_bytes() == (tmp_path / "two/soft_labels" / path.name).read_bytes()
+    histories = [
+        read_json(tmp_path / name / "train/student/history.json") for name in ("one", "two")
+    ]
+    assert [len(history) for history in histories] == [10, 10]
+    for epochs in zip(*histories, strict=True):
+        assert epochs[0]["learning_rate"] == pytest.approx(epochs[1]["learning_rate"])
+    one, two = (history[-1]["val/accuracy"] for history in histories)
+    assert two == pytest.approx(one, abs=0.06)  # of 160 validation samples
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loss.kd.weight=0", "loss.ce.weight=0"], "a weight above 0 but got ce, kd, all 0"),
+        (["loss.kd.weight=-1"], "`weight` of a loss term to be 0 or more"),
+        (["loss.kd.temperature=0"], "`temperature` > 0 but got 0"),
+        (["seeds=0"], "Expected `seeds`"),
+        (["soft_labels.num_views=0"], "num_views"),
+        (["soft_labels.top_k=10"], "top_k"),
+        (["loss=hint"], "live torch teacher for losses on features (`loss.hint`)"),
+        (["loss=hint", "soft_labels=none", "loss.hint.student_tap=nose"], "there is no `nose`"),
+    ],
+)
+def test_bad_input_ends_in_one_message_before_training(cli, overrides, message):
+    ran = cli("train", "run_dir=run", *overrides, *SHORT)
+    assert ran.code in (1, 2), ran.stderr
+    assert message in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "train/teacher ──" not in ran.stderr
