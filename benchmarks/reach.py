@@ -9,17 +9,15 @@ JSON document that is also written under `results/`.
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 from statistics import median
 
-from distill.files import read_json, versions, write_json
+from common import HERE, check, environment
 
-HERE = Path(__file__).parent
+from distill.files import read_json, write_json
 
 
 def main() -> None:
@@ -102,30 +100,6 @@ def pipeline(run_dir: Path, overrides: list[str]) -> dict:
         "models": models,
         "distillation_gain": verdict["distillation_gain"],
         "did_distillation_help": verdict["did_distillation_help"],
-    }
-
-
-def check(name: str, measured: float, limit: float, *, at_most: bool = False) -> dict:
-    """Hold a figure against its limit."""
-    holds = measured <= limit if at_most else measured >= limit
-    return {"name": name, "limit": limit, "measured": measured, "holds": bool(holds)}
-
-
-def environment() -> dict:
-    """Say what machine and which code this was."""
-    git = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    model = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "cpu": model[0] if model else platform.processor(),
-        "num_cpus": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "commit": commit,
-        "versions": versions(),
     }
 
 

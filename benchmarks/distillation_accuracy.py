@@ -1,0 +1,153 @@
+"""What distillation is worth on CIFAR-10: losses, number of stored views, precision; with controls.
+
+Every row is `distill train` with three seeds in a run folder of its own; a row that is done is kept
+with the results and not trained again, one that was killed goes on where it stopped. All rows share
+one teacher and, per number of views, one soft-label store.
+"""
+
+import base64
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+from common import check
+
+from distill.files import read_json, to_json
+from distill.metrics import compare_seeds
+
+STUDENT, TEACHER = "resnet8", "resnet20"
+EPOCHS, NUM_SEEDS, NUM_TEST = 12, 3, 10_000
+LOSSES = ("kd", "dkd", "dist", "logit_std", "soft_only", "logit_mse", "mlkd", "jsd", "hard")
+VIEWS = (1, 2, 4, 8, EPOCHS)
+DEFAULT_VIEWS = 4
+LOW, HIGH = "bf16-mixed", "32-true"
+
+Row = dict
+Job = tuple[str, int, str, str]  # role, views, loss, precision
+
+
+def jobs() -> dict[str, Job]:
+    """Name every row and what is trained for it, the most telling first."""
+    named: dict[str, Job] = {"control": ("control", 0, "kd", LOW)}
+    named |= {f"{loss}, 4 views": ("student", DEFAULT_VIEWS, loss, LOW) for loss in LOSSES}
+    named |= {f"kd, {count} views": ("student", count, "kd", LOW) for count in VIEWS}
+    named["control, float32"] = ("control", 0, "kd", HIGH)
+    named["kd, 4 views, float32"] = ("student", DEFAULT_VIEWS, "kd", HIGH)
+    return named
+
+
+def rows(
+    cifar10: str, work: Path, kept: list[Row], keep: Callable[[list[Row]], None], num_jobs: int
+) -> tuple[list[Row], list[dict]]:
+    """Train what is still missing, `num_jobs` rows at a time, and compare all rows."""
+    found = {row["name"]: row for row in kept}
+    missing = {name: job for name, job in jobs().items() if name not in found}
+    if missing:
+        teacher = _teacher(cifar10, work)
+        with ThreadPoolExecutor(num_jobs) as pool:
+            futures = [
+                pool.submit(_row, cifar10, name, job, work, teacher, num_jobs)
+                for name, job in missing.items()
+            ]
+            for future in as_completed(futures):
+                row = future.result()
+                found[row["name"]] = row
+                keep([found[name] for name in jobs() if name in found])
+                print(f"{row['name']}: {row['accuracy_last_mean']:.4f}", file=sys.stderr)
+    ordered = [found[name] for name in jobs()]
+    _compare(found)
+    return ordered, _checks(found)
+
+
+def _teacher(cifar10: str, work: Path) -> Path:
+    run_dir = work / "teacher"
+    weights = run_dir / "train" / "teacher" / "best.pt"
+    if not weights.exists():
+        overrides = [f"teacher_training.trainer.precision={LOW}"]
+        _distill(cifar10, "teacher", run_dir, overrides, os.cpu_count() or 1)
+    return weights
+
+
+def _distill(
+    cifar10: str, action: str, run_dir: Path, overrides: list[str], num_threads: int
+) -> None:
+    command = [sys.executable, "-m", "distill", "train", action, f"run_dir={run_dir}"]
+    command += ["experiment=cifar10", f"data.root={cifar10}", f"student={STUDENT}"]
+    command += [f"teacher={TEACHER}", *overrides]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads)}
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / "log.txt").open("a") as log:
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=log, check=True, env=environment)
+
+
+def _row(cifar10: str, name: str, job: Job, work: Path, teacher: Path, num_jobs: int) -> Row:
+    role, num_views, loss, precision = job
+    overrides = [
+        f"loss={loss}",
+        f"trainer.precision={precision}",
+        f"trainer.max_epochs={EPOCHS}",
+        f"seeds={NUM_SEEDS}",
+    ]
+    local = []
+    if role == "student":
+        overrides.append(f"soft_labels.num_views={num_views}")
+        local = [
+            f"teacher.checkpoint={teacher}",
+            f"soft_labels.path={work / f'labels_{num_views}'}",
+        ]
+    run_dir = work / name.replace(", ", "_").replace(" ", "_")
+    threads = max(1, (os.cpu_count() or 1) // num_jobs)
+    _distill(cifar10, role, run_dir, [*overrides, *local], threads)
+    seeds = read_json(run_dir / "train.json")[role]["seeds"]
+    row: Row = {"name": name, "overrides": overrides}
+    for epoch in ("best", "last"):
+        scores = [seed[f"test_at_{epoch}_epoch"] for seed in seeds]
+        for figure in ("accuracy", "nll", "nll_scaled", "ece", "ece_scaled"):
+            values = [score[figure]["estimate"] for score in scores]
+            row[f"{figure}_{epoch}"] = values
+            row[f"{figure}_{epoch}_mean"] = mean(values)
+    row["seconds"] = [seed["seconds"] for seed in seeds]
+    folder = run_dir / "train" / role
+    folders = [folder, *sorted(folder.glob("seed_*"))]
+    right = [np.load(path / "test_correct.npz")["last"] for path in folders]
+    packed = np.packbits(np.stack(right), axis=1).tobytes()
+    row["correct_bits"] = base64.b64encode(packed).decode()
+    return row
+
+
+def _right(row: Row) -> np.ndarray:
+    """Unpack which test sample each seed's model has right at the last epoch, [seeds, N]."""
+    packed = np.frombuffer(base64.b64decode(row["correct_bits"]), np.uint8)
+    return np.unpackbits(packed.reshape(NUM_SEEDS, -1), axis=1, count=NUM_TEST).astype(bool)
+
+
+def _compare(found: dict[str, Row]) -> None:
+    """Set every row against its references, at the last epoch, paired by seed and by sample."""
+
+    def minus(name: str, reference: str) -> dict:
+        return to_json(compare_seeds(_right(found[name]), _right(found[reference])))
+
+    for name, row in found.items():
+        control = "control, float32" if "float32" in name else "control"
+        if name != control:
+            row["minus_control"] = minus(name, control)
+    for count in VIEWS[:-1]:
+        found[f"kd, {count} views"]["minus_fresh"] = minus(
+            f"kd, {count} views", f"kd, {EPOCHS} views"
+        )
+    for name in ("control", "kd, 4 views"):
+        found[name]["bfloat16_minus_float32"] = minus(name, f"{name}, float32")
+
+
+def _checks(found: dict[str, Row]) -> list[dict]:
+    checks = [check("losses in the table", len(LOSSES), 6)]
+    for name in ("control", "kd, 4 views"):
+        low = found[name]["bfloat16_minus_float32"]["sample_interval"][0]
+        label = f"{name}: bfloat16 minus float32, lower end of the interval"
+        checks.append(check(label, low, -0.01))
+    return checks
