@@ -68,7 +68,7 @@ def main() -> None:
             options.cifar10,
             work / "accuracy",
             kept,
-            lambda rows: keep("accuracy", rows, []),
+            lambda *compared: keep("accuracy", *compared),
             options.jobs,
         ),
         "gpu": lambda: distillation_gpu.rows(options.cifar10, work / "gpu"),

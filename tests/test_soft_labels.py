@@ -221,3 +221,13 @@ def test_a_store_may_be_moved(tmp_path, logits):
     build(tmp_path / "a", logits)
     shutil.move(tmp_path / "a", tmp_path / "b")
     assert SoftLabelStore(tmp_path / "b", recipe()).num_views == 3
+
+
+def test_fewer_views_than_are_there_leave_the_store_as_it_is(tmp_path, logits):
+    build(tmp_path, logits)
+    before = files(tmp_path)
+    assert StoreWriter(tmp_path, recipe(), INDICES, 2).is_finished()
+    assert not StoreWriter(tmp_path, recipe(), INDICES, 4).is_finished()
+    assert not StoreWriter(tmp_path, recipe(teacher="x"), INDICES, 2).is_finished()
+    assert build(tmp_path, logits[:2]).num_views == 3
+    assert files(tmp_path) == before

@@ -24,7 +24,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from distill.errors import UserError
 from distill.files import read_json, write_bytes, write_json
-from distill.training.hardware import tune_allocator
+from distill.training.hardware import TunedProcess
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,6 @@ def fit(
         UserError: a checkpoint is damaged.
     """
     _forget_other_recipe(folder, recipe)
-    tune_allocator()
     options = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
     checkpoints = [
         ModelCheckpoint(filename="best", monitor="val/selection", mode="max", **options),
@@ -87,7 +86,7 @@ def fit(
     ]
     progress = RichProgressBar(console_kwargs={"stderr": True}) if show_bar else EpochLines()
     fitter = trainer(
-        callbacks=[*callbacks, RandomStates(), History(), *checkpoints, progress],
+        callbacks=[*callbacks, TunedProcess(), RandomStates(), History(), *checkpoints, progress],
         logger=list(loggers) or False,
         default_root_dir=folder,
         enable_model_summary=False,

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from distill.errors import UserError
 from distill.training.data.images import BatchDataset, ImageSplit
-from distill.training.hardware import has_bfloat16
+from distill.training.hardware import TunedProcess, has_bfloat16
 from distill.training.soft_label_writer import StoreWriter
 from distill.training.soft_labels import SoftLabelStore, replay_error, sample_records
 from distill.training.teachers.base import Teacher
@@ -55,7 +55,7 @@ def label(
         return
     bar: list[Any] = [RichProgressBar(console_kwargs={"stderr": True})] if show_bar else []
     predictor = trainer(
-        callbacks=bar,
+        callbacks=[TunedProcess(), *bar],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,

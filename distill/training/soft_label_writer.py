@@ -40,7 +40,7 @@ class StoreWriter:
         folder: where the store will lie.
         recipe: what the labels are made from.
         indices: the samples' stable numbers, [N].
-        num_views: V.
+        num_views: V, at least; views that are there beyond them stay.
         replace: whether labels made from something else may go; else they are refused.
     """
 
@@ -59,6 +59,22 @@ class StoreWriter:
         self.num_views, self.parts, self._replace = num_views, folder / PARTS, replace
         self._names = array_names(recipe.top_k)
 
+    def is_finished(self) -> bool:
+        """Tell whether a store of this recipe lies there with all its views, without changing it.
+
+        Whether its bytes are those that were written is for `SoftLabelStore` to say.
+        """
+        finished = self.folder / MANIFEST
+        if not finished.is_file():
+            return False
+        manifest = read_json(finished)
+        return (
+            manifest["format"] == FORMAT
+            and manifest["recipe"] == to_json(self.recipe)
+            and manifest["num_views"] >= self.num_views
+            and all((self.folder / name).is_file() for name in manifest["files"])
+        )
+
     def prepare(self) -> None:
         """Make the folder ready: keep what was made of this recipe, drop unfinished other parts.
 
@@ -76,6 +92,7 @@ class StoreWriter:
                 finished.unlink()
             else:
                 check_bytes(self.folder, manifest["files"])
+                self.num_views = max(self.num_views, manifest["num_views"])  # those stay
         if not finished.is_file() and not (
             made.is_file() and read_json(made) == to_json(self.recipe)
         ):

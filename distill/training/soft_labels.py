@@ -199,10 +199,10 @@ def check_recipe(folder: Path, manifest: Mapping[str, Any], recipe: Recipe) -> N
     )
 
 
-def stored_precision(folder: Path) -> str:
-    """Tell in which precision the teacher of a store computed; `float32` where there is none."""
+def stored_precision(folder: Path) -> str | None:
+    """Tell in which precision the teacher of a store computed; None where there is no store."""
     path = folder / MANIFEST
-    return read_json(path)["recipe"]["precision"] if path.is_file() else "float32"
+    return read_json(path)["recipe"]["precision"] if path.is_file() else None
 
 
 def check_bytes(folder: Path, files: Mapping[str, str]) -> None:

@@ -76,30 +76,32 @@ def soft_labels_stage(workspace: Workspace) -> dict[str, Any]:
 def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
     from distill.training.labelling import choose_precision, label
     from distill.training.soft_label_writer import StoreWriter
-    from distill.training.soft_labels import SoftLabelStore
+    from distill.training.soft_labels import SoftLabelStore, stored_precision
 
     start = time.monotonic()
     cfg, teacher = workspace.cfg, load_teacher(workspace)
     dataset = _dataset(workspace)
     precision = cfg.soft_labels.precision
     if precision == "auto":
-        precision = choose_precision(teacher.folded(), dataset)
+        precision = stored_precision(folder) or choose_precision(teacher.folded(), dataset)
     recipe = _recipe(workspace, teacher.fingerprint, precision)
     writer = StoreWriter(
         folder, recipe, workspace.data.train.indices, cfg.soft_labels.num_views, replace=own
     )
-    with run_folder_lock(folder):
-        writer.prepare()
-        num_blocks = len(writer.missing_blocks())
-        label(
-            teacher.folded(),
-            dataset,
-            writer,
-            instantiate(cfg.teacher_training.trainer),
-            batch_size=cfg.soft_labels.batch_size,
-            show_bar=is_terminal(),
-        )
-        writer.finish()
+    num_blocks = 0
+    if not writer.is_finished():
+        with run_folder_lock(folder):
+            writer.prepare()
+            num_blocks = len(writer.missing_blocks())
+            label(
+                teacher.folded(),
+                dataset,
+                writer,
+                instantiate(cfg.teacher_training.trainer),
+                batch_size=cfg.soft_labels.batch_size,
+                show_bar=is_terminal(),
+            )
+            writer.finish()
     store = SoftLabelStore(folder, recipe)
     seconds = time.monotonic() - start
     return {
@@ -123,7 +125,9 @@ def open_store(workspace: Workspace) -> "Teacher":
 
     folder, cfg = _folder(workspace), workspace.cfg.soft_labels
     facts = read_json(workspace.run_dir / TEACHER_FACTS)
-    precision = stored_precision(folder) if cfg.precision == "auto" else cfg.precision
+    precision = cfg.precision
+    if precision == "auto":
+        precision = stored_precision(folder) or "float32"  # without a store the next line says so
     store = SoftLabelStore(folder, _recipe(workspace, facts["fingerprint"], precision))
     if store.num_views < cfg.num_views:
         raise UserError(

@@ -38,6 +38,7 @@ class EnsembleTeacher(Teacher):
         self.members, self.weights = nn.ModuleList(members), check_weights(weights, len(members))
         self.classes = tuple(classes) if classes is not None else None
         self.computes_in_torch = all(member.computes_in_torch for member in members)
+        self.sees_images = all(member.sees_images for member in members)
         self.register_buffer("log_weights", torch.tensor(self.weights).div(sum(self.weights)).log())
         self.train()
 

@@ -114,8 +114,13 @@ class OnnxTeacher(Teacher):
             batch = np.concatenate([batch, filling])
         try:
             answers = self._model.predict(batch)
-        except ValueError as error:  # a `ModelError` is one, and so is an output without a batch
-            raise UserError(f"Expected answers from {self.path} but {error}.") from error
+        except ModelError as error:
+            raise UserError(str(error)) from error
+        except ValueError as error:  # outputs without a batch cannot be put together
+            raise UserError(
+                f"Expected the first output of {self.path} to be logits [batch, classes] but "
+                f"{error}. Export the model with its logits as first output."
+            ) from error
         if answers.ndim != 2 or len(answers) != len(batch) or answers.dtype.kind != "f":
             raise UserError(
                 f"Expected the first output of {self.path} to be float logits [batch, classes] but "

@@ -60,6 +60,8 @@ class PredictionsTeacher(Teacher):
             that is none.
     """
 
+    sees_images = False
+
     def __init__(
         self,
         path: str | Path,

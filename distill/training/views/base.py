@@ -69,9 +69,14 @@ def check_range(name: str, values: Sequence[float], *, highest: float = np.inf) 
     Raises:
         UserError: not two numbers, in the wrong order, not positive, or above `highest`.
     """
-    if len(values) != 2 or not 0 < values[0] <= values[1] <= highest or np.isinf(values[1]):
+    if (
+        not isinstance(values, Sequence)
+        or len(values) != 2
+        or not 0 < values[0] <= values[1] <= highest
+        or np.isinf(values[1])
+    ):
         limit = "" if np.isinf(highest) else f" and at most {highest:g}"
         raise UserError(
             f"Expected `{name}` to be two numbers above 0{limit}, the smaller one first, but got "
-            f"{list(values)}."
+            f"{values}."
         )

@@ -69,4 +69,4 @@ class RandomErasing:
 
     @property
     def _levels(self) -> Sequence[int]:
-        return (self.value,) if isinstance(self.value, int) else self.value
+        return self.value if isinstance(self.value, Sequence) else (self.value,)

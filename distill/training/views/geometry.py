@@ -87,9 +87,11 @@ class RandomResizedCrop:
     def __post_init__(self) -> None:
         check_range("scale", self.scale, highest=1)
         check_range("ratio", self.ratio)
-        if self._size is not None and (len(self._size) != 2 or min(self._size) < 1):
+        if self._size is not None and (
+            len(self._size) != 2 or not all(isinstance(n, int) and n >= 1 for n in self._size)
+        ):
             raise UserError(
-                f"Expected `size` to be one or two numbers of at least 1 but got {self.size}."
+                f"Expected `size` to be one or two whole numbers, at least 1, but got {self.size}."
             )
 
     def __call__(self, images: Images, indices: NDArray[np.int64], view: int) -> Images:
@@ -102,7 +104,9 @@ class RandomResizedCrop:
 
     @property
     def _size(self) -> Sequence[int] | None:
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
+        if self.size is None or isinstance(self.size, Sequence):
+            return self.size
+        return self.size, self.size
 
 
 def resize_boxes(
