@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean
 
@@ -21,7 +21,7 @@ from distill.files import read_json, to_json
 from distill.metrics import compare_seeds
 
 STUDENT, TEACHER = "resnet8", "resnet20"
-EPOCHS, NUM_SEEDS, NUM_TEST = 12, 3, 10_000
+EPOCHS, NUM_SEEDS, NUM_TEST = 10, 3, 10_000
 LOSSES = ("kd", "dkd", "dist", "logit_std", "soft_only", "logit_mse", "hard", "jsd", "mlkd")
 VIEWS = (4, 1, EPOCHS, 2, 8)
 DEFAULT_VIEWS = 4
@@ -33,10 +33,13 @@ Job = tuple[str, int, str, str]  # role, views, loss, precision
 
 def jobs() -> dict[str, Job]:
     """Name every row and what is trained for it, the most telling first."""
-    named: dict[str, Job] = {"control": ("control", 0, "kd", LOW)}
+    # The controls come first: they need no teacher, which is trained beside them.
+    named: dict[str, Job] = {
+        "control": ("control", 0, "kd", LOW),
+        "control, float32": ("control", 0, "kd", HIGH),
+    }
     named |= {f"kd, {count} views": ("student", count, "kd", LOW) for count in VIEWS}
     named |= {f"{loss}, 4 views": ("student", DEFAULT_VIEWS, loss, LOW) for loss in LOSSES[:6]}
-    named["control, float32"] = ("control", 0, "kd", HIGH)
     named["kd, 4 views, float32"] = ("student", DEFAULT_VIEWS, "kd", HIGH)
     named |= {f"{loss}, 4 views": ("student", DEFAULT_VIEWS, loss, LOW) for loss in LOSSES[6:]}
     return named
@@ -53,8 +56,8 @@ def rows(
     found = {row["name"]: row for row in kept}
     missing = {name: job for name, job in jobs().items() if name not in found}
     if missing:
-        teacher = _teacher(cifar10, work)
         with ThreadPoolExecutor(num_jobs) as pool:
+            teacher = pool.submit(_teacher, cifar10, work, num_jobs)
             futures = [
                 pool.submit(_row, cifar10, name, job, work, teacher, num_jobs)
                 for name, job in missing.items()
@@ -72,28 +75,31 @@ def _compared(found: dict[str, Row]) -> tuple[list[Row], list[dict]]:
     return [found[name] for name in jobs() if name in found], _checks(found)
 
 
-def _teacher(cifar10: str, work: Path) -> Path:
+def _teacher(cifar10: str, work: Path, num_jobs: int) -> Path:
     """Train the teacher and store its answers in as many views as any row wants."""
-    run_dir, num_threads = work / "teacher", os.cpu_count() or 1
+    run_dir = work / "teacher"
     labels = [f"soft_labels.num_views={max(VIEWS)}", f"soft_labels.path={work / 'labels'}"]
     overrides = [f"teacher_training.trainer.precision={LOW}", *labels]
-    _distill(cifar10, ["soft_labels"], run_dir, overrides, num_threads)
+    _distill(cifar10, ["soft_labels"], run_dir, overrides, num_jobs)
     return run_dir / "train" / "teacher" / "best.pt"
 
 
 def _distill(
-    cifar10: str, verb: list[str], run_dir: Path, overrides: list[str], num_threads: int
+    cifar10: str, verb: list[str], run_dir: Path, overrides: list[str], num_jobs: int
 ) -> None:
     command = [sys.executable, "-m", "distill", *verb, f"run_dir={run_dir}"]
     command += ["experiment=cifar10", f"data.root={cifar10}", f"student={STUDENT}"]
     command += [f"teacher={TEACHER}", *overrides]
+    num_threads = max(1, (os.cpu_count() or 1) // num_jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads)}
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / "log.txt").open("a") as log:
         subprocess.run(command, stdout=subprocess.DEVNULL, stderr=log, check=True, env=environment)
 
 
-def _row(cifar10: str, name: str, job: Job, work: Path, teacher: Path, num_jobs: int) -> Row:
+def _row(
+    cifar10: str, name: str, job: Job, work: Path, teacher: Future[Path], num_jobs: int
+) -> Row:
     role, num_views, loss, precision = job
     overrides = [
         f"loss={loss}",
@@ -105,12 +111,11 @@ def _row(cifar10: str, name: str, job: Job, work: Path, teacher: Path, num_jobs:
     if role == "student":
         overrides.append(f"soft_labels.num_views={num_views}")
         local = [
-            f"teacher.checkpoint={teacher}",
+            f"teacher.checkpoint={teacher.result()}",
             f"soft_labels.path={work / 'labels'}",
         ]
     run_dir = work / name.replace(", ", "_").replace(" ", "_")
-    threads = max(1, (os.cpu_count() or 1) // num_jobs)
-    _distill(cifar10, ["train", role], run_dir, [*overrides, *local], threads)
+    _distill(cifar10, ["train", role], run_dir, [*overrides, *local], num_jobs)
     seeds = read_json(run_dir / "train.json")[role]["seeds"]
     row: Row = {"name": name, "overrides": overrides}
     for epoch in ("best", "last"):

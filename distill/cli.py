@@ -17,6 +17,7 @@ from typing import Any
 
 from distill import __version__
 from distill.errors import UsageError, UserError, nearest
+from distill.verbs.ranks import check_shared_folder, launched
 
 VERBS = {
     "pipeline": "from data to verdict: everything below, in order, resumable (the main job)",
@@ -87,6 +88,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
 
+    check_shared_folder(overrides)
     sys.path.insert(0, os.getcwd())  # a `_target_` may name a class in the user's folder
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of being printed
     documents: list[dict[str, Any]] = []
@@ -121,7 +123,8 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
         document = documents[0]
     else:
         return 0  # --help, --cfg, --info
-    print(json.dumps(document), flush=True)
+    if launched().leads:
+        print(json.dumps(document), flush=True)
     codes = [EXIT_CODES.get(done.get("verdict", "pass"), 0) for done in documents]
     return 1 if errors else max(codes)
 
@@ -140,7 +143,7 @@ def _log_to_stderr() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("distill")
     logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if launched().leads else logging.ERROR)
 
 
 def _as_usage_error(error: Exception) -> Exception:

@@ -238,29 +238,40 @@ class Stage:
     inputs: tuple[Path, ...] = ()
     outputs: tuple[str, ...] = ()
 
-    def run(
-        self, run_dir: Path, compute: Callable[[], dict[str, Any]]
-    ) -> tuple[dict[str, Any], bool]:
-        """Return the stage's result and whether it was already there."""
-        manifest_path = run_dir / "manifests" / f"{self.name}.json"
-        needs = {
+    def finished(self, run_dir: Path) -> dict[str, Any] | None:
+        """Return the stage's result if it is there and nothing that it depends on has changed."""
+        path = self._manifest(run_dir)
+        if not path.exists():
+            return None
+        made = read_json(path)
+        whole = made["outputs"] == _hashes(self._files(run_dir), run_dir)
+        if not whole or made["needs"] != self._needs(run_dir):
+            return None
+        return read_json(run_dir / f"{self.name}.json")
+
+    def run(self, run_dir: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Run the stage, whatever is there, and leave its result and what vouches for it."""
+        needs = self._needs(run_dir)
+        self._manifest(run_dir).unlink(missing_ok=True)  # it vouched for what is replaced now
+        start = time.monotonic()
+        result = to_json(compute())
+        write_json(run_dir / f"{self.name}.json", result)
+        made = {"needs": needs, "outputs": _hashes(self._files(run_dir), run_dir)}
+        write_json(self._manifest(run_dir), made | {"seconds": time.monotonic() - start})
+        return result
+
+    def _manifest(self, run_dir: Path) -> Path:
+        return run_dir / "manifests" / f"{self.name}.json"
+
+    def _files(self, run_dir: Path) -> list[Path]:
+        return [run_dir / name for name in self.outputs] + [run_dir / f"{self.name}.json"]
+
+    def _needs(self, run_dir: Path) -> dict[str, Any]:
+        return {
             "values": sha256_json(self.values),
             "inputs": {_name(path, run_dir): sha256(path) for path in self.inputs},
             "versions": versions(),
         }
-        result_path = run_dir / f"{self.name}.json"
-        outputs = [run_dir / name for name in self.outputs] + [result_path]
-        if manifest_path.exists():
-            made = read_json(manifest_path)
-            if made["needs"] == needs and made["outputs"] == _hashes(outputs, run_dir):
-                return read_json(result_path), True
-            manifest_path.unlink()  # what it vouched for is about to be replaced
-        start = time.monotonic()
-        result = to_json(compute())
-        write_json(result_path, result)
-        made = {"needs": needs, "outputs": _hashes(outputs, run_dir)}
-        write_json(manifest_path, made | {"seconds": time.monotonic() - start})
-        return result, False
 
 
 def _name(path: Path, run_dir: Path) -> str:

@@ -9,7 +9,7 @@ from torch import nn
 from distill.errors import UserError
 from distill.training import modules
 from distill.training.data.images import ImageDataModule
-from distill.training.fit import fit, load_weights
+from distill.training.fit import fit, forget_other_recipe, load_weights
 from distill.training.losses.logits import CrossEntropy, SoftTargetKL
 from distill.training.losses.terms import FeatureTerm
 from distill.training.models import ImageClassifier, PlainCNN
@@ -63,7 +63,7 @@ def trained(data, folder, callbacks=(), epochs=4):
     )
     trainer = partial(lightning.Trainer, max_epochs=epochs, accelerator="cpu", deterministic=True)
     batches = ImageDataModule(data, batch_size=64)
-    return fit(module, batches, trainer, folder, recipe="same", callbacks=list(callbacks))
+    return fit(module, batches, trainer, folder, callbacks=list(callbacks))
 
 
 @pytest.mark.parametrize("killed_in", [1, 3])
@@ -113,11 +113,13 @@ def test_the_students_weights_hold_nothing_else(data, tmp_path):
     assert set(fitted.last) == set(network(0, 0.5).state_dict())
 
 
-def test_another_recipe_starts_anew(data, tmp_path):
-    trained(data, tmp_path, epochs=2)
-    assert len(trained(data, tmp_path, epochs=2).history) == 2
-    (tmp_path / "recipe.json").write_text('{"recipe": "other"}')
-    assert trained(data, tmp_path, epochs=1).best_epoch == 0
+def test_checkpoints_of_another_recipe_are_forgotten_those_of_the_same_kept(data, tmp_path):
+    forget_other_recipe(tmp_path, "first")
+    trained(data, tmp_path, epochs=1)
+    forget_other_recipe(tmp_path, "first")
+    assert {path.name for path in tmp_path.glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
+    forget_other_recipe(tmp_path, "second")
+    assert not list(tmp_path.glob("*.ckpt"))
 
 
 def test_a_truncated_checkpoint_is_one_message(data, tmp_path):

@@ -54,7 +54,8 @@ def build(folder, teacher, dataset, batch_size=64):
     made = recipe(teacher, dataset)
     writer = StoreWriter(folder, made, dataset.split.indices, 2)
     writer.prepare()
-    labelling.label(teacher, dataset, writer, TRAINER, batch_size=batch_size)
+    missing = writer.missing_blocks()
+    labelling.label(teacher, dataset, writer, TRAINER, missing=missing, batch_size=batch_size)
     writer.finish()
     return SoftLabelStore(folder, made)
 

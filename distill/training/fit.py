@@ -7,7 +7,6 @@ import io
 import logging
 import random
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from distill.errors import UserError
 from distill.files import read_json, write_bytes, write_json
-from distill.training.hardware import TunedProcess
+from distill.training.hardware import TunedProcess, quiet
 
 log = logging.getLogger(__name__)
 
@@ -56,19 +55,17 @@ def fit(
     trainer: TrainerFactory,
     folder: Path,
     *,
-    recipe: str,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Any] = (),
     show_bar: bool = False,
 ) -> Fitted:
-    """Train a module, going on from `folder/last.ckpt` if it was made by the same recipe.
+    """Train a module, going on from `folder/last.ckpt` if it is there.
 
     Args:
         module: has a `student`, whose weights are kept.
         data: its batches.
         trainer: `lightning.Trainer` with the user's choices bound.
         folder: for `last.ckpt` and `best.ckpt`, each whole or absent.
-        recipe: a hash of all that decides the outcome.
         callbacks: the user's own.
         loggers: the user's own.
         show_bar: a progress bar on stderr; else one line an epoch.
@@ -77,7 +74,6 @@ def fit(
         DivergenceError: the loss is no longer a number.
         UserError: a checkpoint is damaged.
     """
-    _forget_other_recipe(folder, recipe)
     options = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
     checkpoints = [
         ModelCheckpoint(filename="best", monitor="val/selection", mode="max", **options),
@@ -96,13 +92,7 @@ def fit(
         plugins=[WholeCheckpoints()],
     )
     last = folder / "last.ckpt"
-    with warnings.catch_warnings():
-        # Batches come ready-made from memory: loader workers would only copy them.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        warnings.filterwarnings("ignore", message="The number of training batches")
-        warnings.filterwarnings("ignore", message="Experiment logs directory")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning against torch 2.14
+    with quiet():
         resume = str(last) if last.exists() else None
         if resume:
             log.info("resuming from %s", last)
@@ -295,7 +285,13 @@ def _from_child(error: Exception) -> Exception:
     return UserError(message) if name.startswith("distill.") else error
 
 
-def _forget_other_recipe(folder: Path, recipe: str) -> None:
+def forget_other_recipe(folder: Path, recipe: str) -> None:
+    """Remove the checkpoints in a folder unless they were made by this recipe.
+
+    Args:
+        folder: of one training.
+        recipe: a hash of all that decides the outcome.
+    """
     path = folder / "recipe.json"
     if path.exists() and read_json(path)["recipe"] == recipe:
         return

@@ -2,6 +2,9 @@
 
 import ctypes
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import lightning
 import torch
@@ -44,6 +47,21 @@ class TunedProcess(Callback):
         """
         tune_allocator()
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's advice to itself where it does not apply to batches made from memory."""
+    with warnings.catch_warnings():
+        for message in (
+            ".*does not have many workers.*",  # they would only copy what is there
+            "Checkpoint directory .* exists and is not empty",
+            "The number of training batches",
+            "Experiment logs directory",
+            ".*LeafSpec.*",  # Lightning against torch 2.14
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 def has_bfloat16(device: str) -> bool:

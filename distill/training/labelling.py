@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from distill.errors import UserError
 from distill.training.data.images import BatchDataset, ImageSplit
-from distill.training.hardware import TunedProcess, has_bfloat16
+from distill.training.hardware import TunedProcess, has_bfloat16, quiet
 from distill.training.soft_label_writer import StoreWriter
 from distill.training.soft_labels import SoftLabelStore, replay_error, sample_records
 from distill.training.teachers.base import Teacher
@@ -37,6 +37,7 @@ def label(
     writer: StoreWriter,
     trainer: Callable[..., lightning.Trainer],
     *,
+    missing: list[tuple[int, int]],
     batch_size: int,
     show_bar: bool = False,
 ) -> None:
@@ -47,10 +48,10 @@ def label(
         dataset: makes the views; its split is in the order of the writer's indices.
         writer: prepared.
         trainer: `lightning.Trainer` with devices and strategy bound.
+        missing: the (view, block) to label, the same on all ranks.
         batch_size: images per forward pass.
         show_bar: a progress bar on stderr; else a line for every view.
     """
-    missing = writer.missing_blocks()
     if not missing:
         return
     bar: list[Any] = [RichProgressBar(console_kwargs={"stderr": True})] if show_bar else []
@@ -63,7 +64,9 @@ def label(
         use_distributed_sampler=False,
     )
     module = LabellingModule(teacher, writer, batch_size)
-    predictor.predict(module, BlockDataModule(dataset, missing, writer), return_predictions=False)
+    blocks = BlockDataModule(dataset, missing, writer)
+    with quiet():
+        predictor.predict(module, blocks, return_predictions=False)
     if predictor.interrupted:
         raise KeyboardInterrupt
 

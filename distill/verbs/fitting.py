@@ -16,6 +16,7 @@ from distill.files import sha256, sha256_json, to_json, write_arrays, write_json
 from distill.metrics import fit_temperature, score
 from distill.training.teachers.classes import class_columns
 from distill.verbs.networks import weights_path
+from distill.verbs.ranks import agree
 from distill.verbs.workspace import Workspace, is_terminal, plain
 
 # On import Lightning asks for INFO, at which it lists hardware and advertises.
@@ -62,7 +63,12 @@ def fit_stage(
         return _fit(workspace, role, training, build(parts), recipe, seed, num_views)
 
     return workspace.stage(
-        f"train/{role}", compute, values=values, inputs=inputs, outputs=outputs_of(role)
+        f"train/{role}",
+        compute,
+        values=values,
+        inputs=inputs,
+        outputs=outputs_of(role),
+        together=True,
     )
 
 
@@ -76,7 +82,7 @@ def _fit(
     num_views: int | None,
 ) -> dict[str, Any]:
     from distill.training.data.images import ImageDataModule
-    from distill.training.fit import fit
+    from distill.training.fit import fit, forget_other_recipe
     from distill.training.models import num_parameters
 
     cfg, folder = workspace.cfg, workspace.run_dir / "train" / role
@@ -92,16 +98,20 @@ def _fit(
     student = copy.deepcopy(module.student)  # what is scored and kept was never compiled
     if cfg.compile:
         module.student.compile()
+    if workspace.leads:
+        forget_other_recipe(folder, recipe)
+    agree(None)  # the others look for checkpoints only now
     fitted = fit(
         module,
         data,
         instantiate(training.trainer),
         folder,
-        recipe=recipe,
         callbacks=[instantiate(callback) for callback in cfg.callbacks.values()],
         loggers=[instantiate(logger) for logger in cfg.logger.values()],
-        show_bar=is_terminal(),
+        show_bar=is_terminal() and workspace.leads,
     )
+    if not workspace.leads:
+        return {}
     result: dict[str, Any] = {
         "seed": seed,
         "num_parameters": num_parameters(student),

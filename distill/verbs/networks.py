@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from distill.contract import check_classes
 from distill.errors import UsageError, UserError
@@ -115,6 +115,7 @@ def _load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teache
 
     if "network" not in member:
         folder = workspace.run_dir / "train" / role
+        OmegaConf.to_container(member, throw_on_missing=True)  # a partial call leaves `???` out
         with named_in_errors(role.replace("teacher/", "teacher.members.")):
             teacher = instantiate(member, _convert_="all")(workspace.data, folder)
         _check_views(workspace, teacher)

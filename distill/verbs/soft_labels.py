@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from omegaconf import DictConfig
 from distill.errors import UserError
 from distill.files import read_json, run_folder_lock
 from distill.verbs.networks import TEACHER_FACTS, load_teacher
+from distill.verbs.ranks import agree
 from distill.verbs.workspace import Workspace, is_terminal, open_workspace, plain
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def soft_labels_stage(workspace: Workspace) -> dict[str, Any]:
         values=values,
         inputs=(workspace.run_dir / TEACHER_FACTS,),
         outputs=outputs,
+        together=True,
     )
 
 
@@ -83,25 +86,34 @@ def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
     dataset = _dataset(workspace)
     precision = cfg.soft_labels.precision
     if precision == "auto":
-        precision = stored_precision(folder) or choose_precision(teacher.folded(), dataset)
+        if workspace.leads:
+            precision = stored_precision(folder) or choose_precision(teacher.folded(), dataset)
+        precision = agree(precision)
     recipe = _recipe(workspace, teacher.fingerprint, precision)
     writer = StoreWriter(
         folder, recipe, workspace.data.train.indices, cfg.soft_labels.num_views, replace=own
     )
     num_blocks = 0
-    if not writer.is_finished():
-        with run_folder_lock(folder):
-            writer.prepare()
-            num_blocks = len(writer.missing_blocks())
+    if not agree(writer.is_finished()):
+        with run_folder_lock(folder) if workspace.leads else nullcontext():
+            if workspace.leads:
+                writer.prepare()
+            missing = agree(writer.missing_blocks())
+            num_blocks = len(missing)
             label(
                 teacher.folded(),
                 dataset,
                 writer,
                 instantiate(cfg.teacher_training.trainer),
+                missing=missing,
                 batch_size=cfg.soft_labels.batch_size,
-                show_bar=is_terminal(),
+                show_bar=is_terminal() and workspace.leads,
             )
-            writer.finish()
+            agree(None)  # all blocks are written
+            if workspace.leads:
+                writer.finish()
+    if not workspace.leads:
+        return {}
     store = SoftLabelStore(folder, recipe)
     seconds = time.monotonic() - start
     return {

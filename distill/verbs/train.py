@@ -55,7 +55,8 @@ def train_roles(workspace: Workspace, roles: tuple[str, ...]) -> dict[str, Any]:
     if "control" in results and "student" in results:
         results["over_seeds"] = compare_over_seeds(workspace, results)
         show_over_seeds(workspace, results)
-    write_json(workspace.run_dir / "train.json", results)
+    if workspace.leads:
+        write_json(workspace.run_dir / "train.json", results)
     return results
 
 

@@ -21,6 +21,7 @@ from rich.progress import Progress
 
 from distill.budget import Budget, parse_budget
 from distill.files import Stage, run_folder_lock, write_text
+from distill.verbs.ranks import agree, launched
 
 if TYPE_CHECKING:
     from distill.training.data.images import ImageData
@@ -38,6 +39,11 @@ class Workspace:
     cfg: DictConfig
     run_dir: Path
     console: Console
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that decides and writes."""
+        return launched().leads
 
     @cached_property
     def budget(self) -> Budget:
@@ -77,24 +83,38 @@ class Workspace:
         values: Mapping[str, Any],
         inputs: tuple[Path, ...] = (),
         outputs: tuple[str, ...] = (),
+        together: bool = False,
     ) -> dict[str, Any]:
-        """Run a stage, or return what it left if nothing that it depends on has changed."""
+        """Run a stage, or return what it left if nothing that it depends on has changed.
+
+        Of several processes the leader runs it alone, or all do where it is done `together`; what
+        the others compute is not looked at.
+        """
         start = time.monotonic()
         self.console.rule(f"[bold]{name}", align="left")
         stage = Stage(name=name, values=values, inputs=inputs, outputs=outputs)
-        result, was_there = stage.run(self.run_dir, compute)
-        took = "unchanged, not run again" if was_there else f"{time.monotonic() - start:.1f} s"
-        log.info("%s: %s", name, took)
-        return result
+        result = agree(stage.finished(self.run_dir) if self.leads else None)
+        if result is not None:
+            log.info("%s: unchanged, not run again", name)
+            return result
+        if self.leads:
+            result = stage.run(self.run_dir, compute)
+        elif together:
+            compute()
+        log.info("%s: %.1f s", name, time.monotonic() - start)
+        return agree(result)
 
 
 @contextmanager
 def open_workspace(cfg: DictConfig) -> Iterator[Workspace]:
     """Check what can be checked at once, lock the run folder and write its `config.yaml`."""
     run_dir = Path(cfg.run_dir)
-    workspace = Workspace(cfg, run_dir, Console(stderr=True))
+    workspace = Workspace(cfg, run_dir, Console(stderr=True, quiet=not launched().leads))
     if "budget" in cfg:
         _ = workspace.budget
+    if not workspace.leads:
+        yield workspace
+        return
     with run_folder_lock(run_dir):
         if "data" in cfg:
             _ = workspace.data
