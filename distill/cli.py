@@ -89,6 +89,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     from omegaconf import DictConfig, OmegaConf
 
     check_shared_folder(overrides)
+    OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
     sys.path.insert(0, os.getcwd())  # a `_target_` may name a class in the user's folder
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of being printed
     documents: list[dict[str, Any]] = []
@@ -127,6 +128,12 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
         print(json.dumps(document), flush=True)
     codes = [EXIT_CODES.get(done.get("verdict", "pass"), 0) for done in documents]
     return 1 if errors else max(codes)
+
+
+def _fastest_precision(accelerator: str) -> str:
+    from distill.training.hardware import fastest_precision  # pulls torch, which --help does not need
+
+    return fastest_precision(accelerator)
 
 
 def config_dir() -> Path:

@@ -68,6 +68,15 @@ def test_the_teacher_stays_frozen_through_fit(distilled):
     assert len(moved) > 5
 
 
+def test_the_teacher_is_no_part_of_the_module_that_is_wrapped_moved_and_averaged(distilled):
+    module, _ = distilled  # DDP, EMA and checkpoints see what `modules()` gives
+    parts = {id(part) for part in module.modules()}
+    assert not parts & {id(part) for part in module.teacher.modules()}
+    wrapped = {id(p) for p in [*module.parameters(), *module.buffers()]}
+    held = [*module.teacher.parameters(), *module.teacher.buffers()]
+    assert not wrapped & {id(p) for p in held}
+
+
 def test_the_checkpoint_holds_no_teacher(distilled):
     module, data = distilled
     trainer = fit(module, data)

@@ -70,3 +70,13 @@ def has_bfloat16(device: str) -> bool:
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.backends.cpu.get_cpu_capability()
     return capabilities.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()
+
+
+def fastest_precision(accelerator: str) -> str:
+    """Name Lightning's precision that trains fastest: bfloat16 autocast, or plain float32.
+
+    Args:
+        accelerator: Lightning's name, `cpu`, `gpu`, `cuda` or `auto`.
+    """
+    on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    return "bf16-mixed" if has_bfloat16("cuda" if on_gpu else "cpu") else "32-true"

@@ -211,6 +211,13 @@ class ImageDataModule(lightning.LightningDataModule):
         sampler = OrderedBatches(len(split), self.batch_size, share=self._share)
         return self._loader(BatchDataset(split), sampler)
 
+    def transfer_batch_to_device(
+        self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Any]:
+        """Move images and labels; indices stay where stored answers are looked up."""
+        moved = {k: batch[k].to(device, non_blocking=True) for k in ("input", "label")}
+        return batch | moved
+
     def _loader(self, dataset: "BatchDataset", sampler: Sampler) -> DataLoader:
         workers = self.num_workers
         return DataLoader(
