@@ -131,7 +131,9 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
 
 
 def _fastest_precision(accelerator: str) -> str:
-    from distill.training.hardware import fastest_precision  # pulls torch, which --help does not need
+    from distill.training.hardware import (
+        fastest_precision,
+    )  # pulls torch, which --help does not need
 
     return fastest_precision(accelerator)
 

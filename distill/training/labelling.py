@@ -150,7 +150,7 @@ def choose_precision(teacher: Teacher, dataset: BatchDataset, num_samples: int =
     Returns:
         `bfloat16` if the most likely class agrees on 99 % of a view of the first samples.
     """
-    if not has_bfloat16("cpu"):
+    if not (teacher.computes_in_torch and has_bfloat16("cpu")):
         return "float32"
     rows = np.arange(min(num_samples, len(dataset.split)))
     exact = answer(teacher, dataset, 0, rows)

@@ -11,7 +11,7 @@ from distill.files import read_json, write_arrays
 from distill.runtime import OnnxModel
 from distill.verbs.baseline import PREDICTIONS as BASELINE_PREDICTIONS
 from distill.verbs.export import CONTROL, STUDENT, STUDENT_INT8, TEACHER
-from distill.verbs.networks import TEACHER_FACTS, load_teacher
+from distill.verbs.networks import load_teacher
 from distill.verbs.workspace import Workspace, open_workspace
 
 LOGITS = "predictions/test_logits.npz"
@@ -69,7 +69,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
 
     inputs = (*found.values(), baseline_path)
     if "teacher" not in found:
-        inputs = (*inputs, workspace.run_dir / TEACHER_FACTS)
+        inputs = (*inputs, workspace.run_dir / "teacher.json")
     return workspace.stage(
         "evaluate",
         compute,

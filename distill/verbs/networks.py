@@ -95,7 +95,7 @@ def load_teacher(workspace: Workspace) -> "Teacher":
     from distill.training.teachers.ensemble import EnsembleTeacher
 
     cfg = workspace.cfg.teacher
-    teachers = [_load_member(workspace, *member) for member in teacher_members(cfg).items()]
+    teachers = [load_member(workspace, *member) for member in teacher_members(cfg).items()]
     if "members" not in cfg:
         return teachers[0]
     return EnsembleTeacher(teachers, plain(cfg.weights), workspace.data.classes)
@@ -108,7 +108,12 @@ def teacher_members(teacher: DictConfig) -> dict[str, DictConfig]:
     return {f"teacher/{name}": member for name, member in teacher.members.items()}
 
 
-def _load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher":
+def load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher":
+    """Load what `teacher_members` names: weights of this run, or whatever the configuration says.
+
+    Raises:
+        UserError: it is missing, unusable, or does not go with the data or its views.
+    """
     from distill.training.fit import load_weights
     from distill.training.teachers.classes import match_classes
     from distill.training.teachers.live import TorchTeacher

@@ -16,6 +16,7 @@ from distill.verbs.networks import (
     TEACHER_FACTS,
     build_student,
     build_teacher_network,
+    load_member,
     load_network,
     load_teacher,
     named_in_errors,
@@ -65,8 +66,10 @@ def check_configuration(workspace: Workspace) -> None:
     cfg = workspace.cfg
     seeds(workspace)
     student, networks = build_student(workspace), []
-    for member in teacher_members(cfg.teacher).values():
-        if "network" in member and member.checkpoint is None:
+    for role, member in teacher_members(cfg.teacher).items():
+        if "network" not in member and member.get("estimator") is None:
+            load_member(workspace, role, member)
+        elif "network" in member and member.checkpoint is None:
             networks.append(build_teacher_network(workspace, member, len(workspace.data.classes)))
         elif "network" in member:
             load_network(workspace, member, existing(member.checkpoint))
