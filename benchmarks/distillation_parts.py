@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from common import check, spread
 from distillation_workers import BATCH, network
+from torch.utils.flop_counter import FlopCounterMode
 
 from distill.training.data.images import ImageData, ImageDataModule, ImageSplit
 from distill.training.hardware import tune_allocator
@@ -35,6 +36,7 @@ def rows(work: Path, num_rounds: int = 15) -> tuple[list[dict], list[dict]]:
     share = batch_s["median"] / step["median"]
     found = [
         {"subject": "resnet20 step, bfloat16, ms", **_milliseconds(step)},
+        _limit(step["median"]),
         {"subject": "batch of 128, crop and flip, ms", **_milliseconds(batch_s)},
         *overhead,
         opening,
@@ -104,6 +106,23 @@ def _step(batches: ImageDataModule, num_rounds: int) -> dict:
         optimizer.step()
 
     return _timed(step, num_rounds)
+
+
+def _limit(step_s: float, size: int = 2048) -> dict:
+    """Hold a step's arithmetic against the fastest this machine does: a large matrix product."""
+    model, images = network("resnet20").train(), torch.zeros(BATCH, 32, 32, 3, dtype=torch.uint8)
+    with FlopCounterMode(display=False) as counter:
+        model(images).sum().backward()
+    matrix = torch.rand(size, size, dtype=torch.bfloat16)
+    fastest = min(_timed(lambda: matrix @ matrix, 9)["range"])
+    peak = 2 * size**3 / fastest
+    reached = counter.get_total_flops() / step_s
+    return {
+        "subject": "resnet20 step, share of the arithmetic a matrix product reaches",
+        "step_gflops": reached / 1e9,
+        "matrix_product_gflops": peak / 1e9,
+        "share": reached / peak,
+    }
 
 
 def _batch(batches: ImageDataModule, num_rounds: int) -> dict:

@@ -19,6 +19,7 @@ from common import HERE, check, spread
 
 TEACHER = "resnet32x4"
 STUDENTS = ("resnet20", "resnet8x4")
+ROLES, PRECISIONS = ("control", "student"), ("32-true", "bf16-mixed")
 BATCH = 128
 NUM_TRAIN, NUM_TEST = 12_800, 512
 
@@ -79,17 +80,19 @@ def rows(cifar10: str, work: Path, num_rounds: int, peer: bool) -> tuple[list[di
 def _training(student: str, data: Path, work: Path, peer: bool) -> dict[str, list[str]]:
     """Name the contenders and their commands."""
     contenders = {}
-    for precision in ("32-true", "bf16-mixed"):
-        for role in ("control", "student"):
-            run_dir = work / f"{student}_{role}_{precision}"
-            shutil.rmtree(run_dir / "train" / role, ignore_errors=True)
-            contenders[f"{role} {precision}"] = [
-                *_verb(data, work, student),
-                role,
-                f"run_dir={run_dir}",
-                f"trainer.precision={precision}",
-                "+callbacks.pace._target_=distillation_workers.Pace",
-            ]
+    kinds = [(role, precision, False) for precision in PRECISIONS for role in ROLES]
+    for role, precision, compiled in [*kinds, ("student", PRECISIONS[1], True)]:
+        name = f"{role} {precision}{', compiled' * compiled}"
+        run_dir = work / f"{student} {name}".replace(", ", " ").replace(" ", "_")
+        shutil.rmtree(run_dir / "train" / role, ignore_errors=True)
+        contenders[name] = [
+            *_verb(data, work, student),
+            role,
+            f"run_dir={run_dir}",
+            f"trainer.precision={precision}",
+            f"compile={str(compiled).lower()}",
+            "+callbacks.pace._target_=distillation_workers.Pace",
+        ]
     if peer:
         worker = str(HERE / "distillation_workers.py")
         contenders["torchdistill"] = [sys.executable, worker, "torchdistill", student, str(data)]
@@ -154,14 +157,16 @@ def _interleave(commands: dict[str, list[str]], num_rounds: int) -> dict[str, li
 
 def _training_checks(student: str, rates: dict[str, list[float]], row: dict) -> list[dict]:
     checks = []
-    for precision in ("32-true", "bf16-mixed"):
+    for precision in PRECISIONS:
         step = _ratio(rates[f"control {precision}"], rates[f"student {precision}"])
         row[f"step from the store over plain step, {precision}"] = step
         name = f"{student}: step from the store over plain step, {precision}"
         checks.append(check(name, step["median"], 1.02, at_most=True))
+    compiled = _ratio(rates["student bf16-mixed, compiled"], rates["student bf16-mixed"])
+    row["compiled over not, bf16-mixed"] = compiled
     if "torchdistill" in rates:
         limits = {"resnet20": (9, 15), "resnet8x4": (4, 7.5)}[student]
-        for precision, limit in zip(("32-true", "bf16-mixed"), limits, strict=True):
+        for precision, limit in zip(PRECISIONS, limits, strict=True):
             times = _ratio(rates[f"student {precision}"], rates["torchdistill"])
             row[f"times torchdistill, {precision}"] = times
             checks.append(

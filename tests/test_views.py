@@ -46,7 +46,17 @@ CASES = {
 }
 
 # sha256 of IMAGES as each class shows them, by `views.VERSION`. Entries are added, never edited.
-GOLDEN = {1: {}}
+GOLDEN = {
+    1: {
+        "ShiftFlip": "bb5f2febceb59826d05dcbee08fa7cbfa2007489817c032eca102c2aa5a23b7b",
+        "RandomResizedCrop": "f3004f897befc1b19f1fa9706ec64d9fe3e8632b9a9da80c21e68d60e336f498",
+        "ColorJitter": "f68aa0e6f57aadbb6d356cfb02df7ceb03055f362327b02feaff6cba0747d41a",
+        "RandomErasing": "62ca1611400a7027eea0263a9ad5780d6c22c0efd4dc289a7a1829b327c9b5ba",
+        "TransformViews": "bcb7def8d974eb69bca028de717d5ca423c60c10038a0c694da3e9d9148bb9c7",
+        "MixUp": "bf960e4fdf0ca25161f377e31a8b8fbc0c44b5f4e543286057a0e0a00ad534ec",
+        "CutMix": "8961546849039853d4dfa6970c117f3c19d173276956a048a8514beda5a918c6",
+    }
+}
 
 
 def fixed_bytes(*shape):
@@ -77,7 +87,7 @@ def test_every_class_that_draws_is_proved_here():
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     seed=st.integers(-(2**65), 2**65),
     view=st.integers(0, 2**40),
@@ -92,7 +102,7 @@ def test_a_sample_looks_the_same_in_any_batch_and_order(name, seed, view, positi
 @pytest.mark.parametrize("name", CASES)
 def test_a_sample_looks_the_same_in_a_batch_of_many_blocks(name):
     subject = CASES[name](seed=5)
-    positions = np.resize(np.arange(24), 1000)  # RandomResizedCrop and ColorJitter: 248 to a block
+    positions = np.resize(np.arange(24), 1000)  # a block holds up to 546
     np.testing.assert_array_equal(show(subject, positions, 1), show(subject, ALL, 1)[positions])
 
 
@@ -102,13 +112,13 @@ def test_another_seed_view_or_sample_is_shown_differently(name):
     for other in (show(CASES[name](seed=1), ALL, 0), show(CASES[name](seed=0), ALL, 1)):
         assert (first != other).any(axis=1).mean() > 0.8
     alike = show(CASES[name](seed=0), ALL, 0, np.repeat(IMAGES[:1], 24, axis=0))
-    assert len(np.unique(alike, axis=0)) > 1 if name.endswith("Mix") else 16
+    assert len(np.unique(alike, axis=0)) > 12
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_pixels_of_this_version_are_those_another_process_recorded(name):
     shown = np.vstack([show(CASES[name](seed=seed), ALL, 2) for seed in (0, 11)])
-    assert hashlib.sha256(shown.tobytes()).hexdigest() == GOLDEN[views.VERSION][name], (
+    assert hashlib.sha256(shown.tobytes()).hexdigest() == GOLDEN.get(views.VERSION, {}).get(name), (
         f"{name} shows other pixels than version {views.VERSION} of the views did, so stored soft "
         "labels no longer fit what the student sees. If that is meant, raise `views.VERSION` (old "
         "stores are then refused) and add its digests to GOLDEN; never edit an old entry."
@@ -170,7 +180,7 @@ def test_unchanged_is_unchanged():
     ("make", "words"),
     [
         (partial(ShiftFlip, padding=-1, flip=False), "`padding` of 0 or more pixels but got -1"),
-        (partial(RandomResizedCrop, size=0), "`size` .* at least 1 but got 0"),
+        (partial(RandomResizedCrop, size=0), "`size` .* at least 1, but got 0"),
         (partial(RandomResizedCrop, size=(8, 8, 3)), r"`size` .* got \(8, 8, 3\)"),
         (partial(RandomResizedCrop, size=32.0), "`size` .* got 32.0"),
         (partial(RandomResizedCrop, scale=0.5), "`scale` to be two numbers .* got 0.5"),
