@@ -86,8 +86,7 @@ def _training(student: str, data: Path, work: Path, peer: bool) -> dict[str, lis
         run_dir = work / f"{student} {name}".replace(", ", " ").replace(" ", "_")
         shutil.rmtree(run_dir / "train" / role, ignore_errors=True)
         contenders[name] = [
-            *_verb(data, work, student),
-            role,
+            *_train(role, data, work, student),
             f"run_dir={run_dir}",
             f"trainer.precision={precision}",
             f"compile={str(compiled).lower()}",
@@ -99,12 +98,12 @@ def _training(student: str, data: Path, work: Path, peer: bool) -> dict[str, lis
     return contenders
 
 
-def _verb(data: Path, work: Path, student: str) -> list[str]:
+def _train(role: str, data: Path, work: Path, student: str) -> list[str]:
     teacher = work / "teacher.pt"
     if not teacher.exists():  # untrained weights cost the same
         worker = str(HERE / "distillation_workers.py")
         subprocess.run([sys.executable, worker, "save_teacher", str(teacher)], check=True)
-    command = [sys.executable, "-m", "distill", "train"]
+    command = [sys.executable, "-m", "distill", "train", role]
     settings = [
         "experiment=cifar10",
         f"data.root={data}",

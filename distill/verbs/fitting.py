@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,25 +120,52 @@ def _fit(
         "last_epoch": len(fitted.history) - 1,
     }
     write_json(folder / HISTORY, fitted.history)
-    classes = list(workspace.data.classes)
-    correct = {}
-    for epoch, state in (("last", fitted.last), ("best", fitted.best)):
-        student.load_state_dict(state)
-        scores, right = keep(workspace, student, role, epoch, classes)
-        result[f"test_at_{epoch}_epoch"], correct[epoch] = scores, right
-    write_arrays(folder / CORRECT, correct)
-    return result
+    last_is_best = result["best_epoch"] == result["last_epoch"]
+    states = {"last": fitted.last, "best": fitted.last if last_is_best else fitted.best}
+    return result | keep(workspace, student, role, states, workspace.data.classes)
 
 
 def keep(
-    workspace: Workspace, model: Any, role: str, epoch: str, classes: list[str]
-) -> tuple[dict[str, Any], NDArray[np.bool_]]:
-    """Score a network on the test set and save its weights, with the temperature it wants.
+    workspace: Workspace,
+    model: Any,
+    role: str,
+    states: dict[str, dict[str, Any]],
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """Score a network's states on the test set and save them, with the temperature they want.
+
+    Args:
+        workspace: of the run.
+        model: takes the states.
+        role: whose it is.
+        states: of the `last` and the `best` epoch; one and the same is scored once.
+        classes: of the model.
 
     Returns:
-        The scores, and whether each test sample is answered right.
+        The scores, `test_at_last_epoch` and `test_at_best_epoch`.
     """
-    from distill.training.fit import predict_logits, save_weights
+    from distill.training.fit import save_weights
+
+    scores: dict[str, dict[str, Any]] = {}
+    correct: dict[str, NDArray[np.bool_]] = {}
+    for epoch, state in states.items():
+        if epoch == "best" and state is states["last"]:
+            scores[epoch], correct[epoch] = scores["last"], correct["last"]
+        else:
+            model.load_state_dict(state)
+            scores[epoch], correct[epoch] = _score_network(workspace, model, classes)
+        content = {"state_dict": state, "classes": list(classes)}
+        content["temperature"] = scores[epoch]["temperature"]
+        save_weights(content, weights_path(workspace.run_dir, role, epoch))
+    write_arrays(workspace.run_dir / "train" / role / CORRECT, correct)
+    return {f"test_at_{epoch}_epoch": found for epoch, found in scores.items()}
+
+
+def _score_network(
+    workspace: Workspace, model: Any, classes: Sequence[str]
+) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+    """Score a network, and tell whether each test sample is answered right."""
+    from distill.training.fit import predict_logits
 
     data = workspace.data
     columns = class_columns(classes, data.classes, drop_classes=True)
@@ -147,11 +174,6 @@ def keep(
         answers = predict_logits(model, split.images)
         logits[name] = answers if columns is None else answers[:, columns]
     scores = score_logits(workspace, logits["test"], logits["validation"])
-    content = {"state_dict": model.state_dict(), "classes": classes}
-    save_weights(
-        content | {"temperature": scores["temperature"]},
-        weights_path(workspace.run_dir, role, epoch),
-    )
     return scores, logits["test"].argmax(axis=1) == data.test.labels
 
 

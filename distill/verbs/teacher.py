@@ -7,10 +7,10 @@ import lightning
 from omegaconf import DictConfig
 
 from distill.errors import UserError
-from distill.files import write_arrays, write_json
+from distill.files import write_json
 from distill.training.modules import SupervisedModule
 from distill.training.teachers.ensemble import check_weights
-from distill.verbs.fitting import CORRECT, HISTORY, fit_stage, keep, outputs_of, score_logits
+from distill.verbs.fitting import HISTORY, fit_stage, keep, outputs_of, score_logits
 from distill.verbs.networks import (
     TEACHER_FACTS,
     build_teacher_network,
@@ -107,12 +107,10 @@ def _load_checkpoint(
     classes = teacher_classes(workspace, member, load_weights(path))
     folder = workspace.run_dir / "train" / role
     result: dict[str, Any] = {"num_parameters": num_parameters(model), "loaded_from": str(path)}
-    for epoch in ("last", "best"):
-        scores, right = keep(workspace, model, role, epoch, list(classes))
-        result[f"test_at_{epoch}_epoch"] = scores
+    state = model.state_dict()
+    scores = keep(workspace, model, role, {"last": state, "best": state}, classes)
     write_json(folder / HISTORY, [])
-    write_arrays(folder / CORRECT, {"best": right, "last": right})
-    return result
+    return result | scores
 
 
 def existing(path: str) -> Path:
