@@ -37,18 +37,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--quick", action="store_true", help="few rounds, no accuracy")
     parser.add_argument("--jobs", type=int, default=2, help="accuracy: trainings at a time")
-    parser.add_argument("--result", type=Path, default=HERE / "results" / "distillation.json")
+    parser.add_argument("--result", type=Path, help="default: results/distillation.json")
     parser.add_argument("--work", type=Path, default=Path("outputs/distillation"))
     options = parser.parse_args()
+    result = options.result or HERE / "results" / "distillation.json"
     if options.quick:
         options.only, options.rounds = ["parts", "speed"], 2
+        result = options.result or options.work / "quick.json"
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    document = (
-        read_json(options.result)
-        if options.result.exists()
-        else {"benchmark": "distillation", "parts": {}}
-    )
+    document = read_json(result) if result.exists() else {"benchmark": "distillation", "parts": {}}
     peer = importlib.util.find_spec("torchdistill") is not None
 
     def keep(part: str, rows: list[dict], checks: list[dict]) -> None:
@@ -56,7 +54,7 @@ def main() -> None:
         document["parts"][part] = {"environment": environment(), "rows": rows, "checks": checks}
         document["rows"] = [row for done in document["parts"].values() for row in done["rows"]]
         document["checks"] = [c for done in document["parts"].values() for c in done["checks"]]
-        write_json(options.result, document)
+        write_json(result, document)
 
     kept = document["parts"].get("accuracy", {}).get("rows", [])
     measures = {

@@ -126,8 +126,7 @@ def _row(
             row[f"{figure}_{epoch}_mean"] = mean(values)
     row["seconds"] = [seed["seconds"] for seed in seeds]
     folder = run_dir / "train" / role
-    folders = [folder, *sorted(folder.glob("seed_*"))]
-    right = [np.load(path / "test_correct.npz")["last"] for path in folders]
+    right = [np.load(path)["last"] for path in sorted(folder.rglob("test_correct.npz"))]
     packed = np.packbits(np.stack(right), axis=1).tobytes()
     row["correct_bits"] = base64.b64encode(packed).decode()
     return row

@@ -12,7 +12,8 @@ from distillation_workers import BATCH, network
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill.training.data.images import ImageData, ImageDataModule, ImageSplit
-from distill.training.hardware import tune_allocator
+from distill.training.fit import History, RandomStates
+from distill.training.hardware import TunedProcess, tune_allocator
 from distill.training.losses.logits import CrossEntropy, SoftTargetKL
 from distill.training.models import ImageClassifier, PlainCNN
 from distill.training.modules import DistillationModule
@@ -205,7 +206,7 @@ def _lightning(module: DistillationModule, batches: ImageDataModule) -> float:
     trainer = lightning.Trainer(
         max_epochs=1,
         accelerator="cpu",
-        callbacks=[clock],
+        callbacks=[TunedProcess(), RandomStates(), History(), clock],
         logger=False,
         limit_val_batches=0,
         enable_checkpointing=False,

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import traceback
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -193,13 +194,19 @@ def _nearest_config_names(text: str) -> str:
         return f"Unknown option `{group}={name}`. {nearest(name, known)}"
     key = re.search(r"Key '([^']+)' is not in struct\n\s+full_key: (\S+)", text)
     if key:
-        full = key.group(2)
-        return f"Unknown config key `{full}`. {nearest(full, _config_keys())}"
+        full, known = key.group(2), _config_keys()
+        if full in known:
+            return (
+                f"Unknown config key `{full}` of the chosen options: another option of its group "
+                f"has it. Look at `--cfg job -p {full.rpartition('.')[0]}`."
+            )
+        return f"Unknown config key `{full}`. {nearest(full, known)}"
     group = re.search(r"Could not override '([^']+)'\.?\s*\n?.*No match in the defaults", text)
     if group:
         name = group.group(1)
         groups = [path.name for path in config_dir().iterdir() if path.is_dir()]
-        return f"Unknown config key `{name}`. {nearest(name, [*_config_keys(), *groups])}"
+        keys = groups if get_close_matches(name, groups) else [*_config_keys(), *groups]
+        return f"Unknown config key `{name}`. {nearest(name, keys)}"
     first = [line.strip() for line in text.splitlines() if line.strip()]
     text = " ".join(dict.fromkeys(first[:4]))
     return text.replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception.", ".")
@@ -231,8 +238,11 @@ def _report(error: BaseException) -> int:
     if os.environ.get("DISTILL_TRACEBACK") == "1":
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
-        print("Interrupted. The same command with the same run_dir= goes on.", file=sys.stderr)
-        return 1
+        print(
+            "Interrupted. The same command with `run_dir=` of this run folder goes on.",
+            file=sys.stderr,
+        )
+        return 130
     if isinstance(error, BrokenPipeError):  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

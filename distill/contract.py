@@ -19,6 +19,7 @@ from distill.runtime import OnnxModel
 CONTRACT_FILE = "contract.json"
 GOLDEN_FILE = "golden.npz"
 HASH_KEY = "distill.contract_sha256"
+CLASSES_KEY = "distill.classes"  # of references, which have no contract of their own
 
 
 @dataclass(frozen=True, kw_only=True)

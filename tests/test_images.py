@@ -1,11 +1,15 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
+from distill.errors import UserError
 from distill.training.data.images import (
     BatchDataset,
     ImageDataModule,
     OrderedBatches,
+    Rows,
     ShuffledBatches,
 )
 from distill.training.views import ShiftFlip
@@ -56,10 +60,19 @@ def test_the_ranks_share_every_batch_of_one_process(num_ranks):
         assert sorted(together) == sorted(positions)
 
 
-def test_the_ranks_share_the_validation_set():
-    shares = [list(OrderedBatches(103, 10, share=(rank, 2))) for rank in (0, 1)]
+@pytest.mark.parametrize("num_samples", [103, 7])
+def test_the_ranks_share_every_batch_of_the_validation_set(num_samples):
+    shares = [list(OrderedBatches(num_samples, 10, share=(rank, 2))) for rank in (0, 1)]
+    assert len(shares[0]) == len(shares[1])  # else one would wait for the other for ever
+    assert min(len(positions) for share in shares for _, positions in share) > 0
     together = np.concatenate([positions for share in shares for _, positions in share])
-    assert sorted(together) == list(range(103))
+    assert sorted(together) == list(range(num_samples))
+
+
+def test_images_that_stay_on_disk_refuse_to_travel():
+    rows = Rows(np.zeros((4, 2, 2, 1), np.uint8), np.arange(2))
+    with pytest.raises(UserError, match="torchrun"):
+        pickle.dumps(rows)
 
 
 def test_a_batch_holds_view_index_label_and_pixels_of_its_samples(data):

@@ -260,7 +260,7 @@ def test_vectors_are_refused_where_maps_are_needed(name, rng):
 
 
 def test_maps_against_vectors_are_refused():
-    with pytest.raises(UserError, match="of one kind at both taps"):
+    with pytest.raises(UserError, match=r"maps \[B, C, H, W\] at both taps, or vectors"):
         TERMS["hint"].connect([torch.Size([2, 5])], [torch.Size([2, 5, 4, 4])])
 
 

@@ -51,8 +51,6 @@ def test_torchrun_trains_and_labels_with_one_store_and_one_result(tmp_path):
         "teacher.checkpoint=one/train/teacher/best.pt",
         "trainer=ddp",
         "trainer.strategy=ddp",
-        "trainer@teacher_training.trainer=ddp",
-        "teacher_training.trainer.strategy=ddp",
         "run_dir=two",
     ]
     torchrun = str(Path(sys.executable).with_name("torchrun"))

@@ -1,3 +1,4 @@
+import copy
 import json
 import shutil
 
@@ -8,7 +9,13 @@ from scipy.special import log_softmax, logsumexp, softmax
 from distill.errors import UserError
 from distill.training import soft_label_writer
 from distill.training.soft_label_writer import StoreWriter, encode
-from distill.training.soft_labels import Recipe, SoftLabelStore, default_top_k, replay_error
+from distill.training.soft_labels import (
+    Recipe,
+    SoftLabelStore,
+    default_top_k,
+    replay_error,
+    stored_precision,
+)
 
 CLASSES = ("ant", "bee", "cow", "dog", "eel")
 
@@ -109,9 +116,13 @@ def test_a_killed_build_goes_on_and_ends_byte_identical(tmp_path, logits, stop_a
     assert files(resumed) == files(whole)
 
 
-def test_parts_of_another_recipe_are_not_taken_over(tmp_path, logits):
+def test_parts_of_another_recipe_are_neither_taken_over_nor_dropped_unasked(tmp_path, logits):
     build(tmp_path / "a", logits + 1, recipe(teacher="other"), stop_after=5)
-    build(tmp_path / "a", logits)
+    before = files(tmp_path / "a")
+    with pytest.raises(UserError, match="unfinished one of another teacher"):
+        build(tmp_path / "a", logits)
+    assert files(tmp_path / "a") == before
+    build(tmp_path / "a", logits, replace=True)
     build(tmp_path / "b", logits)
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
@@ -133,7 +144,9 @@ def test_one_flipped_byte_is_found_named_and_mended(tmp_path, logits):
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"view_001\.logits\.npy changed.*Delete it and run"):
+    with pytest.raises(
+        UserError, match=r"view_001\.logits\.npy changed.*Delete .*view_001.logits.npy and run"
+    ):
         SoftLabelStore(tmp_path, recipe())
     with pytest.raises(UserError, match="changed"):  # nor is a damaged file vouched for anew
         build(tmp_path, logits)
@@ -231,3 +244,36 @@ def test_fewer_views_than_are_there_leave_the_store_as_it_is(tmp_path, logits):
     assert not StoreWriter(tmp_path, recipe(teacher="x"), INDICES, 2).is_finished()
     assert build(tmp_path, logits[:2]).num_views == 3
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda m: m | {"num_views": 4},
+        lambda m: {k: v for k, v in m.items() if k != "files"},
+        lambda m: m | {"recipe": m["recipe"] | {"surprise": 1}},
+        lambda m: m | {"recipe": {k: v for k, v in m["recipe"].items() if k != "top_k"}},
+    ],
+)
+def test_a_damaged_manifest_is_one_message(tmp_path, logits, damage):
+    build(tmp_path, logits)
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+    for use in (lambda: SoftLabelStore(tmp_path), lambda: build(tmp_path, logits)):
+        with pytest.raises(UserError, match="damaged"):
+            use()
+
+
+def test_a_store_travels_to_another_process_without_its_arrays(tmp_path, logits):
+    store = build(tmp_path, logits)
+    expected = store.logits(1, INDICES)
+    travelled = copy.copy(store)  # as pickle does, by the object's state
+    assert "_shards" not in travelled.__dict__
+    assert np.array_equal(travelled.logits(1, INDICES), expected)
+
+
+def test_the_precision_of_a_store_counts_only_for_the_same_recipe(tmp_path, logits):
+    build(tmp_path, logits, recipe(precision="bfloat16"))
+    assert stored_precision(tmp_path, recipe(precision="auto")) == "bfloat16"
+    assert stored_precision(tmp_path, recipe(precision="auto", teacher="x")) is None
+    assert stored_precision(tmp_path / "nowhere", recipe()) is None

@@ -154,7 +154,7 @@ def test_commands_in_the_readme_are_of_this_checkout():
     makefile = (REPOSITORY / "Makefile").read_text()
     for target in set(re.findall(r"^make (\w+)", text, flags=re.MULTILINE)):
         assert f"\n{target}:" in makefile
-    for verb in set(re.findall(r"(?:distill|scripts/)(?:\s|)(\w+)\.py", text)):
+    for verb in set(re.findall(r"scripts/(\w+)\.py", text)):
         assert verb in VERBS
     for path in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (REPOSITORY / path).exists(), path

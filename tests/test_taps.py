@@ -12,7 +12,7 @@ def model():
 
 
 def test_taps_give_what_the_named_modules_returned(model):
-    taps = Taps(model, ["2.0", "0"])
+    taps = Taps(model, ["2.0", "0"], "student")
     x = torch.randn(5, 3)
     model(x)
     first, inner = taps.take(["0", "2.0"])
@@ -22,8 +22,10 @@ def test_taps_give_what_the_named_modules_returned(model):
 
 
 def test_a_name_that_does_not_exist_gets_those_that_do(model):
-    with pytest.raises(UserError, match=r"no `2\.2`.*Its modules: 0, 1, 2, 2\.0, 2\.1"):
-        Taps(model, ["2.2"])
+    with pytest.raises(
+        UserError, match=r"`teacher_tap`.*no `2\.2`.*Its modules: 0, 1, 2, 2\.0, 2\.1"
+    ):
+        Taps(model, ["2.2"], "teacher")
 
 
 def test_a_module_that_returns_no_tensor_is_refused():
@@ -32,6 +34,6 @@ def test_a_module_that_returns_no_tensor_is_refused():
             return x, x
 
     model = nn.Sequential(Pair())
-    Taps(model, ["0"])
+    Taps(model, ["0"], "student")
     with pytest.raises(UserError, match="returns tuple"):
         model(torch.zeros(1))

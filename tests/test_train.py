@@ -187,7 +187,6 @@ def test_two_processes_share_batches_and_labels_and_end_as_well_as_one(tmp_path)
     together = (
         "teacher.checkpoint=one/train/teacher/best.pt",
         "trainer=ddp",
-        "trainer@teacher_training.trainer=ddp",
         "run_dir=two",
     )
     for overrides in (alone, together):
@@ -213,7 +212,15 @@ def test_two_processes_share_batches_and_labels_and_end_as_well_as_one(tmp_path)
         (["loss.kd.temperature=0"], "`temperature` > 0 but got 0"),
         (["seeds=0"], "Expected `seeds`"),
         (["soft_labels.num_views=0"], "num_views"),
+        (["soft_labels.num_views=null"], "`soft_labels.num_views`"),
+        (["soft_labels.batch_size=0"], "`batch_size`"),
+        (["soft_labels.path=null"], "`soft_labels.path`"),
         (["soft_labels.top_k=10"], "top_k"),
+        (["loss=regression"], "Expected tensors of one shape"),
+        (["trainer.devices=2"], "Take `trainer=ddp`"),
+        (["trainer.precision=bf16-true"], "weights stay in float32"),
+        (["optimizer=dot_sgd", "loss=soft_only"], "Add `loss.ce`"),
+        (["optimizer=dot_sgd", "trainer.gradient_clip_val=1"], "without clipping"),
         (["loss=hint"], "live torch teacher for losses on features (`loss.hint`)"),
         (["loss=hint", "soft_labels=none", "loss.hint.student_tap=nose"], "there is no `nose`"),
     ],
@@ -224,3 +231,62 @@ def test_bad_input_ends_in_one_message_before_training(cli, overrides, message):
     assert message in ran.stderr
     assert "Traceback" not in ran.stderr
     assert "train/teacher ──" not in ran.stderr
+
+
+def test_ctrl_c_says_so_and_the_run_goes_on_from_there(run_dir, tmp_path):
+    overrides = ["student", "run_dir=run", "trainer.max_epochs=400", *SHORT[1:]]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distill", "train", *overrides],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 2/"):
+            break
+    process.send_signal(signal.SIGINT)
+    said = process.stderr.read()
+    assert process.wait(timeout=60) == 130
+    assert "Interrupted" in said
+    assert "Traceback" not in said
+    assert (run_dir / "train/student/last.ckpt").exists()
+
+
+def test_answers_in_another_order_than_the_images_are_warned_of(cli, tmp_path, data, rng):
+    index = np.concatenate([s.indices for s in (data.train, data.validation, data.test)])
+    label = np.concatenate([s.labels for s in (data.train, data.validation, data.test)])
+    for name, order in (
+        ("right", np.arange(len(label))),
+        ("shuffled", rng.permutation(len(label))),
+    ):
+        np.savez(tmp_path / f"{name}.npz", index=index, logits=5.0 * np.eye(10)[label[order]])
+        ran = cli(
+            "soft_labels", f"run_dir={name}", "teacher=predictions", f"teacher.path={name}.npz",
+            "views=none",
+        )  # fmt: skip
+        assert ran.code == 0, ran.stderr
+        assert (ran.document["agreement_with_labels"] == 1) == (name == "right")
+        assert ("WARNING" in ran.stderr) == (name == "shuffled")
+        assert ran.document["num_views"] == 1  # all would be the same
+
+
+def test_the_runs_own_export_of_its_teacher_is_a_teacher_that_knows_its_classes(run_dir, cli):
+    ran = cli(
+        "soft_labels",
+        "run_dir=other",
+        "teacher=onnx",
+        f"teacher.path={run_dir}/export/teacher.onnx",
+    )
+    assert ran.code == 0, ran.stderr
+    assert ran.document["agreement_with_labels"] > 0.5
+
+
+def test_compiled_training_keeps_the_names_of_the_weights(run_dir, cli):
+    before = torch.load(run_dir / "train/student/best.pt", weights_only=True)["state_dict"]
+    ran = retrain(cli, "compile=true")
+    assert ran.code == 0, ran.stderr
+    after = torch.load(run_dir / "train/student/best.pt", weights_only=True)["state_dict"]
+    assert list(after) == list(before)

@@ -23,7 +23,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from distill.errors import UserError
 from distill.files import read_json, write_bytes, write_json
-from distill.training.hardware import TunedProcess, quiet
+from distill.training.hardware import TunedProcess, interruptible, quiet
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +97,10 @@ def fit(
         if resume:
             log.info("resuming from %s", last)
         try:
-            fitter.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+            with interruptible(fitter):
+                fitter.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
         except ProcessRaisedException as error:
             raise _from_child(error) from error
-    if fitter.interrupted:
-        raise KeyboardInterrupt
     if not last.exists():
         raise UserError("Expected at least one epoch but `trainer.max_epochs` is 0.")
     # From the file, because the processes that trained may have been others.
@@ -237,7 +236,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         self, path: Any, map_location: Any = None, weights_only: bool | None = True
     ) -> dict[str, Any]:
         """Load tensors and plain values alone."""
-        return load_weights(Path(path), map_location=map_location)
+        return load_weights(Path(path), map_location=map_location or "cpu")
 
 
 def save_weights(content: dict[str, Any], path: Path) -> None:

@@ -5,10 +5,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
 # glibc's <malloc.h>
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
@@ -49,6 +51,19 @@ class TunedProcess(Callback):
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+class CompiledStudent(Callback):
+    """Compiles a module's student in every process that a trainer runs in.
+
+    In place: neither the names of its weights nor what is kept of it change.
+    """
+
+    def setup(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        """Have it compiled at its first batch."""
+        cast(nn.Module, pl_module.student).compile()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep Lightning's advice to itself where it does not apply to batches made from memory."""
@@ -62,6 +77,22 @@ def quiet() -> Iterator[None]:
         ):
             warnings.filterwarnings("ignore", message=message)
         yield
+
+
+@contextmanager
+def interruptible(trainer: lightning.Trainer) -> Iterator[None]:
+    """Pass Ctrl-C on: Lightning catches it, saves nothing, and leaves the program without a word.
+
+    Raises:
+        KeyboardInterrupt: the trainer was interrupted.
+    """
+    try:
+        yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
 
 
 def has_bfloat16(device: str) -> bool:

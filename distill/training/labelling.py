@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from distill.errors import UserError
 from distill.training.data.images import BatchDataset, ImageSplit
-from distill.training.hardware import TunedProcess, has_bfloat16, quiet
+from distill.training.hardware import TunedProcess, has_bfloat16, interruptible, quiet
 from distill.training.soft_label_writer import StoreWriter
 from distill.training.soft_labels import SoftLabelStore, replay_error, sample_records
 from distill.training.teachers.base import Teacher
@@ -54,7 +54,7 @@ def label(
     """
     if not missing:
         return
-    bar: list[Any] = [RichProgressBar(console_kwargs={"stderr": True})] if show_bar else []
+    bar: list[Any] = [_Bar(console_kwargs={"stderr": True})] if show_bar else []
     predictor = trainer(
         callbacks=[TunedProcess(), *bar],
         logger=False,
@@ -63,20 +63,27 @@ def label(
         enable_progress_bar=show_bar,
         use_distributed_sampler=False,
     )
-    module = LabellingModule(teacher, writer, batch_size)
+    module = LabellingModule(teacher, writer, batch_size, log_views=not show_bar)
     blocks = BlockDataModule(dataset, missing, writer)
-    with quiet():
+    with quiet(), interruptible(predictor):
         predictor.predict(module, blocks, return_predictions=False)
-    if predictor.interrupted:
-        raise KeyboardInterrupt
+
+
+class _Bar(RichProgressBar):
+    @property
+    def predict_description(self) -> str:
+        return "Labelling"
 
 
 class LabellingModule(lightning.LightningModule):
     """Answers blocks of images with a teacher and writes what it says."""
 
-    def __init__(self, teacher: Teacher, writer: StoreWriter, batch_size: int) -> None:
+    def __init__(
+        self, teacher: Teacher, writer: StoreWriter, batch_size: int, *, log_views: bool
+    ) -> None:
         super().__init__()
         self.teacher, self._writer, self._batch_size = teacher, writer, batch_size
+        self._log_views = log_views
         self._started, self._num_labelled = time.monotonic(), 0
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> int:
@@ -92,7 +99,8 @@ class LabellingModule(lightning.LightningModule):
         view, block = batch["view"], batch["block"]
         self._writer.write(view, block, logits)
         self._num_labelled += len(logits)
-        if block == self._writer.num_blocks - 1 and self.trainer.is_global_zero:
+        last = block == self._writer.num_blocks - 1
+        if last and self._log_views and self.trainer.is_global_zero:
             rate = self._num_labelled / (time.monotonic() - self._started)
             log.info(
                 "labelled view %d of %d, %.0f samples/s", view + 1, self._writer.num_views, rate
@@ -107,6 +115,7 @@ class BlockDataModule(lightning.LightningDataModule):
         self, dataset: BatchDataset, missing: list[tuple[int, int]], writer: StoreWriter
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # more ranks than blocks
         self._dataset, self._missing, self._writer = dataset, missing, writer
 
     def predict_dataloader(self) -> DataLoader:
@@ -158,7 +167,12 @@ def choose_precision(teacher: Teacher, dataset: BatchDataset, num_samples: int =
         quick = answer(teacher, dataset, 0, rows)
     agreement = float(np.mean(exact.argmax(axis=1) == quick.argmax(axis=1)))
     chosen = "bfloat16" if agreement >= MIN_AGREEMENT else "float32"
-    log.info("the teacher in bfloat16 agrees with float32 on %.4f: %s", agreement, chosen)
+    log.info(
+        "the teacher computes in %s: in bfloat16 it answers as in float32 on %.2f %% of %d images",
+        chosen,
+        100 * agreement,
+        len(rows),
+    )
     return chosen
 
 

@@ -43,6 +43,11 @@ class ImageClassifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32) * 255)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32) * 255)
 
+    def set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Normalise by these from now on, per channel, in units of 0..1."""
+        self.mean.copy_(torch.tensor(mean) * 255)
+        self.std.copy_(torch.tensor(std) * 255)
+
     def forward(self, image: Tensor) -> Tensor:
         """Map uint8 images [B, H, W, C] to logits [B, num_classes].
 

@@ -40,6 +40,7 @@ class _Module(lightning.LightningModule):
         self._optimizer, self._scheduler = optimizer, scheduler
         self._sums: dict[str, Tensor] = {}
         self._num_steps = 0
+        self._last_loss: Tensor | None = None
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's means anew."""
@@ -70,22 +71,32 @@ class _Module(lightning.LightningModule):
         """Add a loss and its terms to the epoch's means; stop the run if it is no number.
 
         Sums, because Lightning's own bookkeeping of one figure costs as much as a batch's
-        augmentation.
+        augmentation. A GPU would have to finish the step before it could tell: there the loss of
+        the step before is looked at, which is done by now.
 
         Raises:
-            DivergenceError: before the step is taken and before anything is saved.
+            DivergenceError: before anything is saved; on a CPU before the step is taken.
         """
-        if not torch.isfinite(loss):
-            raise DivergenceError(
-                f"Expected a finite loss but got {loss.item()} in epoch {self.current_epoch}, step "
-                f"{self.global_step}. The last good checkpoint is kept. Lower the learning rate, "
-                "set `trainer.gradient_clip_val=1.0`, or look for NaN in the data."
-            )
+        known = loss.detach() if loss.device.type == "cpu" else self._last_loss
+        self._last_loss = loss.detach()
+        self._check_finite(known)
         self._num_steps += 1
         for name, value in {"loss": loss, **terms}.items():
             value = value.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Look at the last step's loss before the epoch's weights are saved."""
+        self._check_finite(self._last_loss)
+
+    def _check_finite(self, loss: Tensor | None) -> None:
+        if loss is not None and not torch.isfinite(loss):
+            raise DivergenceError(
+                f"Expected a finite loss but got {loss.item()} in epoch {self.current_epoch}, step "
+                f"{self.global_step}. The last good checkpoint is kept. Lower the learning rate, "
+                "set `trainer.gradient_clip_val=1.0`, or look for NaN in the data."
+            )
 
 
 class SupervisedModule(_Module):
@@ -95,7 +106,6 @@ class SupervisedModule(_Module):
         student: maps [B, H, W, C] uint8 to logits.
         optimizer: called with the parameters.
         scheduler: called with the optimizer, see `make_schedule`; None keeps the rate.
-        smoothing: of the labels.
     """
 
     def __init__(
@@ -104,15 +114,13 @@ class SupervisedModule(_Module):
         optimizer: OptimizerFactory,
         *,
         scheduler: SchedulerFactory | None = None,
-        smoothing: float = 0.0,
     ) -> None:
         super().__init__(student, optimizer, scheduler)
-        self.smoothing = smoothing
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of one batch."""
         logits = self.student(batch["input"])
-        return self._finite(cross_entropy(logits, batch["label"], self.smoothing).mean(), {})
+        return self._finite(cross_entropy(logits, batch["label"]).mean(), {})
 
 
 class DistillationModule(_Module):
@@ -142,7 +150,7 @@ class DistillationModule(_Module):
         example: Tensor | None = None,
     ) -> None:
         super().__init__(student, optimizer, scheduler)
-        if not any(getattr(loss, "weight", 1) for loss in losses.values()):
+        if not any(not isinstance(loss, LossTerm) or loss.weight for loss in losses.values()):
             raise UserError(
                 f"Expected a loss with a weight above 0 but got {', '.join(losses) or 'none'}, "
                 "all 0. Set one, such as `loss.kd.weight=1`."
@@ -174,8 +182,10 @@ class DistillationModule(_Module):
     def terms(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
         """Compute every weighted loss of one batch at a (fractional) epoch."""
         image, label = batch["input"], batch["label"]
-        self.teacher.show_view(batch["view"])
-        answer = self.teacher(image, batch["index"])
+        answer = None
+        if not all(map(_needs_no_teacher, self.losses.values())):
+            self.teacher.show_view(batch["view"])
+            answer = self.teacher(image, batch["index"])
         student_logits = self.student(image)
         return {
             name: self._term(loss, student_logits, answer, label, epoch)
@@ -186,18 +196,19 @@ class DistillationModule(_Module):
         self,
         loss: nn.Module,
         student_logits: Tensor,
-        answer: TeacherOutput,
+        answer: TeacherOutput | None,
         label: Tensor,
         epoch: float,
     ) -> Tensor:
         if isinstance(loss, FeatureTerm):
             assert self._student_taps is not None
+            assert answer is not None
             assert answer.features is not None
             asked = dict(zip(self._teacher_names, answer.features, strict=True))
             features = [asked[name] for name in loss.teacher_taps]
             value = loss(self._student_taps.take(loss.student_taps), features)
         else:
-            value = loss(student_logits, answer.logits, label)
+            value = loss(student_logits, answer.logits if answer else None, label)
         return value * loss.weight_at(epoch) if isinstance(loss, LossTerm) else value
 
     def _connect(self, example: Tensor | None) -> Taps:
@@ -205,7 +216,7 @@ class DistillationModule(_Module):
             raise ValueError("Expected an `example` batch: a loss on features needs its shapes.")
         network = getattr(self.student, "network", self.student)
         names = sorted({name for loss in self._features for name in loss.student_taps})
-        taps = Taps(network, names)
+        taps = Taps(network, names, "student")
         self._teacher_names = sorted({n for loss in self._features for n in loss.teacher_taps})
         self.teacher.tap(self._teacher_names)
         training = self.student.training
@@ -223,7 +234,24 @@ class DistillationModule(_Module):
 
     def _hand_over_task_gradients(self, optimizer: Any, terms: dict[str, Tensor]) -> None:
         """Give an optimizer that wants them the gradients of the terms that need no teacher."""
-        trainer = self.trainer
+        self.check_optimizer(optimizer, self.trainer)
+        task = [term for name, term in terms.items() if _needs_no_teacher(self.losses[name])]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        optimizer.set_task_gradients(
+            torch.autograd.grad(
+                torch.stack(task).sum(), parameters, retain_graph=True, allow_unused=True
+            )
+        )
+
+    def check_optimizer(self, optimizer: Any, trainer: lightning.Trainer) -> None:
+        """Refuse an optimizer that keeps two kinds of loss apart where they cannot be.
+
+        Raises:
+            UserError: gradients are clipped, accumulated or averaged over processes, or there is
+                no loss on the labels.
+        """
+        if not hasattr(optimizer, "set_task_gradients"):
+            return
         if (
             trainer.accumulate_grad_batches > 1
             or trainer.gradient_clip_val
@@ -234,19 +262,12 @@ class DistillationModule(_Module):
                 "keeps the gradients of two kinds of loss apart. Use `optimizer=sgd`, or unset "
                 "`trainer.gradient_clip_val`, `accumulate_grad_batches` and `devices`."
             )
-        task = [term for name, term in terms.items() if _needs_no_teacher(self.losses[name])]
-        if not task:
+        if not any(map(_needs_no_teacher, self.losses.values())):
             raise UserError(
                 "Expected a loss on the labels beside the distillation losses, whose gradients "
                 "this optimizer keeps apart, but there is none. Add `loss.ce`, or use another "
                 "optimizer."
             )
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        optimizer.set_task_gradients(
-            torch.autograd.grad(
-                torch.stack(task).sum(), parameters, retain_graph=True, allow_unused=True
-            )
-        )
 
 
 def _needs_no_teacher(loss: nn.Module) -> bool:

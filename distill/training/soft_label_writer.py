@@ -24,6 +24,7 @@ from distill.training.soft_labels import (
     check_recipe,
     file_hashes,
     file_names,
+    read_manifest,
     shard_name,
 )
 
@@ -67,23 +68,23 @@ class StoreWriter:
         finished = self.folder / MANIFEST
         if not finished.is_file():
             return False
-        manifest = read_json(finished)
+        manifest = read_manifest(self.folder)
         return (
-            manifest["format"] == FORMAT
-            and manifest["recipe"] == to_json(self.recipe)
+            manifest["recipe"] == to_json(self.recipe)
             and manifest["num_views"] >= self.num_views
             and all((self.folder / name).is_file() for name in manifest["files"])
         )
 
     def prepare(self) -> None:
-        """Make the folder ready: keep what was made of this recipe, drop unfinished other parts.
+        """Make the folder ready: keep what was made of this recipe.
 
         Raises:
-            UserError: a finished store of another recipe lies there, or a file of it is damaged.
+            UserError: labels of another recipe lie there and may not be replaced, or a file is
+                damaged.
         """
         made, finished = self.parts / "recipe.json", self.folder / MANIFEST
         if finished.is_file():
-            manifest = read_json(finished)
+            manifest = read_manifest(self.folder)
             try:
                 check_recipe(self.folder, manifest, self.recipe)
             except UserError:
@@ -93,9 +94,14 @@ class StoreWriter:
             else:
                 check_bytes(self.folder, manifest["files"])
                 self.num_views = max(self.num_views, manifest["num_views"])  # those stay
-        if not finished.is_file() and not (
-            made.is_file() and read_json(made) == to_json(self.recipe)
-        ):
+        same = made.is_file() and read_json(made) == to_json(self.recipe)
+        if not finished.is_file() and not same:
+            if not self._replace and (made.is_file() or any(self.folder.glob("view_*.npy"))):
+                raise UserError(
+                    f"Expected {self.folder} to be free, or to hold the beginning of this very "
+                    "store, but an unfinished one of another teacher, data or augmentation lies "
+                    "there. Delete the folder, or name another `soft_labels.path=`."
+                )
             for path in self.folder.glob("view_*.npy"):
                 path.unlink()
             shutil.rmtree(self.parts, ignore_errors=True)

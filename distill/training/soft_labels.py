@@ -13,6 +13,7 @@ trainer and no configuration (`soft_label_writer` writes a store, `labelling` fi
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -92,37 +93,37 @@ def default_top_k(num_classes: int) -> int | None:
 class SoftLabelStore:
     """A finished store, opened for reading.
 
+    Every file is hashed: a flipped byte is found.
+
     Args:
         folder: where it lies.
         recipe: what the labels must have been made from; None takes the store's word.
-        verify: hash every file; a flipped byte is found.
 
     Raises:
         UserError: there is none, it was made from something else, or a file is missing or damaged.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe | None = None, *, verify: bool = True) -> None:
+    def __init__(self, folder: Path, recipe: Recipe | None = None) -> None:
         self.folder = folder
         if not (folder / MANIFEST).is_file():
             raise UserError(
                 f"Expected a finished soft-label store in {folder} but it has no {MANIFEST}. "
                 "Run `soft_labels` to make it, or to finish it."
             )
-        manifest = read_json(folder / MANIFEST)
+        manifest = read_manifest(folder)
         self.num_views, self.files = manifest["num_views"], manifest["files"]
         made = manifest["recipe"]
         self.classes, self.top_k = tuple(made["classes"]), made["top_k"]
         self.teacher, self.precision = made["teacher"], made["precision"]
         if recipe is not None:
             check_recipe(folder, manifest, recipe)
-        if verify:
-            missing = [name for name in self.files if not (folder / name).is_file()]
-            if missing:
-                raise UserError(
-                    f"Expected the soft-label store {folder} to be whole but {missing[0]} is "
-                    "missing. Run `soft_labels` again: it makes what is missing."
-                )
-            check_bytes(folder, self.files)
+        missing = [name for name in self.files if not (folder / name).is_file()]
+        if missing:
+            raise UserError(
+                f"Expected the soft-label store {folder} to be whole but {missing[0]} is missing. "
+                "Run `soft_labels` again: it makes what is missing."
+            )
+        check_bytes(folder, self.files)
         self.indices: NDArray[np.int64] = np.load(folder / INDICES, allow_pickle=False)
 
     def logits(self, view: int, indices: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -143,6 +144,10 @@ class SoftLabelStore:
         dense = np.repeat(shard["rest"][rows][:, None] - np.log(others), len(self.classes), axis=1)
         np.put_along_axis(dense, shard["ids"][rows].astype(np.int64), kept, axis=1)
         return dense.astype(np.float32)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without the mapped arrays: whoever unpickles it maps the files anew."""
+        return {name: value for name, value in self.__dict__.items() if name != "_shards"}
 
     @property
     def size_bytes(self) -> int:
@@ -177,6 +182,31 @@ class SoftLabelStore:
         return rows
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read what vouches for a store.
+
+    Raises:
+        UserError: it is damaged, or of another version of this format.
+    """
+    manifest = read_json(folder / MANIFEST)
+    try:
+        if manifest["format"] != FORMAT:
+            raise UserError(
+                f"Expected format {FORMAT} of the soft-label store {folder} but found "
+                f"{manifest['format']}. Delete the folder and run `soft_labels` again."
+            )
+        recipe = manifest["recipe"]
+        Recipe(**recipe)
+        if set(manifest["files"]) != set(file_names(manifest["num_views"], recipe["top_k"])):
+            raise KeyError("files")
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"Expected {folder / MANIFEST} to vouch for a store but it is damaged ({error}). "
+            "Delete the folder and run `soft_labels` again."
+        ) from error
+    return manifest
+
+
 def check_recipe(folder: Path, manifest: Mapping[str, Any], recipe: Recipe) -> None:
     """Refuse a store that was made from something else.
 
@@ -185,24 +215,29 @@ def check_recipe(folder: Path, manifest: Mapping[str, Any], recipe: Recipe) -> N
     """
     wanted, found = to_json(dataclasses.asdict(recipe)), manifest["recipe"]
     changed = [name for name in _CHANGED if wanted[name] != found.get(name)]
-    if manifest["format"] != FORMAT:
-        changed = ["format"]
     if not changed:
         return
-    first, parts = changed[0], [_CHANGED.get(name, "another format") for name in changed]
+    first, parts = changed[0], [_CHANGED[name] for name in changed]
     raise UserError(
         f"Expected the soft labels in {folder} to be of this teacher, data and augmentation but "
         f"they were made from {' and '.join(parts)} "
-        f"(`{first}`: expected {_short(wanted.get(first, FORMAT))}, found "
-        f"{_short(found.get(first, manifest['format']))}). Run `soft_labels` into another "
-        "`soft_labels.path=`, delete the folder, or restore what has changed."
+        f"(`{first}`: expected {_short(wanted[first])}, found {_short(found.get(first))}). "
+        "Run `soft_labels` into another `soft_labels.path=`, delete the folder, or restore what "
+        "has changed."
     )
 
 
-def stored_precision(folder: Path) -> str | None:
-    """Tell in which precision the teacher of a store computed; None where there is no store."""
-    path = folder / MANIFEST
-    return read_json(path)["recipe"]["precision"] if path.is_file() else None
+def stored_precision(folder: Path, recipe: Recipe) -> str | None:
+    """Tell in which precision a store's teacher computed; None without a store of this recipe.
+
+    Raises:
+        UserError: the manifest is damaged.
+    """
+    if not (folder / MANIFEST).is_file():
+        return None
+    made, wanted = read_manifest(folder)["recipe"], to_json(recipe)
+    same = all(made.get(name) == wanted[name] for name in wanted if name != "precision")
+    return made.get("precision") if same else None
 
 
 def check_bytes(folder: Path, files: Mapping[str, str]) -> None:
@@ -214,11 +249,12 @@ def check_bytes(folder: Path, files: Mapping[str, str]) -> None:
     there = [name for name in files if (folder / name).is_file()]
     hashes = file_hashes(folder, there)
     damaged = [name for name in there if hashes[name] != files[name]]
+    others = " and the others" if len(damaged) > 1 else ""
     if damaged:
         raise UserError(
             f"Expected the soft-label store {folder} to hold the bytes that were written but "
-            f"{', '.join(damaged[:3])} changed. Delete {'it' if len(damaged) == 1 else 'them'} and "
-            "run `soft_labels` again: the rest is kept."
+            f"{', '.join(damaged[:3])} changed. Delete {folder / damaged[0]}{others} and run "
+            "`soft_labels` again: the rest is kept."
         )
 
 
@@ -271,4 +307,6 @@ def file_hashes(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
 def _short(value: Any) -> str:
     text = str(value)
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return text[:12]
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"

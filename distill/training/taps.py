@@ -18,20 +18,21 @@ class Taps:
     Args:
         model: run by others as ever.
         names: dotted module names, as in `model.named_modules()`.
+        whose: `student` or `teacher`, for messages.
 
     Raises:
         UserError: a name does not exist; the message lists those that do.
     """
 
-    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, names: Sequence[str], whose: str) -> None:
         known = dict(model.named_modules())
         self.features: dict[str, Tensor] = {}
         for name in names:
             if not name or name not in known:
                 there = [other for other in known if other]
                 raise UserError(
-                    f"Expected a tap to name a module of the network but there is no `{name}`. "
-                    f"{nearest(name, there)} Its modules: {', '.join(there)}."
+                    f"Expected `{whose}_tap` to name a module of the {whose}'s network but there "
+                    f"is no `{name}`. {nearest(name, there)} Its modules: {', '.join(there)}."
                 )
             known[name].register_forward_hook(partial(self._keep, name))
 

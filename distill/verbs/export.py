@@ -1,6 +1,7 @@
 """`export`: checkpoints to ONNX files that are proven to answer as torch does, with a contract."""
 
 import dataclasses
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from distill.contract import (
+    CLASSES_KEY,
     CONTRACT_FILE,
     GOLDEN_FILE,
     HASH_KEY,
@@ -75,7 +77,7 @@ def export_reference_stage(workspace: Workspace, role: str) -> dict[str, Any]:
 
     A teacher that cannot be exported is measured as it is, and the result says why.
     """
-    from distill.deployment.export import export_onnx
+    from distill.deployment.export import embed_metadata, export_onnx
 
     cfg = workspace.cfg
     name = {"teacher": TEACHER, "control": CONTROL}[role]
@@ -88,6 +90,7 @@ def export_reference_stage(workspace: Workspace, role: str) -> dict[str, Any]:
         try:
             model = _reference_model(workspace, role)
             export_onnx(model, workspace.data.image_shape, path)
+            embed_metadata(path, {CLASSES_KEY: json.dumps(workspace.data.classes)})
             return {"artefact": name, "parity": _parity(workspace, model, path)}
         except UserError as error:
             path.unlink(missing_ok=True)

@@ -46,10 +46,12 @@ def fit_stage(
     num_views: int | None = None,
 ) -> dict[str, Any]:
     """Train what `build` returns, once, and leave its weights alone beside the checkpoint."""
+    from distill.training import views
+
     values = values | {
         "data": workspace.data.fingerprint,
         "training": {part: plain(training[part]) for part in RECIPE},
-        "views": plain(workspace.cfg.views),
+        "views": [plain(workspace.cfg.views), views.VERSION],
         "mixing": plain(workspace.cfg.mixing),
         "callbacks": plain(workspace.cfg.callbacks),
         "compile": workspace.cfg.compile,
@@ -60,7 +62,9 @@ def fit_stage(
         lightning.seed_everything(seed, verbose=False)
         OmegaConf.update(workspace.cfg, "role", role.replace("/", "_"))
         parts = {name: instantiate(training[name]) for name in ("optimizer", "scheduler")}
-        return _fit(workspace, role, training, build(parts), recipe, seed, num_views)
+        return _fit(
+            workspace, role, training, build(parts), recipe=recipe, seed=seed, num_views=num_views
+        )
 
     return workspace.stage(
         f"train/{role}",
@@ -77,12 +81,14 @@ def _fit(
     role: str,
     training: DictConfig,
     module: Any,
+    *,
     recipe: str,
     seed: int,
     num_views: int | None,
 ) -> dict[str, Any]:
     from distill.training.data.images import ImageDataModule
     from distill.training.fit import fit, forget_other_recipe
+    from distill.training.hardware import CompiledStudent
     from distill.training.models import num_parameters
 
     cfg, folder = workspace.cfg, workspace.run_dir / "train" / role
@@ -95,9 +101,10 @@ def _fit(
         seed=seed,
         num_workers=cfg.loader_workers,
     )
-    student = copy.deepcopy(module.student)  # what is scored and kept was never compiled
+    student = copy.deepcopy(module.student)  # what is scored and kept is never compiled
+    callbacks = [instantiate(callback) for callback in cfg.callbacks.values()]
     if cfg.compile:
-        module.student.compile()
+        callbacks.append(CompiledStudent())
     if workspace.leads:
         forget_other_recipe(folder, recipe)
     agree(None)  # the others look for checkpoints only now
@@ -106,7 +113,7 @@ def _fit(
         data,
         instantiate(training.trainer),
         folder,
-        callbacks=[instantiate(callback) for callback in cfg.callbacks.values()],
+        callbacks=callbacks,
         loggers=[instantiate(logger) for logger in cfg.logger.values()],
         show_bar=is_terminal() and workspace.leads,
     )
@@ -181,10 +188,12 @@ def score_logits(
     workspace: Workspace,
     test: NDArray[np.floating],
     validation: NDArray[np.floating] | None = None,
+    *,
+    measured_through: str = "torch",
 ) -> dict[str, Any]:
     """Score test logits, as they are and at the temperature that fits the validation set."""
     data, confidence = workspace.data, workspace.budget.confidence
-    scores: dict[str, Any] = {"measured_through": "torch"}
+    scores: dict[str, Any] = {"measured_through": measured_through}
     scores |= score(test, data.test.labels, confidence=confidence)
     if validation is not None:
         temperature = fit_temperature(validation, data.validation.labels)

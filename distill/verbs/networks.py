@@ -24,7 +24,13 @@ def named_in_errors(group: str) -> Iterator[None]:
     """Turn a class's refusal of its arguments into a message that names the config group."""
     try:
         yield
-    except (TypeError, ValueError, MisconfigurationException, AttributeError) as error:
+    except (
+        TypeError,
+        ValueError,
+        MisconfigurationException,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         raise UsageError(
             f"Expected `{group}` to be usable as configured but it is refused: {error}. "
             f"See its values with `--cfg job -p {group}`."
@@ -137,12 +143,15 @@ def load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher
     )
 
 
-def _check_views(workspace: Workspace, teacher: "Teacher") -> None:
+def shows_images_as_they_are(cfg: DictConfig) -> bool:
+    """Tell whether a run neither augments images nor mixes them: all views are then the same."""
     from distill.training.views import Unchanged
 
-    cfg = workspace.cfg
-    shown_as_they_are = isinstance(instantiate(cfg.views), Unchanged) and not cfg.mixing
-    if not teacher.sees_images and not shown_as_they_are:
+    return isinstance(instantiate(cfg.views), Unchanged) and not cfg.mixing
+
+
+def _check_views(workspace: Workspace, teacher: "Teacher") -> None:
+    if not teacher.sees_images and not shows_images_as_they_are(workspace.cfg):
         raise UserError(
             "Expected `views=none mixing=none` for a teacher of saved predictions but images are "
             "augmented: it would teach one image's answer for another's pixels. Add `views=none`, "
@@ -165,6 +174,9 @@ def load_network(workspace: Workspace, member: DictConfig, path: Path) -> Any:
     class_columns(classes, workspace.data.classes, drop_classes=drop)  # refused at once, or fine
     model = build_teacher_network(workspace, member, len(classes))
     _load_state(model, content, path, "teacher")
+    mean, std = plain(member.get("mean")), plain(member.get("std"))
+    if mean and std:  # what is configured goes before what lies in the file
+        model.set_normalization(mean, std)
     return model.eval()
 
 
@@ -183,7 +195,8 @@ def _load_state(model: Any, content: dict[str, Any], path: Path, role: str) -> N
     try:
         target.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) <= 300 else f"{reason[:300]}..."
         raise UserError(
             f"Expected weights of the {role} network in {path} but they do not fit: {reason} "
             f"Name the network they were made with (`{role}=...`), or its classes "

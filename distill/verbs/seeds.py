@@ -51,6 +51,8 @@ def compare_over_seeds(workspace: Workspace, results: dict[str, Any]) -> dict[st
 def _summary(trained: list[dict[str, Any]], epoch: str) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for name in FIGURES:
+        if name not in trained[0][f"test_at_{epoch}_epoch"]:
+            continue  # of a teacher that is asked about the test set alone
         values = [result[f"test_at_{epoch}_epoch"][name] for result in trained]
         values = [value["estimate"] if isinstance(value, dict) else value for value in values]
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -67,24 +69,39 @@ def _correct(workspace: Workspace, role: str, epoch: str) -> np.ndarray:
     return np.stack(rows)
 
 
-def show_over_seeds(workspace: Workspace, results: dict[str, Any]) -> None:
-    """Show the table on stderr."""
+def show_trained(workspace: Workspace, results: dict[str, Any]) -> None:
+    """Show on stderr what was trained, and what sets the student apart from the control."""
     num_seeds = len(seeds(workspace))
     table = Table(title=f"test set, {num_seeds} seed{'s' if num_seeds > 1 else ''}")
     for column in ("", "epoch", "accuracy", "NLL", "NLL scaled", "ECE", "ECE scaled", "T"):
-        table.add_column(column, justify="right" if column else "left")
-    for role in ("control", "student"):
+        table.add_column(
+            column, justify="right" if column else "left", no_wrap=column == "accuracy"
+        )
+    for role in ("teacher", "control", "student"):
+        trained = results.get(role, {})
+        trained = trained.get("seeds", [trained] if trained else [])
         for epoch in EPOCHS:
-            figures = results["over_seeds"][f"{epoch}_epoch"][role]
-            accuracy = percent(figures["accuracy"]["mean"])
-            if figures["accuracy"]["std"] is not None:
-                accuracy += f" ± {100 * figures['accuracy']['std']:.2f}"
-            others = [f"{figures[name]['mean']:.4f}" for name in FIGURES[1:-1]]
-            table.add_row(role, epoch, accuracy, *others, f"{figures['temperature']['mean']:.2f}")
+            if trained and trained[0][f"test_at_{epoch}_epoch"]:
+                table.add_row(role, epoch, *_cells(_summary(trained, epoch)))
     workspace.console.print(table)
-    for epoch in EPOCHS:
-        found = results["over_seeds"][f"{epoch}_epoch"]["student_minus_control"]
-        workspace.console.print(f"student minus control, {epoch} epoch: {sentence(found)}")
+    if "over_seeds" in results:
+        said = [
+            sentence(results["over_seeds"][f"{epoch}_epoch"]["student_minus_control"])
+            for epoch in EPOCHS
+        ]
+        epochs = {"best and last epoch": said[0]}
+        if said[0] != said[1]:
+            epochs = {f"{e} epoch": text for e, text in zip(EPOCHS, said, strict=True)}
+        for epoch, text in epochs.items():
+            workspace.console.print(f"student minus control, {epoch}: {text}")
+
+
+def _cells(figures: dict[str, Any]) -> list[str]:
+    accuracy = percent(figures["accuracy"]["mean"])
+    if figures["accuracy"]["std"] is not None:
+        accuracy += f" ± {100 * figures['accuracy']['std']:.2f}"
+    others = [figures.get(name) for name in FIGURES[1:]]
+    return [accuracy, *("" if found is None else f"{found['mean']:.4g}" for found in others)]
 
 
 def sentence(found: dict[str, Any]) -> str:

@@ -1,22 +1,25 @@
 """`soft_labels`: the teacher's answers for every sample and view, in a verified store."""
 
+import dataclasses
 import logging
 import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from scipy.stats import binom
 
 from distill.errors import UserError
 from distill.files import read_json, run_folder_lock
-from distill.verbs.networks import TEACHER_FACTS, load_teacher
+from distill.verbs.networks import TEACHER_FACTS, load_teacher, shows_images_as_they_are
 from distill.verbs.ranks import agree
 from distill.verbs.workspace import Workspace, is_terminal, open_workspace, plain
 
 if TYPE_CHECKING:
-    from distill.training.soft_labels import Recipe
+    from distill.training.soft_labels import Recipe, SoftLabelStore
     from distill.training.teachers.base import Teacher
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     with open_workspace(cfg) as workspace:
         if not uses_store(workspace):
             raise UserError("Expected `soft_labels=store` but it is `none`: nothing to store.")
+        check_store_settings(workspace)
         teacher_stage(workspace)
         return soft_labels_stage(workspace)
 
@@ -42,9 +46,21 @@ def check_store_settings(workspace: Workspace) -> None:
     """Refuse settings of which no store can be made, before a teacher is trained."""
     from distill.training.soft_label_writer import StoreWriter
 
+    cfg = workspace.cfg.soft_labels
+    whole = [cfg.num_views, cfg.batch_size, *([] if cfg.top_k is None else [cfg.top_k])]
+    if not all(isinstance(value, int) and value > 0 for value in whole) or not cfg.path:
+        raise UserError(
+            "Expected whole numbers above 0 for `soft_labels.num_views`, `batch_size` and `top_k` "
+            f"(or null) and a `soft_labels.path` but got {plain(cfg)}."
+        )
     recipe = _recipe(workspace, "unknown", workspace.cfg.soft_labels.precision)
     indices = workspace.data.train.indices
-    StoreWriter(_folder(workspace), recipe, indices, workspace.cfg.soft_labels.num_views)
+    StoreWriter(_folder(workspace), recipe, indices, num_views(workspace))
+
+
+def num_views(workspace: Workspace) -> int:
+    """Tell how many views the student is shown in turn: one where all would be the same."""
+    return 1 if shows_images_as_they_are(workspace.cfg) else workspace.cfg.soft_labels.num_views
 
 
 def soft_labels_stage(workspace: Workspace) -> dict[str, Any]:
@@ -54,16 +70,17 @@ def soft_labels_stage(workspace: Workspace) -> dict[str, Any]:
     changed; one elsewhere is never overwritten.
     """
     from distill.training.soft_labels import MANIFEST, file_names
+    from distill.training.views import VERSION
 
     cfg, folder = workspace.cfg.soft_labels, _folder(workspace)
     own = folder.is_relative_to(workspace.run_dir)
     values = {
         "data": workspace.data.fingerprint,
-        "views": plain(workspace.cfg.views),
+        "views": [plain(workspace.cfg.views), VERSION],
         "mixing": plain(workspace.cfg.mixing),
         "soft_labels": {name: value for name, value in plain(cfg).items() if name != "path"},
     }
-    names = [MANIFEST, *file_names(cfg.num_views, _top_k(workspace))]
+    names = [MANIFEST, *file_names(num_views(workspace), _top_k(workspace))]
     # A file that is gone or has changed makes the stage run again: it mends it, or says so.
     outputs = tuple(str(folder / name) for name in names)
     return workspace.stage(
@@ -87,11 +104,12 @@ def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
     precision = cfg.soft_labels.precision
     if precision == "auto":
         if workspace.leads:
-            precision = stored_precision(folder) or choose_precision(teacher.folded(), dataset)
+            stored = stored_precision(folder, _recipe(workspace, teacher.fingerprint, precision))
+            precision = stored or choose_precision(teacher.folded(), dataset)
         precision = agree(precision)
     recipe = _recipe(workspace, teacher.fingerprint, precision)
     writer = StoreWriter(
-        folder, recipe, workspace.data.train.indices, cfg.soft_labels.num_views, replace=own
+        folder, recipe, workspace.data.train.indices, num_views(workspace), replace=own
     )
     num_blocks = 0
     if not agree(writer.is_finished()):
@@ -119,35 +137,65 @@ def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
     return {
         "path": str(folder),
         "num_samples": recipe.num_samples,
-        "num_views": store.num_views,
+        "num_views": num_views(workspace),
+        "num_views_stored": store.num_views,
+        "agreement_with_labels": _agreement_with_labels(workspace, store),
         "num_classes": len(store.classes),
         "top_k": store.top_k,
-        "precision": precision,
+        "teacher_precision": precision,
         "size_bytes": store.size_bytes,
         "num_blocks_labelled": num_blocks,
         "seconds": seconds,
     }
 
 
+def _agreement_with_labels(workspace: Workspace, store: "SoftLabelStore") -> float:
+    """Tell how often the teacher says of a training image what its label says, and warn if rarely.
+
+    Only this shows that answers from a file are in another order than the images.
+    """
+    train = workspace.data.train
+    answers = store.logits(0, train.indices).argmax(axis=1)
+    agreement = float(np.mean(answers == train.labels))
+    log.info(
+        "the teacher says of %.1f %% of the training images what their label says", 100 * agreement
+    )
+    most_common = float(np.bincount(train.labels).max() / len(train))
+    by_chance = binom.sf(round(agreement * len(train)) - 1, len(train), most_common)
+    if by_chance > 0.001:
+        log.warning(
+            "WARNING: always saying the most common class would be right on %.1f %%. Are the "
+            "teacher's classes and answers in the order of the data's?",
+            100 * most_common,
+        )
+    return agreement
+
+
 def open_store(workspace: Workspace) -> "Teacher":
     """Open the store as a teacher: by fingerprint, by hash, and by replay of random records."""
-    from distill.training.labelling import check_replay
+    from distill.training.labelling import TOLERANCE, check_replay
     from distill.training.soft_labels import SoftLabelStore, stored_precision
     from distill.training.teachers.cached import CachedTeacher
 
     folder, cfg = _folder(workspace), workspace.cfg.soft_labels
     facts = read_json(workspace.run_dir / TEACHER_FACTS)
-    precision = cfg.precision
-    if precision == "auto":
-        precision = stored_precision(folder) or "float32"  # without a store the next line says so
-    store = SoftLabelStore(folder, _recipe(workspace, facts["fingerprint"], precision))
-    if store.num_views < cfg.num_views:
+    recipe = _recipe(workspace, facts["fingerprint"], cfg.precision)
+    if cfg.precision == "auto":  # without a store of this recipe the next line says what differs
+        stored = stored_precision(folder, recipe) or "float32"
+        recipe = dataclasses.replace(recipe, precision=stored)
+    store = SoftLabelStore(folder, recipe)
+    if store.num_views < num_views(workspace):
         raise UserError(
-            f"Expected {cfg.num_views} views in {folder} but it has {store.num_views}. Run "
+            f"Expected {num_views(workspace)} views in {folder} but it has {store.num_views}. Run "
             "`soft_labels` again: it adds what is missing."
         )
     error = check_replay(store, load_teacher(workspace), _dataset(workspace))
-    log.info("soft labels replayed by the live teacher: they differ by %.2g of their spread", error)
+    log.info(
+        "soft labels verified: the teacher says the same again, within %.2g of their spread "
+        "(limit %.2g)",
+        error,
+        TOLERANCE[store.precision],
+    )
     return CachedTeacher(store)
 
 

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from omegaconf import DictConfig
 
 from distill.errors import UserError
@@ -22,9 +24,11 @@ from distill.verbs.networks import (
     named_in_errors,
     teacher_members,
 )
-from distill.verbs.seeds import compare_over_seeds, seed_folder, seeds, show_over_seeds
+from distill.verbs.ranks import launched
+from distill.verbs.seeds import compare_over_seeds, seed_folder, seeds, show_trained
 from distill.verbs.soft_labels import (
     check_store_settings,
+    num_views,
     open_store,
     soft_labels_stage,
     uses_store,
@@ -55,7 +59,7 @@ def train_roles(workspace: Workspace, roles: tuple[str, ...]) -> dict[str, Any]:
             results[role] = trained[0] | {"seeds": trained}
     if "control" in results and "student" in results:
         results["over_seeds"] = compare_over_seeds(workspace, results)
-        show_over_seeds(workspace, results)
+    show_trained(workspace, results)
     if workspace.leads:
         write_json(workspace.run_dir / "train.json", results)
     return results
@@ -82,7 +86,7 @@ def check_configuration(workspace: Workspace) -> None:
             if scheduler is not None:
                 make_schedule(scheduler, optimizer, total_steps=100)
         with named_in_errors("trainer"):
-            instantiate(training.trainer)(logger=False, enable_checkpointing=False)
+            _check_trainer(instantiate(training.trainer)(logger=False, enable_checkpointing=False))
     for group in ("views", "mixing", "quantize", "target"):
         with named_in_errors(group):
             instantiate(cfg[group])
@@ -93,6 +97,7 @@ def check_configuration(workspace: Workspace) -> None:
 
 def _check_losses(workspace: Workspace, student: Any) -> None:
     """Build the distillation module with a teacher of the right kind, its weights untrained."""
+    from distill.training.data.images import ImageDataModule
     from distill.training.teachers.live import TorchTeacher
 
     cfg, classes = workspace.cfg, len(workspace.data.classes)
@@ -109,7 +114,43 @@ def _check_losses(workspace: Workspace, student: Any) -> None:
     if on_features:
         network = build_teacher_network(workspace, cfg.teacher, classes)
     with named_in_errors("module"):
-        _distillation_module(workspace, student, TorchTeacher(network), losses, torch.optim.SGD)
+        module = _distillation_module(
+            workspace, student, TorchTeacher(network), losses, torch.optim.SGD
+        )
+    trainer = instantiate(cfg.trainer)(logger=False, enable_checkpointing=False)
+    module.check_optimizer(instantiate(cfg.optimizer)(module.parameters()), trainer)
+    batch = ImageDataModule(
+        workspace.data, batch_size=2, mixing=instantiate(cfg.mixing) or None
+    ).shown[0, np.arange(2)]
+    with named_in_errors("loss"), torch.no_grad():
+        module.terms(batch, epoch=0)
+
+
+def _check_trainer(trainer: lightning.Trainer) -> None:
+    """Refuse a trainer that starts processes in a way that cannot work, or computes as we do not.
+
+    Raises:
+        UserError: says which other settings do.
+    """
+    if trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
+        raise UserError(
+            f"Expected `trainer.precision` to be 32-true, bf16-mixed or 16-mixed but got "
+            f"{trainer.precision}: weights stay in float32."
+        )
+    num_ranks = launched().num_ranks
+    would_start = isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)
+    if num_ranks == 1 and trainer.world_size > 1 and would_start:
+        raise UserError(
+            "Expected one device, or processes that are spawned, or started by torchrun or srun, "
+            f"but `trainer` asks for {trainer.world_size} that would start themselves. Take "
+            "`trainer=ddp`, or start the command with torchrun (see `conf/trainer/ddp.yaml`)."
+        )
+    if num_ranks > 1 and trainer.world_size != num_ranks:
+        raise UserError(
+            f"Expected a trainer for the {num_ranks} processes that were started but it is for "
+            f"{trainer.world_size}. Set `trainer=ddp trainer.strategy=ddp "
+            "trainer.devices=<processes on each node> trainer.num_nodes=<nodes>`."
+        )
 
 
 def train_stage(workspace: Workspace, role: str, seed: int) -> dict[str, Any]:
@@ -130,14 +171,16 @@ def train_stage(workspace: Workspace, role: str, seed: int) -> dict[str, Any]:
         if role == "control":
             return SupervisedModule(student, **parts)
         with_store = uses_store(workspace)
-        teacher = open_store(workspace) if with_store else load_teacher(workspace)
         losses = instantiate(cfg.loss, _convert_="all")
+        teacher = open_store(workspace) if with_store else load_teacher(workspace)
+        if not any(hasattr(loss, "teacher_taps") for loss in losses.values()):
+            teacher = teacher.folded()
         return _distillation_module(workspace, student, teacher, losses, **parts)
 
     folder = seed_folder(workspace, role, seed)
-    num_views = cfg.soft_labels.num_views if role == "student" and uses_store(workspace) else None
+    shown = num_views(workspace) if role == "student" and uses_store(workspace) else None
     return fit_stage(
-        workspace, folder, cfg, module, values, seed=seed, inputs=inputs, num_views=num_views
+        workspace, folder, cfg, module, values, seed=seed, inputs=inputs, num_views=shown
     )
 
 

@@ -54,7 +54,8 @@ class Workspace:
     def data(self) -> "ImageData":
         """The data set, read once, with a progress bar where reading takes long."""
         start = time.monotonic()
-        with Progress(console=self.console, transient=True) as progress:
+        hidden = not is_terminal()
+        with Progress(console=self.console, transient=True, disable=hidden) as progress:
             task = progress.add_task("reading images", total=None)
 
             def show(done: int, total: int) -> None:
@@ -116,6 +117,7 @@ def open_workspace(cfg: DictConfig) -> Iterator[Workspace]:
         yield workspace
         return
     with run_folder_lock(run_dir):
+        log.info("run folder: %s", run_dir)
         if "data" in cfg:
             _ = workspace.data
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(redacted(cfg)))

@@ -41,6 +41,18 @@ class Rows:
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
         return np.asarray(self._array[self._rows[key]])
 
+    def __reduce__(self) -> Any:
+        """Refuse to travel: all of the array would.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            "Expected images that stay on disk (`data.scratch`) to be read by the process that "
+            "uses them but `trainer=ddp` hands them to others. Start the processes with torchrun "
+            "(see `conf/trainer/ddp.yaml`), or set `data.scratch=null`."
+        )
+
     def take(self, positions: NDArray[np.int64]) -> "Rows":
         """Select some of the rows, still unread."""
         return Rows(self._array, self._rows[positions])
@@ -195,7 +207,7 @@ class ImageDataModule(lightning.LightningDataModule):
         self.shown = BatchDataset(data.train, views, mixing, num_classes=len(data.classes))
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled, augmented; a last batch too small for batch norm joins the one before it."""
+        """Shuffled, augmented, in batches of even size: none too small for batch norm."""
         sampler = ShuffledBatches(
             len(self.data.train),
             self.batch_size,
@@ -226,6 +238,7 @@ class ImageDataModule(lightning.LightningDataModule):
             batch_size=None,
             num_workers=workers,
             persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
         )
 
     @property
@@ -318,7 +331,7 @@ class ShuffledBatches(Sampler[BatchKey]):
 
 
 class OrderedBatches(Sampler[BatchKey]):
-    """Every sample once, in order, as view 0; the ranks take turns."""
+    """Every sample once, in order, as view 0; each rank takes its part of every batch."""
 
     def __init__(
         self, num_samples: int, batch_size: int, *, share: tuple[int, int] = (0, 1)
@@ -326,13 +339,9 @@ class OrderedBatches(Sampler[BatchKey]):
         self.num_samples, self.batch_size, self.share = num_samples, batch_size, share
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return max(1, round(self.num_samples / self.batch_size))
 
     def __iter__(self) -> Iterator[BatchKey]:
-        for start in self._starts:
-            yield 0, np.arange(start, min(start + self.batch_size, self.num_samples))
-
-    @property
-    def _starts(self) -> range:
         rank, num_ranks = self.share
-        return range(0, self.num_samples, self.batch_size)[rank::num_ranks]
+        for positions in np.array_split(np.arange(self.num_samples), len(self)):
+            yield 0, positions[rank::num_ranks]

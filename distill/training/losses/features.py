@@ -49,10 +49,10 @@ def connector(student: torch.Size, teacher: torch.Size) -> nn.Module:
     Raises:
         UserError: one side gives maps and the other vectors.
     """
-    if len(student) != len(teacher):
+    if len(student) != len(teacher) or len(student) not in (2, 4):
         raise UserError(
-            f"Expected features of one kind at both taps but the student's are {list(student)} and "
-            f"the teacher's {list(teacher)}. Tap maps on both sides, or vectors."
+            "Expected maps [B, C, H, W] at both taps, or vectors [B, D], but the student's are "
+            f"{list(student)} and the teacher's {list(teacher)}. Tap other layers."
         )
     if len(student) == 4:
         return nn.Conv2d(student[1], teacher[1], 1)

@@ -43,7 +43,8 @@ class TorchTeacher(Teacher):
 
     def tap(self, names: Sequence[str]) -> None:
         """Gather the features of these modules of the model's network."""
-        self._taps, self._names = Taps(getattr(self.model, "network", self.model), names), names
+        network = getattr(self.model, "network", self.model)
+        self._taps, self._names = Taps(network, names, "teacher"), names
 
     @property
     def fingerprint(self) -> str:

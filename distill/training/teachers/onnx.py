@@ -4,6 +4,7 @@ Brings images into the form the file wants and reads its answers; how a session 
 runtime's business, which classes the data has is its owner's.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from torch import Tensor, nn
 
-from distill.contract import CONTRACT_FILE, HASH_KEY, load_contract
+from distill.contract import CLASSES_KEY, CONTRACT_FILE, HASH_KEY, load_contract
 from distill.errors import UserError
 from distill.files import sha256, sha256_json
 from distill.runtime import ModelError, OnnxModel
@@ -58,7 +59,6 @@ class OnnxTeacher(Teacher):
         mean: per channel, in units of 0..1; of a float input alone.
         std: as `mean`.
         outputs_probabilities: whether the outputs are probabilities, not logits: softmax inside.
-        num_threads: of the session.
 
     Raises:
         UserError: the file is missing, damaged or no image classifier, `mean` and `std` are
@@ -73,10 +73,9 @@ class OnnxTeacher(Teacher):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         outputs_probabilities: bool = False,
-        num_threads: int = 1,
     ) -> None:
         super().__init__()
-        self.path, self.num_threads = Path(path), num_threads
+        self.path = Path(path)
         self.outputs_probabilities = outputs_probabilities
         self._opened: tuple[int, OnnxModel] | None = None
         model = self._model
@@ -92,7 +91,10 @@ class OnnxTeacher(Teacher):
         """The session, opened anew in every process: it neither travels nor survives a fork."""
         if self._opened is None or self._opened[0] != os.getpid():
             try:
-                self._opened = os.getpid(), OnnxModel(self.path, num_threads=self.num_threads)
+                self._opened = (
+                    os.getpid(),
+                    OnnxModel(self.path, num_threads=torch.get_num_threads()),
+                )
             except ModelError as error:
                 raise UserError(str(error)) from error
         return self._opened[1]
@@ -214,7 +216,9 @@ def _files(path: Path) -> list[Path]:
 
 
 def _contract_classes(path: Path, model: OnnxModel) -> tuple[str, ...] | None:
-    """Read the classes from the contract beside an exported file, if there is one."""
+    """Read the classes from an exported file, or from the contract beside it, if there is one."""
+    if CLASSES_KEY in model.metadata:
+        return tuple(json.loads(model.metadata[CLASSES_KEY]))
     if not (path.parent / CONTRACT_FILE).is_file():
         return None
     contract = load_contract(path.parent)
