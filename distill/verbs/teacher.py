@@ -67,7 +67,7 @@ def _score_teacher(workspace: Workspace, teacher: Any) -> dict[str, Any]:
     test = ask_test(teacher, workspace.data.test)
     if test is None:
         return {"num_parameters": None, "test_at_best_epoch": None, "test_at_last_epoch": None}
-    through = "torch" if teacher.computes_in_torch else f"{type(teacher).__name__} itself"
+    through = "torch" if teacher.computes_in_torch else "the teacher itself"
     scores = score_logits(workspace, test, measured_through=through)
     return {"num_parameters": None, "test_at_best_epoch": scores, "test_at_last_epoch": scores}
 
