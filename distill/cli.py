@@ -42,7 +42,8 @@ usage: distill <verb> [action] [overrides]
 distill <verb> --help         the verb's configuration and its groups
 distill <verb> --cfg job      the composed configuration
 distill <verb> -m key=a,b     one run for each value
-exit codes: 0 pass or done, 1 error, 2 wrong usage, 3 verdict fail, 4 verdict inconclusive
+exit codes: 0 pass or done, 1 error, 2 wrong usage, 3 verdict fail, 4 verdict inconclusive,
+            130 interrupted
 """
 
 
