@@ -76,6 +76,17 @@ def build_teacher_network(workspace: Workspace, teacher: DictConfig, num_classes
         )
 
 
+def build_distillation(
+    workspace: Workspace, student: Any, teacher: Any, losses: Any, *parts: Any, **named: Any
+) -> Any:
+    """Build the module that distils; losses on features learn their shapes from two images."""
+    import torch
+
+    example = torch.from_numpy(workspace.data.train.images[:2])
+    module = instantiate(workspace.cfg.module)
+    return module(student, teacher, losses, *parts, example=example, **named)
+
+
 def load_student(workspace: Workspace, path: Path) -> Any:
     """Build the student and load its weights, in eval mode.
 
@@ -157,6 +168,13 @@ def _check_views(workspace: Workspace, teacher: "Teacher") -> None:
             "augmented: it would teach one image's answer for another's pixels. Add `views=none`, "
             "or use a teacher that can be asked."
         )
+
+
+def existing(path: str) -> Path:
+    """Return the path of a teacher's checkpoint, or say that there is none."""
+    if not Path(path).is_file():
+        raise UserError(f"Expected a checkpoint at `teacher.checkpoint={path}` but there is none.")
+    return Path(path)
 
 
 def load_network(workspace: Workspace, member: DictConfig, path: Path) -> Any:

@@ -19,12 +19,13 @@ from distill.files import read_json, to_json, versions
 from distill.pages import figure, percent, size
 from distill.verbs.baseline import baseline_stage
 from distill.verbs.benchmark import NUM_INPUTS, benchmark_stage
+from distill.verbs.configuration import check_configuration
 from distill.verbs.evaluate import ARTEFACTS, evaluate_stage
 from distill.verbs.export import STUDENT, export_reference_stage, export_stage
 from distill.verbs.fitting import HISTORY
 from distill.verbs.networks import weights_path
 from distill.verbs.seeds import seeds, sentence
-from distill.verbs.train import ROLES, check_configuration, train_roles
+from distill.verbs.train import ROLES, train_roles
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
 MAY_SHIP = ("student", "student_int8")

@@ -1,6 +1,5 @@
 """`soft_labels`: the teacher's answers for every sample and view, in a verified store."""
 
-import dataclasses
 import logging
 import time
 from contextlib import nullcontext
@@ -13,54 +12,35 @@ from omegaconf import DictConfig
 from scipy.stats import binom
 
 from distill.errors import UserError
-from distill.files import read_json, run_folder_lock
-from distill.verbs.networks import TEACHER_FACTS, load_teacher, shows_images_as_they_are
+from distill.files import run_folder_lock
+from distill.verbs.networks import TEACHER_FACTS, load_teacher
 from distill.verbs.ranks import agree
+from distill.verbs.store import (
+    check_store_settings,
+    num_views,
+    shown_dataset,
+    store_folder,
+    store_recipe,
+    stored_top_k,
+    uses_store,
+)
+from distill.verbs.teacher import teacher_stage
 from distill.verbs.workspace import Workspace, is_terminal, open_workspace, plain
 
 if TYPE_CHECKING:
-    from distill.training.soft_labels import Recipe, SoftLabelStore
-    from distill.training.teachers.base import Teacher
+    from distill.training.soft_labels import SoftLabelStore
 
 log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Make the teacher ready and label every sample and view."""
-    from distill.verbs.teacher import teacher_stage
-
     with open_workspace(cfg) as workspace:
         if not uses_store(workspace):
             raise UserError("Expected `soft_labels=store` but it is `none`: nothing to store.")
         check_store_settings(workspace)
         teacher_stage(workspace)
         return soft_labels_stage(workspace)
-
-
-def uses_store(workspace: Workspace) -> bool:
-    """Tell whether the student learns from stored answers, not from a live teacher."""
-    return bool(workspace.cfg.soft_labels)
-
-
-def check_store_settings(workspace: Workspace) -> None:
-    """Refuse settings of which no store can be made, before a teacher is trained."""
-    from distill.training.soft_label_writer import StoreWriter
-
-    cfg = workspace.cfg.soft_labels
-    whole = [cfg.num_views, cfg.batch_size, *([] if cfg.top_k is None else [cfg.top_k])]
-    if not all(isinstance(value, int) and value > 0 for value in whole) or not cfg.path:
-        raise UserError(
-            "Expected whole numbers above 0 for `soft_labels.num_views`, `batch_size` and `top_k` "
-            f"(or null) and a `soft_labels.path` but got {plain(cfg)}."
-        )
-    recipe = _recipe(workspace, "unknown", workspace.cfg.soft_labels.precision)
-    indices = workspace.data.train.indices
-    StoreWriter(_folder(workspace), recipe, indices, num_views(workspace))
-
-
-def num_views(workspace: Workspace) -> int:
-    """Tell how many views the student is shown in turn: one where all would be the same."""
-    return 1 if shows_images_as_they_are(workspace.cfg) else workspace.cfg.soft_labels.num_views
 
 
 def soft_labels_stage(workspace: Workspace) -> dict[str, Any]:
@@ -72,7 +52,7 @@ def soft_labels_stage(workspace: Workspace) -> dict[str, Any]:
     from distill.training.soft_labels import MANIFEST, file_names
     from distill.training.views import VERSION
 
-    cfg, folder = workspace.cfg.soft_labels, _folder(workspace)
+    cfg, folder = workspace.cfg.soft_labels, store_folder(workspace)
     own = folder.is_relative_to(workspace.run_dir)
     values = {
         "data": workspace.data.fingerprint,
@@ -80,7 +60,7 @@ def soft_labels_stage(workspace: Workspace) -> dict[str, Any]:
         "mixing": plain(workspace.cfg.mixing),
         "soft_labels": {name: value for name, value in plain(cfg).items() if name != "path"},
     }
-    names = [MANIFEST, *file_names(num_views(workspace), _top_k(workspace))]
+    names = [MANIFEST, *file_names(num_views(workspace), stored_top_k(workspace))]
     # A file that is gone or has changed makes the stage run again: it mends it, or says so.
     outputs = tuple(str(folder / name) for name in names)
     return workspace.stage(
@@ -100,14 +80,16 @@ def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
 
     start = time.monotonic()
     cfg, teacher = workspace.cfg, load_teacher(workspace)
-    dataset = _dataset(workspace)
+    dataset = shown_dataset(workspace)
     precision = cfg.soft_labels.precision
     if precision == "auto":
         if workspace.leads:
-            stored = stored_precision(folder, _recipe(workspace, teacher.fingerprint, precision))
+            stored = stored_precision(
+                folder, store_recipe(workspace, teacher.fingerprint, precision)
+            )
             precision = stored or choose_precision(teacher.folded(), dataset)
         precision = agree(precision)
-    recipe = _recipe(workspace, teacher.fingerprint, precision)
+    recipe = store_recipe(workspace, teacher.fingerprint, precision)
     writer = StoreWriter(
         folder, recipe, workspace.data.train.indices, num_views(workspace), replace=own
     )
@@ -169,70 +151,3 @@ def _agreement_with_labels(workspace: Workspace, store: "SoftLabelStore") -> flo
             100 * most_common,
         )
     return agreement
-
-
-def open_store(workspace: Workspace) -> "Teacher":
-    """Open the store as a teacher: by fingerprint, by hash, and by replay of random records."""
-    from distill.training.labelling import TOLERANCE, check_replay
-    from distill.training.soft_labels import SoftLabelStore, stored_precision
-    from distill.training.teachers.cached import CachedTeacher
-
-    folder, cfg = _folder(workspace), workspace.cfg.soft_labels
-    facts = read_json(workspace.run_dir / TEACHER_FACTS)
-    recipe = _recipe(workspace, facts["fingerprint"], cfg.precision)
-    if cfg.precision == "auto":  # without a store of this recipe the next line says what differs
-        stored = stored_precision(folder, recipe) or "float32"
-        recipe = dataclasses.replace(recipe, precision=stored)
-    store = SoftLabelStore(folder, recipe)
-    if store.num_views < num_views(workspace):
-        raise UserError(
-            f"Expected {num_views(workspace)} views in {folder} but it has {store.num_views}. Run "
-            "`soft_labels` again: it adds what is missing."
-        )
-    error = check_replay(store, load_teacher(workspace), _dataset(workspace))
-    log.info(
-        "soft labels verified: the teacher says the same again, within %.2g of their spread "
-        "(limit %.2g)",
-        error,
-        TOLERANCE[store.precision],
-    )
-    return CachedTeacher(store)
-
-
-def _folder(workspace: Workspace) -> Path:
-    return Path(workspace.cfg.soft_labels.path).resolve()
-
-
-def _dataset(workspace: Workspace) -> Any:
-    from distill.training.data.images import BatchDataset
-
-    cfg, data = workspace.cfg, workspace.data
-    return BatchDataset(
-        data.train,
-        instantiate(cfg.views),
-        instantiate(cfg.mixing) or None,
-        num_classes=len(data.classes),
-    )
-
-
-def _top_k(workspace: Workspace) -> int | None:
-    from distill.training.soft_labels import default_top_k
-
-    return workspace.cfg.soft_labels.top_k or default_top_k(len(workspace.data.classes))
-
-
-def _recipe(workspace: Workspace, teacher: str, precision: str) -> "Recipe":
-    from distill.training.soft_labels import Recipe
-    from distill.training.views import VERSION
-
-    cfg, data = workspace.cfg, workspace.data
-    return Recipe(
-        teacher=teacher,
-        data=data.fingerprint,
-        classes=data.classes,
-        views={"views": plain(cfg.views), "mixing": plain(cfg.mixing)},
-        views_version=VERSION,
-        num_samples=len(data.train),
-        top_k=_top_k(workspace),
-        precision=precision,
-    )

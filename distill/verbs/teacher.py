@@ -6,7 +6,6 @@ from typing import Any
 import lightning
 from omegaconf import DictConfig
 
-from distill.errors import UserError
 from distill.files import write_json
 from distill.training.modules import SupervisedModule
 from distill.training.teachers.ensemble import check_weights
@@ -14,6 +13,7 @@ from distill.verbs.fitting import HISTORY, fit_stage, keep, outputs_of, score_lo
 from distill.verbs.networks import (
     TEACHER_FACTS,
     build_teacher_network,
+    existing,
     load_network,
     load_teacher,
     teacher_classes,
@@ -112,10 +112,3 @@ def _load_checkpoint(
     scores = keep(workspace, model, role, {"last": state, "best": state}, classes)
     write_json(folder / HISTORY, [])
     return result | scores
-
-
-def existing(path: str) -> Path:
-    """Return the path of a teacher's checkpoint, or say that there is none."""
-    if not Path(path).is_file():
-        raise UserError(f"Expected a checkpoint at `teacher.checkpoint={path}` but there is none.")
-    return Path(path)

@@ -1,0 +1,114 @@
+"""What training needs, built once before the first epoch, so that a mistake shows at once."""
+
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+from distill.errors import UserError
+from distill.training.modules import make_schedule
+from distill.verbs.networks import (
+    build_distillation,
+    build_student,
+    build_teacher_network,
+    existing,
+    load_member,
+    load_network,
+    named_in_errors,
+    teacher_members,
+)
+from distill.verbs.ranks import launched
+from distill.verbs.seeds import seeds
+from distill.verbs.store import check_store_settings, uses_store
+from distill.verbs.workspace import Workspace
+
+
+def check_configuration(workspace: Workspace) -> None:
+    """Build everything that training needs once, so that a mistake shows before the first epoch."""
+    cfg = workspace.cfg
+    seeds(workspace)
+    student, networks = build_student(workspace), []
+    for role, member in teacher_members(cfg.teacher).items():
+        if "network" not in member and member.get("estimator") is None:
+            load_member(workspace, role, member)
+        elif "network" in member and member.checkpoint is None:
+            networks.append(build_teacher_network(workspace, member, len(workspace.data.classes)))
+        elif "network" in member:
+            load_network(workspace, member, existing(member.checkpoint))
+    trainings = [(student, cfg), *((network, cfg.teacher_training) for network in networks)]
+    for model, training in trainings:
+        with named_in_errors("optimizer"):
+            optimizer = instantiate(training.optimizer)(model.parameters())
+        with named_in_errors("scheduler"):
+            scheduler = instantiate(training.scheduler)
+            if scheduler is not None:
+                make_schedule(scheduler, optimizer, total_steps=100)
+        with named_in_errors("trainer"):
+            _check_trainer(instantiate(training.trainer)(logger=False, enable_checkpointing=False))
+    for group in ("views", "mixing", "quantize", "target"):
+        with named_in_errors(group):
+            instantiate(cfg[group])
+    if uses_store(workspace):
+        check_store_settings(workspace)
+    _check_losses(workspace, student)
+
+
+def _check_losses(workspace: Workspace, student: Any) -> None:
+    """Build the distillation module with a teacher of the right kind, its weights untrained."""
+    from distill.training.data.images import ImageDataModule
+    from distill.training.teachers.live import TorchTeacher
+
+    cfg, classes = workspace.cfg, len(workspace.data.classes)
+    with named_in_errors("loss"):
+        losses = instantiate(cfg.loss, _convert_="all")
+    on_features = [name for name, loss in losses.items() if hasattr(loss, "teacher_taps")]
+    if on_features and (uses_store(workspace) or "network" not in cfg.teacher):
+        found = "`soft_labels=store` keeps" if uses_store(workspace) else "this teacher has"
+        raise UserError(
+            f"Expected a live torch teacher for losses on features (`loss.{on_features[0]}`) but "
+            f"{found} logits alone. Add `soft_labels=none` with a torch teacher."
+        )
+    network = student
+    if on_features:
+        network = build_teacher_network(workspace, cfg.teacher, classes)
+    with named_in_errors("module"):
+        module = build_distillation(
+            workspace, student, TorchTeacher(network), losses, torch.optim.SGD
+        )
+    trainer = instantiate(cfg.trainer)(logger=False, enable_checkpointing=False)
+    module.check_optimizer(instantiate(cfg.optimizer)(module.parameters()), trainer)
+    batch = ImageDataModule(
+        workspace.data, batch_size=2, mixing=instantiate(cfg.mixing) or None
+    ).shown[0, np.arange(2)]
+    with named_in_errors("loss"), torch.no_grad():
+        module.terms(batch, epoch=0)
+
+
+def _check_trainer(trainer: lightning.Trainer) -> None:
+    """Refuse a trainer that starts processes in a way that cannot work, or computes as we do not.
+
+    Raises:
+        UserError: says which other settings do.
+    """
+    if trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
+        raise UserError(
+            f"Expected `trainer.precision` to be 32-true, bf16-mixed or 16-mixed but got "
+            f"{trainer.precision}: weights stay in float32."
+        )
+    num_ranks = launched().num_ranks
+    would_start = isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)
+    if num_ranks == 1 and trainer.world_size > 1 and would_start:
+        raise UserError(
+            "Expected one device, or processes that are spawned, or started by torchrun or srun, "
+            f"but `trainer` asks for {trainer.world_size} that would start themselves. Take "
+            "`trainer=ddp`, or start the command with torchrun (see `conf/trainer/ddp.yaml`)."
+        )
+    if num_ranks > 1 and trainer.world_size != num_ranks:
+        raise UserError(
+            f"Expected a trainer for the {num_ranks} processes that were started but it is for "
+            f"{trainer.world_size}. Set `trainer=ddp trainer.strategy=ddp "
+            "trainer.devices=<processes on each node> trainer.num_nodes=<nodes>`."
+        )
