@@ -71,7 +71,7 @@ def test_the_temperature_fitted_on_validation_is_folded_into_the_artefact(finish
 def test_the_student_learns_from_the_store_by_default(finished):
     run_dir, _ = finished
     manifest = read_json(run_dir / "soft_labels/manifest.json")
-    assert manifest["num_views"] == 4
+    assert manifest["num_views"] == 40
     facts = read_json(run_dir / "train/teacher/teacher.json")
     assert manifest["recipe"]["teacher"] == facts["fingerprint"]
     assert read_json(run_dir / "soft_labels.json")["num_samples"] == 918

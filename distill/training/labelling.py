@@ -50,7 +50,7 @@ def label(
         trainer: `lightning.Trainer` with devices and strategy bound.
         missing: the (view, block) to label, the same on all ranks.
         batch_size: images per forward pass.
-        show_bar: a progress bar on stderr; else a line for every view.
+        show_bar: a progress bar on stderr; else a line for every tenth of the views.
     """
     if not missing:
         return
@@ -99,12 +99,11 @@ class LabellingModule(lightning.LightningModule):
         view, block = batch["view"], batch["block"]
         self._writer.write(view, block, logits)
         self._num_labelled += len(logits)
-        last = block == self._writer.num_blocks - 1
-        if last and self._log_views and self.trainer.is_global_zero:
+        num_views = self._writer.num_views
+        tenth = (view + 1) % max(1, num_views // 10) == 0 and block == self._writer.num_blocks - 1
+        if tenth and self._log_views and self.trainer.is_global_zero:
             rate = self._num_labelled / (time.monotonic() - self._started)
-            log.info(
-                "labelled view %d of %d, %.0f samples/s", view + 1, self._writer.num_views, rate
-            )
+            log.info("labelled view %d of %d, %.0f samples/s", view + 1, num_views, rate)
         return block
 
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def uses_store(workspace: Workspace) -> bool:
     """Tell whether the student learns from stored answers, not from a live teacher."""
-    return bool(workspace.cfg.soft_labels)
+    return "path" in workspace.cfg.soft_labels  # `none` has no settings but an experiment's
 
 
 def check_store_settings(workspace: Workspace) -> None:
