@@ -144,6 +144,7 @@ def _timed(work: object, num_rounds: int) -> dict:
 def _milliseconds(seconds: dict) -> dict:
     return {
         "median": 1000 * seconds["median"],
+        "interval": [1000 * value for value in seconds["interval"] or []] or None,
         "range": [1000 * value for value in seconds["range"]],
         "num_rounds": seconds["num_rounds"],
     }

@@ -204,6 +204,13 @@ def test_two_processes_share_batches_and_labels_and_end_as_well_as_one(tmp_path)
     assert two == pytest.approx(one, abs=0.06)  # of 160 validation samples
 
 
+def test_without_a_compiler_compiling_is_refused(cli, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    ran = cli("train", "run_dir=run", "compile=true", *SHORT)
+    assert ran.code == 1
+    assert "Expected a C++ compiler" in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -285,7 +292,8 @@ def test_the_runs_own_export_of_its_teacher_is_a_teacher_that_knows_its_classes(
     assert ran.document["agreement_with_labels"] > 0.5
 
 
-def test_compiled_training_keeps_the_names_of_the_weights(run_dir, cli):
+def test_compiled_training_keeps_the_names_of_the_weights(run_dir, cli, require):
+    require("compiler", "g++")
     before = torch.load(run_dir / "train/student/best.pt", weights_only=True)["state_dict"]
     ran = retrain(cli, "compile=true")
     assert ran.code == 0, ran.stderr

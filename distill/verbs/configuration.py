@@ -1,5 +1,6 @@
 """What training needs, built once before the first epoch, so that a mistake shows at once."""
 
+import shutil
 from typing import Any
 
 import lightning
@@ -51,6 +52,11 @@ def check_configuration(workspace: Workspace) -> None:
     for group in ("views", "mixing", "quantize", "target"):
         with named_in_errors(group):
             instantiate(cfg[group])
+    if cfg.compile and not any(map(shutil.which, ("g++", "clang++"))):
+        raise UserError(
+            "Expected a C++ compiler for `compile=true` but found neither g++ nor clang++. Install "
+            "one, or leave `compile=false`."
+        )
     if uses_store(workspace):
         check_store_settings(workspace)
     _check_losses(workspace, student)
