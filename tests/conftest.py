@@ -11,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from distill.cli import main
 from distill.training.data.images import ImageData
 from distill.training.data.sources import digits
+
+settings.register_profile("untimed", deadline=None)  # time never decides a test
+settings.load_profile("untimed")
 
 REPOSITORY = Path(__file__).parent.parent
 SHORT = (
