@@ -61,9 +61,8 @@ class OnnxModel:
         self.metadata: Dict[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """Run one batch and return the first output. Shapes are the session's to check."""
-        outputs = self.session.run(self.output_names[:1], {self.input_name: batch})
-        return outputs[0]  # type: ignore[return-value]
+        """Run one batch, all outputs of it, and return the first. The session checks shapes."""
+        return self.session.run(None, {self.input_name: batch})[0]  # type: ignore[return-value]
 
     def predict(self, inputs: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Run many samples in batches, [N, ...] to [N, C].

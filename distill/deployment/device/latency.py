@@ -1,0 +1,148 @@
+"""The timer: how long models take, contenders interleaved in shuffled rounds.
+
+Nothing but the model runs between two readings of the clock; every nanosecond is kept.
+"""
+
+import gc
+import random
+import time
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+Model = Callable[[np.ndarray], Any]
+
+UNTIMED_AFTER_SWITCH = 3  # the other contenders' data is in the caches
+WARM_UP_CALLS = 20
+WARM_UP_SECONDS = (0.3, 10.0)  # at least, at most
+
+
+class Scenario(NamedTuple):
+    """How requests arrive (MLPerf Inference's scenarios: Reddi et al., 2020).
+
+    Attributes:
+        name: single_stream, server or offline, for reports.
+        batch_size: samples in a call.
+        rate_per_second: None: the next call when the last is done. A number: calls arrive by
+            chance at this rate (Poisson), whether or not the last is done, and latency counts from
+            when they were due, so that a stall is charged to all who waited.
+    """
+
+    name: str = "single_stream"
+    batch_size: int = 1
+    rate_per_second: Optional[float] = None
+
+    def time_calls(self, model: Model, rotation: "Rotation", out: np.ndarray) -> None:
+        """Time calls on ever other inputs into `out`, nanoseconds."""
+        if self.rate_per_second is None:
+            _time_closed(model, rotation, out)
+        else:
+            gaps = rotation.rng.expovariate
+            due = np.cumsum([gaps(self.rate_per_second) for _ in out]) * 1e9
+            _time_open(model, rotation, due.astype(np.int64).tolist(), out)
+
+
+class Rotation:
+    """Batches to run through in turn: the same input every time is 5 % optimistic.
+
+    Args:
+        inputs: samples, [K, ...].
+        batch_size: of a call; batches overlap where there are few samples.
+        seed: of the arrivals of an open loop.
+    """
+
+    def __init__(self, inputs: np.ndarray, batch_size: int, seed: int) -> None:
+        count = len(inputs)
+        order = np.arange(count)
+        self.batches = [
+            np.ascontiguousarray(inputs[np.take(order, range(i, i + batch_size), mode="wrap")])
+            for i in range(0, count, max(1, min(batch_size, count // 8)))
+        ]
+        self.position = 0
+        self.rng = random.Random(seed)
+
+    def take(self, count: int) -> List[np.ndarray]:
+        """Return the next batches."""
+        start, size = self.position, len(self.batches)
+        self.position = (start + count) % size
+        return [self.batches[(start + i) % size] for i in range(count)]
+
+
+def _time_closed(model: Model, rotation: Rotation, out: np.ndarray) -> None:
+    clock = time.perf_counter_ns
+    for i, batch in enumerate(rotation.take(len(out))):
+        start = clock()
+        model(batch)
+        out[i] = clock() - start
+
+
+def _time_open(model: Model, rotation: Rotation, due: List[int], out: np.ndarray) -> None:
+    clock, sleep = time.perf_counter_ns, time.sleep
+    batches = rotation.take(len(out))
+    start = clock()
+    for i, batch in enumerate(batches):
+        arrival = start + due[i]
+        early = arrival - 200_000 - clock()
+        if early > 0:
+            sleep(early / 1e9)
+        while clock() < arrival:
+            pass
+        model(batch)
+        out[i] = clock() - arrival
+
+
+def warm_up(model: Model, rotation: Rotation) -> int:
+    """Call until the median of 20 calls no longer falls by more than 2 %; return the calls made."""
+    taken = np.zeros(WARM_UP_CALLS, np.int64)
+    least, most = WARM_UP_SECONDS
+    start, best = time.perf_counter(), float("inf")
+    calls = stable = 0
+    while time.perf_counter() - start < most:
+        _time_closed(model, rotation, taken)
+        calls += len(taken)
+        median = float(np.median(taken))
+        stable = stable + 1 if median > 0.98 * best else 0
+        best = min(best, median)
+        if stable >= 3 and time.perf_counter() - start > least:
+            break
+    return calls
+
+
+def time_rounds(
+    models: Dict[str, Tuple[Model, Rotation]],
+    scenario: Scenario,
+    *,
+    rounds: int,
+    calls: int,
+    max_seconds: float,
+    seed: int
+) -> Dict[str, np.ndarray]:
+    """Time all contenders in rounds; in each of them every one runs once, in shuffled order.
+
+    Args:
+        models: each contender with its inputs.
+        scenario: how calls arrive.
+        rounds: at most.
+        calls: of each contender in a round.
+        max_seconds: after which no further round starts; the first always does.
+        seed: of the shuffling.
+
+    Returns:
+        Nanoseconds per contender, [rounds, calls] int64, in the order of time.
+    """
+    rng, names = random.Random(seed), list(models)
+    samples = {name: np.zeros((rounds, calls), np.int64) for name in names}
+    unclocked = np.zeros(min(UNTIMED_AFTER_SWITCH, calls), np.int64)
+    start, done = time.perf_counter(), 0
+    gc.disable()
+    try:
+        while done < rounds and (done == 0 or time.perf_counter() - start < max_seconds):
+            rng.shuffle(names)
+            for name in names:
+                model, rotation = models[name]
+                _time_closed(model, rotation, unclocked)
+                scenario.time_calls(model, rotation, samples[name][done])
+            done += 1
+    finally:
+        gc.enable()
+    return {name: taken[:done] for name, taken in samples.items()}

@@ -1,0 +1,102 @@
+"""What machine this is, and what disturbed it while it was measured. Reads /proc and /sys alone."""
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+import onnxruntime
+
+
+def describe() -> Dict[str, Any]:
+    """Describe this machine as far as it tells: processor, memory, governor, versions."""
+    return {
+        "system": "%s %s" % (platform.system(), platform.release()),
+        "architecture": platform.machine(),
+        "processor": _processor(),
+        "model": _text("/proc/device-tree/model"),
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "cpu_quota": _text("/sys/fs/cgroup/cpu.max"),
+        "libc": " ".join(platform.libc_ver()),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+def counters() -> Dict[str, Optional[float]]:
+    """Read what grows while a machine is disturbed; None where it does not say.
+
+    Returns:
+        `steal_s`: CPU time that the hypervisor gave to others; `throttled`: periods in which a
+        container's CPU quota was used up; `involuntary_switches` of this process; `load`: mean
+        number of runnable processes over a minute; `celsius`: the hottest zone; `throttle_flags`:
+        a Raspberry Pi's own (under-voltage, frequency capped, throttled).
+    """
+    flags = _text("/sys/devices/platform/soc/soc:firmware/get_throttled")
+    return {
+        "steal_s": _steal_seconds(),
+        "throttled": _throttled(),
+        "involuntary_switches": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
+        "load": os.getloadavg()[0],
+        "celsius": _celsius(),
+        "throttle_flags": float(int(flags, 16)) if flags else None,
+    }
+
+
+def pin(num_threads: int) -> List[int]:
+    """Keep this process on as many CPUs as it has threads, the last ones it may use."""
+    cpus = sorted(os.sched_getaffinity(0))[-num_threads:]
+    os.sched_setaffinity(0, cpus)
+    return cpus
+
+
+def peak_rss_bytes() -> int:
+    """Most memory this program has held; getrusage would count its parent before exec as well."""
+    for line in (_text("/proc/self/status") or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def _processor() -> Optional[str]:
+    facts: Dict[str, str] = {}
+    for line in (_text("/proc/cpuinfo") or "").splitlines():
+        name, _, value = line.partition(":")
+        facts.setdefault(name.strip(), value.strip())
+    if "model name" in facts:
+        return facts["model name"]
+    if "CPU part" in facts:
+        return "implementer %s, part %s" % (facts.get("CPU implementer"), facts["CPU part"])
+    return platform.processor() or None
+
+
+def _steal_seconds() -> Optional[float]:
+    fields = (_text("/proc/stat") or "").split()
+    return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else None
+
+
+def _throttled() -> Optional[float]:
+    for line in (_text("/sys/fs/cgroup/cpu.stat") or "").splitlines():
+        if line.startswith("nr_throttled"):
+            return float(line.split()[1])
+    return None
+
+
+def _celsius() -> Optional[float]:
+    zones = [_text(str(path)) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
+    degrees = [int(zone) / 1000 for zone in zones if zone and zone.lstrip("-").isdigit()]
+    return max(degrees) if degrees else None
+
+
+def _text(path: str) -> Optional[str]:
+    try:
+        return Path(path).read_text(errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None

@@ -1,0 +1,183 @@
+"""Runs a plan on this machine: `python -m distill.deployment.device.runner [plan.json]`.
+
+In the folder of a bundle. Every step is a fresh process, and every result one JSON line on stdout
+as soon as it is there, so that what a device had done before it died is not lost. Goes on with
+measuring processes until every limit is decided or time is up.
+"""
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from distill.deployment.device import gate, machine
+from distill.deployment.device.step import decode
+
+CONTROL_SUFFIX = "#control"
+ROUND_SECONDS = 0.1  # of one contender's calls in a round, about
+MAX_CALLS = 10
+STEP_SECONDS = 600.0  # no step takes longer, except by its own time for measuring
+
+_SIGNALS = {4: "illegal instruction", 6: "abort", 7: "bus error", 9: "killed, perhaps for memory"}
+_SIGNALS[11] = "segmentation fault"
+
+
+class StepError(Exception):
+    """A step failed; the message is for people."""
+
+
+def main(path: str = "plan.json") -> int:
+    """Run the plan in `path`, reporting on stdout; return the exit code."""
+    plan = json.loads(Path(path).read_text())
+    try:
+        check_files(Path("manifest.json"))
+        emit("machine", machine.describe())
+        run(plan)
+    except StepError as error:
+        emit("error", {"message": str(error)})
+        return 1
+    emit("done", {})
+    return 0
+
+
+def emit(step: str, result: Dict[str, Any]) -> None:
+    """Print one result."""
+    print(json.dumps(dict(result, step=step)), flush=True)
+
+
+def check_files(manifest: Path) -> None:
+    """Refuse files that are not those of the manifest, which maps names to their sha256."""
+    if not manifest.is_file():
+        return
+    for name, expected in json.loads(manifest.read_text())["files"].items():
+        path = Path(name)
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+        if found != expected:
+            raise StepError(
+                "Expected %s with sha256 %s but found %s. Copy the bundle again."
+                % (name, expected, found)
+            )
+
+
+def run(plan: dict) -> None:
+    """Golden answers, cold starts, then warm calls."""
+    available = len(os.sched_getaffinity(0))
+    if plan["num_threads"] > available:
+        raise StepError(
+            "Expected %d CPUs for %d threads but this process may use %d. Lower "
+            "`target.num_threads`." % (plan["num_threads"], plan["num_threads"], available)
+        )
+    common = {k: plan[k] for k in ("num_threads", "pin", "spin", "runtime", "runtime_options")}
+    for entry in plan["contenders"] if plan["golden"] else ():
+        answer = step(dict(common, step="golden", **entry))
+        emit("golden", dict(answer, name=entry["name"]))
+    first_run_ms: Dict[str, float] = {}
+    for _ in range(plan["cold_starts"]):
+        for entry in plan["contenders"]:
+            answer = step(dict(common, step="cold", **entry))
+            first_run_ms[entry["name"]] = answer["first_run_ms"]
+            emit("cold", dict(answer, name=entry["name"]))
+    if plan["processes"]:
+        measure(plan, common, max(first_run_ms.values(), default=1.0))
+
+
+def measure(plan: dict, common: dict, slowest_ms: float) -> None:
+    """Start measuring processes until every limit is decided, or time is up."""
+    first = plan["contenders"][0]
+    contenders = plan["contenders"] + [dict(first, name=first["name"] + CONTROL_SUFFIX)]
+    calls = int(min(MAX_CALLS, max(1, 1000 * ROUND_SECONDS / max(slowest_ms, 1e-6))))
+    if plan["scenario"]["rate_per_second"]:
+        calls = plan["open_loop_calls"]
+    taken: Dict[str, List[np.ndarray]] = {entry["name"]: [] for entry in plan["contenders"]}
+    start, count, look = time.monotonic(), 0, plan["processes"]
+    while True:
+        left = plan["max_seconds"] - (time.monotonic() - start)
+        share = plan["max_seconds"] / plan["processes"]
+        order = contenders[:]  # where a model lies in memory is a matter of order, too
+        random.Random(plan["seed"] + count).shuffle(order)
+        answer = step(
+            dict(
+                common,
+                step="measure",
+                scenario=plan["scenario"],
+                contenders=order,
+                rounds=plan["rounds"],
+                calls=calls,
+                max_seconds=max(0.0, min(share, left)),
+                seed=plan["seed"] + count,
+            ),
+            seconds=plan["max_seconds"] + STEP_SECONDS,
+        )
+        emit("measure", answer)
+        for name, samples in taken.items():
+            samples.append(decode(answer["samples"][name]))
+        count += 1
+        late = time.monotonic() - start > plan["max_seconds"]
+        if count < plan["processes"] or (count < look and not late):
+            continue
+        if late or not undecided(plan, taken):
+            return
+        look *= 2
+
+
+def undecided(plan: dict, taken: Dict[str, List[np.ndarray]]) -> List[Tuple[str, float]]:
+    """Name the (contender, level) whose limit the calls so far do not decide."""
+    return [
+        (name, limit["level"])
+        for name in plan["gated"]
+        for limit in plan["limits"]
+        if gate.judge(
+            taken[name], limit["ns"], limit["level"], plan["confidence"], plan["processes"]
+        ).outcome
+        == gate.INCONCLUSIVE
+    ]
+
+
+def step(request: dict, seconds: float = STEP_SECONDS) -> Dict[str, Any]:
+    """Run one step in a fresh process.
+
+    Raises:
+        StepError: it says why it cannot, or dies, or does not end.
+    """
+    command = [sys.executable, "-s", "-m", "distill.deployment.device.step"]
+    name = request.get("name", "the measurement")
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(request),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise StepError("%s did not end within %d s." % (name, seconds))
+    answer, reason = read_answer(done.returncode, done.stdout, done.stderr)
+    if answer is None:
+        raise StepError("%s: %s" % (name, reason))
+    return answer
+
+
+def read_answer(code: int, stdout: str, stderr: str) -> Tuple[Optional[Dict[str, Any]], str]:
+    """Read a step's answer, or say why there is none."""
+    lines = stdout.strip().splitlines()
+    if code == 0 and lines:
+        answer = json.loads(lines[-1])
+        return (None, answer["error"]) if "error" in answer else (answer, "")
+    # A negative code is a signal's number; a shell or an emulator adds 128 to it.
+    signal = -code if code < 0 else code - 128
+    if signal in _SIGNALS:
+        return None, _SIGNALS[signal]
+    return None, (stderr.strip().splitlines() or ["exit code %d" % code])[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
