@@ -33,10 +33,18 @@ class AccuracyBudget:
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyBudget:
-    """Limits on time, in milliseconds."""
+    """Limits on time, in milliseconds: percentiles of a call, and a process's first answer."""
 
+    p50_ms: float | None = None
     p95_ms: float | None = None
+    p99_ms: float | None = None
     cold_start_ms: float | None = None
+
+    @property
+    def percentiles(self) -> dict[float, float]:
+        """Those that are limited, percentile to milliseconds."""
+        limits = {50.0: self.p50_ms, 95.0: self.p95_ms, 99.0: self.p99_ms}
+        return {level: limit for level, limit in limits.items() if limit is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +61,7 @@ class Budget:
 
     accuracy: AccuracyBudget = field(default_factory=AccuracyBudget)
     latency: LatencyBudget = field(default_factory=LatencyBudget)
+    min_samples_per_second: float | None = None
     size_bytes: int | None = None
     peak_rss_bytes: int | None = None
     parity: ParityBudget = field(default_factory=ParityBudget)
@@ -79,7 +88,7 @@ def parse_budget(values: Any) -> Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line of a budget, held against one artefact on one target."""
+    """One line of a budget, held against one artefact on one target; a note says more."""
 
     artefact: str
     target: str
@@ -88,6 +97,7 @@ class Check:
     measured: float | None
     interval: Interval | None
     outcome: Outcome
+    note: str | None = None
 
 
 def at_most(measured: float, limit: float, interval: Interval | None) -> Outcome:

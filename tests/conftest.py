@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parent.parent
 SHORT = (
     "trainer.max_epochs=3",
     "teacher_training.trainer.max_epochs=3",
-    "target.max_rounds=30",
+    "effort=quick",
 )
 
 

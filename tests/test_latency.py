@@ -1,101 +1,127 @@
 import ast
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import distill.runtime
-from distill.deployment import latency
-from distill.deployment.latency import median_ratio, percentiles
-from distill.deployment.targets import LocalTarget
-from distill.errors import UserError
+import distill
+from distill.deployment.bundle import _TRAVELLERS
+from distill.deployment.device.latency import Rotation, Scenario, time_rounds, warm_up
 
-TRAVELLERS = [Path(module.__file__) for module in (latency, distill.runtime)]
+TRAVELLERS = [Path(distill.__file__).parent / name for name in _TRAVELLERS]
 
 
 @pytest.mark.parametrize("path", TRAVELLERS, ids=lambda path: path.stem)
-def test_the_travelling_modules_need_python_39_numpy_and_onnxruntime_alone(path):
+def test_what_travels_needs_python_39_numpy_and_onnxruntime_alone(path):
     tree = ast.parse(path.read_text(), feature_version=(3, 9))
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.Match)]
     imported = {
-        (alias.name if isinstance(node, ast.Import) else node.module).split(".")[0]
+        name
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
+        for name in (
+            [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+        )
     }
-    assert imported - set(sys.stdlib_module_names) <= {"numpy", "onnxruntime", "distill", "runtime"}
+    ours = {name for name in imported if name.split(".")[0] == "distill"}
+    assert ours <= {"distill.runtime", "distill.deployment.device.step"} | {
+        "distill.deployment.device", "distill.deployment.device.latency",
+    }  # fmt: skip
+    others = {name.split(".")[0] for name in imported - ours} - set(sys.stdlib_module_names)
+    assert others <= {"numpy", "onnxruntime", "openvino"}
 
 
-def test_percentiles_are_those_of_numpy(rng):
-    samples = rng.lognormal(size=(50, 10)) * 1e6
-    found = [estimate for estimate, _, _ in percentiles(samples, [50, 95, 99], 0.95)]
-    assert found == pytest.approx(np.percentile(samples, [50, 95, 99]))
+def test_everything_in_the_room_travels():
+    room = Path(distill.__file__).parent / "deployment" / "device"
+    assert {p for p in TRAVELLERS if p.parent == room} == set(room.glob("*.py"))
 
 
-def test_intervals_of_independent_latencies_cover_the_truth():
-    truth = np.exp(1.6448536 * 0.3)  # p95 of a log-normal
-    rng = np.random.default_rng(3)
-    hits = 0
-    for trial in range(200):
-        samples = np.exp(0.3 * rng.normal(size=(60, 10)))
-        _, low, high = percentiles(samples, [95], 0.95, seed=trial)[0]
-        hits += low <= truth <= high
-    assert hits / 200 > 0.88
+class Sleeper:
+    """A model that takes a known time and remembers what it was called with."""
+
+    def __init__(self, seconds=0.0):
+        self.seconds, self.seen = seconds, []
+
+    def __call__(self, batch):
+        self.seen.append(batch.ravel()[0])
+        if self.seconds:
+            time.sleep(self.seconds)
 
 
-def test_correlated_latencies_get_wider_intervals_than_independent_ones():
-    rng = np.random.default_rng(0)
-    level = np.repeat(rng.normal(size=60), 5)[:, None]  # slow and fast spells of five rounds
-    correlated = 10 + level + 0.1 * rng.normal(size=(300, 10))
-    shuffled = rng.permutation(correlated.ravel()).reshape(300, 10)
-    widths = [
-        high - low
-        for _, low, high in (percentiles(s, [50], 0.95)[0] for s in (correlated, shuffled))
-    ]
-    assert widths[0] > 3 * widths[1]
+def test_inputs_rotate_through_all_samples():
+    model, rotation = Sleeper(), Rotation(np.arange(7)[:, None], 1, seed=0)
+    out = np.zeros(10, np.int64)
+    Scenario().time_calls(model, rotation, out)
+    Scenario().time_calls(model, rotation, out)
+    assert model.seen == [i % 7 for i in range(20)]
 
 
-def test_a_ratio_is_paired_by_round(rng):
-    drift = np.linspace(1, 3, 100)[:, None]  # the machine grows slower
-    reference = drift * rng.normal(100, 1, (100, 10))
-    estimate, low, high = median_ratio(1.5 * reference, reference, 0.95)
-    assert estimate == pytest.approx(1.5)
-    assert high - low < 1e-9
+@pytest.mark.parametrize(("count", "batch"), [(7, 3), (64, 32), (4, 8), (1, 5)])
+def test_batches_are_whole_and_differ(count, batch):
+    rotation = Rotation(np.arange(count)[:, None], batch, seed=0)
+    assert {len(b) for b in rotation.batches} == {batch}
+    firsts = [b[0, 0] for b in rotation.batches]
+    assert len(set(firsts)) == len(firsts)
 
 
-@pytest.mark.slow
-def test_a_target_measures_in_processes_of_their_own(finished):
-    folder, _ = finished
-    paths = [folder / "export" / name for name in ("model.onnx", "teacher.onnx")]
-    inputs = np.zeros((8, 8, 8, 1), np.uint8)
-    target = LocalTarget(name="here", min_rounds=20, max_rounds=20)
-    report = target.measure(paths, inputs, confidence=0.95)
-    assert set(report.samples) == {"model.onnx", "teacher.onnx", "model.onnx#control"}
-    assert all(s.shape == (20, 10) and s.min() > 0 for s in report.samples.values())
-    assert len(report.conditions["cpus"]) == 1
-    student, teacher = report.artefacts
-    assert teacher.p50_latency_ms.estimate > student.p50_latency_ms.estimate
-    assert student.p50_latency_ms.estimate <= student.p95_latency_ms.estimate
-    assert student.size_bytes == paths[0].stat().st_size
-    # A Python process with numpy and onnxruntime; torch in it would be far above.
-    assert 20e6 < student.peak_rss_bytes.estimate < 150e6
+def test_nanoseconds_are_those_of_the_call():
+    out = np.zeros(5, np.int64)
+    Scenario().time_calls(Sleeper(0.01), Rotation(np.zeros((1, 1)), 1, seed=0), out)
+    assert (out >= 10e6).all()
 
 
-def test_more_threads_than_cpus_is_one_message(tmp_path):
-    target = LocalTarget(name="big", num_threads=4096)
-    with pytest.raises(UserError, match="4096 CPUs"):
-        target.measure([tmp_path / "m.onnx"], np.zeros((1, 1)), confidence=0.95)
+def test_an_open_loop_charges_a_stall_to_all_who_waited():
+    # Served 20 ms each, due about every millisecond: the tenth waits for nine others.
+    out = np.zeros(10, np.int64)
+    scenario = Scenario("server", 1, 1000.0)
+    scenario.time_calls(Sleeper(0.02), Rotation(np.zeros((1, 1)), 1, seed=0), out)
+    assert out[9] > 9 * 15e6
+    assert (np.diff(out) > 0).all()
 
 
-def test_a_measuring_process_that_fails_is_one_message(tmp_path):
-    (tmp_path / "m.onnx").write_bytes(b"nonsense")
-    with pytest.raises(UserError, match=r"m\.onnx"):
-        LocalTarget(name="here").measure([tmp_path / "m.onnx"], np.zeros((1, 1)), confidence=0.95)
+def test_an_open_loop_waits_for_arrivals():
+    out = np.zeros(20, np.int64)
+    start = time.perf_counter()
+    Scenario("server", 1, 200.0).time_calls(Sleeper(), Rotation(np.zeros((1, 1)), 1, seed=1), out)
+    assert time.perf_counter() - start > 0.03  # 20 arrivals at 200 a second take about 100 ms
+    assert (out >= 0).all()
+
+
+def test_rounds_hold_every_contender_and_stop_when_time_is_up():
+    models = {n: (Sleeper(0.001), Rotation(np.zeros((4, 1)), 1, seed=0)) for n in "ab"}
+    settings = {"calls": 5, "seed": 0}
+    taken = time_rounds(models, Scenario(), rounds=3, max_seconds=60, **settings)
+    assert {name: s.shape for name, s in taken.items()} == {"a": (3, 5), "b": (3, 5)}
+    taken = time_rounds(models, Scenario(), rounds=1000, max_seconds=0.0, **settings)
+    assert {s.shape for s in taken.values()} == {(1, 5)}  # one round at least
+
+
+def test_warm_up_goes_on_while_a_model_gets_faster():
+    class Warming:
+        calls = 0
+
+        def __call__(self, batch):
+            self.calls += 1
+            time.sleep(max(0.0, 0.004 - 0.00002 * self.calls))
+
+    model = Warming()
+    assert warm_up(model, Rotation(np.zeros((1, 1)), 1, seed=0)) >= 180
 
 
 def test_the_timer_imports_no_torch():
-    code = "import sys, distill.deployment.latency; print('torch' in sys.modules)"
+    code = "import sys, distill.deployment.device.runner; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_pinning_keeps_the_last_cpus():
+    code = (
+        "import os; from distill.deployment.device import machine; cpus = machine.pin(1);"
+        "print(cpus == sorted(os.sched_getaffinity(0)), len(cpus), cpus[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"True 1 {max(os.sched_getaffinity(0))}\n"

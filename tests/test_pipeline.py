@@ -209,7 +209,7 @@ def test_a_contract_of_another_model_is_refused(finished, cli, tmp_path):
 def test_any_onnx_file_can_be_benchmarked(finished, cli, tmp_path):
     run_dir, _ = finished
     shutil.copy(run_dir / "export" / "control.onnx", tmp_path / "mine.onnx")
-    options = ["budget=edge", "target.max_rounds=30", "run_dir=bench"]
+    options = ["budget=edge", "effort=quick", "run_dir=bench"]
     ran = cli("benchmark", "artefacts=[mine.onnx]", *options)
     assert ran.code == 0, ran.stderr
     assert ran.document["chosen"]["artefact"] == "mine.onnx"

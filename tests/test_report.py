@@ -4,7 +4,8 @@ from xml.etree import ElementTree
 import pytest
 
 from distill.budget import Check, Choice, Outcome
-from distill.deployment.report import distillation_sentence, junit
+from distill.deployment.report.pipeline import distillation_sentence
+from distill.deployment.report.write import junit
 from distill.pages import figure, render, size, svg
 
 
@@ -51,12 +52,14 @@ def test_pages_escape_what_they_show():
         "verdict": "pass",
         "headline": "a & b",
         "sentences": [],
+        "warnings": [],
         "columns": [],
         "rows": [],
         "table_note": "",
         "pictures": [],
         "checks": [],
         "classes": [],
+        "tables": [],
         "facts": [],
     }
     html = render("report.html", page)

@@ -28,7 +28,7 @@ _TRAVELLERS = (
     "deployment/device/gate.py",
     "deployment/device/latency.py",
     "deployment/device/machine.py",
-    "deployment/device/openvino.py",
+    "deployment/device/openvino_model.py",
     "deployment/device/runner.py",
     "deployment/device/step.py",
 )

@@ -3,36 +3,152 @@
 Works on the plain values that the stages leave; knows nothing of how they were measured.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distill.budget import Budget, Check, Outcome, at_least, at_most
+from distill.deployment.device.gate import Gate, judge
+from distill.deployment.measurement import split_processes
+
+NOT_MEASURED = "not measured"
+SPACE = ("size_bytes", "peak_rss_bytes")  # nothing else on the machine changes these
 
 
-def target_checks(budget: Budget, report: Mapping[str, Any]) -> list[Check]:
-    """Check latency, cold start, memory and size of every artefact in a benchmark's result."""
-    limits = {
-        "p95_latency_ms": budget.latency.p95_ms,
-        "cold_start_ms": budget.latency.cold_start_ms,
-        "peak_rss_bytes": budget.peak_rss_bytes,
-        "size_bytes": budget.size_bytes,
-    }
+def target_checks(
+    budget: Budget, report: Mapping[str, Any], samples: Mapping[str, NDArray[np.int64]]
+) -> list[Check]:
+    """Check latency, throughput, cold start, memory and size of all artefacts of a benchmark.
+
+    A percentile of the latency is decided by the binomial gate on the raw calls. What disturbs a
+    machine only slows it down: a limit held then is held, a limit missed is inconclusive.
+
+    Args:
+        budget: the limits.
+        report: `benchmark.json`.
+        samples: `benchmark.npz`.
+    """
     checks = []
     for row in report["artefacts"]:
-        for name, limit in limits.items():
-            if limit is None:
+        name = row["artefact"]
+        for level, limit_ms in budget.latency.percentiles.items():
+            processes = split_processes(samples, name)
+            checks.append(_latency_check(budget, report, row, processes, level, limit_ms))
+        figures = (
+            ("min_samples_per_second", "samples_per_second", budget.min_samples_per_second),
+            ("cold_start_ms", "cold_start_ms", budget.latency.cold_start_ms),
+            ("peak_rss_bytes", "peak_rss_bytes", budget.peak_rss_bytes),
+            ("size_bytes", "size_bytes", budget.size_bytes),
+        )
+        for check, figure, limit in figures:
+            if limit is not None:
+                rule = at_least if check.startswith("min_") else at_most
+                checks.append(_plain_check(report, name, check, row[figure], limit, rule))
+    return checks
+
+
+def _latency_check(
+    budget: Budget,
+    report: Mapping[str, Any],
+    row: Mapping[str, Any],
+    processes: Sequence[NDArray[np.int64]],
+    level: float,
+    limit_ms: float,
+) -> Check:
+    value = row[f"p{level:g}_latency_ms"]
+    outcome, note = Outcome.INCONCLUSIVE, NOT_MEASURED
+    if processes:
+        gate = judge(
+            processes,
+            1e6 * limit_ms,
+            level,
+            budget.confidence,
+            report["conditions"]["first_decision_after"],
+        )
+        outcome = Outcome(gate.outcome)
+        note = f"{gate.num_over:,} of {gate.num_calls:,} calls were over the limit"
+        if gate.calls_needed is not None:
+            note += _more_needed(gate, report["conditions"]["wall_s"])
+        if outcome is Outcome.FAIL and report["problems"]:
+            outcome = Outcome.INCONCLUSIVE
+            note += "; the machine was disturbed"
+    measured, interval = _figure(value) if value else (None, None)
+    return Check(
+        artefact=row["artefact"],
+        target=report["target"],
+        name=f"p{level:g}_latency_ms",
+        limit=limit_ms,
+        measured=measured,
+        interval=interval,
+        outcome=outcome,
+        note=note,
+    )
+
+
+def _more_needed(gate: Gate, wall_s: float) -> str:
+    """Say how much longer a limit would have to be measured, or that it is too close to tell."""
+    assert gate.calls_needed is not None
+    if gate.calls_needed <= gate.num_calls:
+        return ": too close to the limit to tell; raise `effort.max_seconds`, or the limit"
+    seconds = math.ceil(wall_s * gate.calls_needed / gate.num_calls)
+    return (
+        f", but even with none over it {gate.calls_needed:,} would be needed: about {seconds:,} s "
+        f"(`effort.max_seconds={seconds}`)"
+    )
+
+
+def _plain_check(
+    report: Mapping[str, Any], artefact: str, name: str, value: Any, limit: float, rule: Any
+) -> Check:
+    measured, interval = _figure(value) if isinstance(value, Mapping) else (value, None)
+    known = measured is not None
+    outcome = rule(measured, limit, interval) if known else Outcome.INCONCLUSIVE
+    note = None if known else NOT_MEASURED
+    if known and outcome is Outcome.FAIL and report["problems"] and name not in SPACE:
+        outcome, note = Outcome.INCONCLUSIVE, "the machine was disturbed"
+    return Check(
+        artefact=artefact,
+        target=report["target"],
+        name=name,
+        limit=limit,
+        measured=measured,
+        interval=interval,
+        outcome=outcome,
+        note=note,
+    )
+
+
+def compatibility_checks(
+    compatibility: Mapping[str, Any], artefacts: Sequence[str], min_agreement: float | None
+) -> list[Check]:
+    """Check that artefacts answer on every emulated processor as they do here.
+
+    Args:
+        compatibility: `compatibility.json`; empty where no processor was emulated.
+        artefacts: that may ship.
+        min_agreement: share of the same answers; None asks only that it runs and is finite.
+    """
+    limit = 0.0 if min_agreement is None else min_agreement
+    checks = []
+    for processor in compatibility.get("processors", []):
+        for row in processor["rows"]:
+            if row["artefact"] not in artefacts:
                 continue
-            value = row[name]
-            measured, interval = _figure(value) if isinstance(value, Mapping) else (value, None)
+            agreement = row["top1_agreement"]
+            runs = agreement is not None
             checks.append(
                 Check(
                     artefact=row["artefact"],
-                    target=report["target"],
-                    name=name,
+                    target=processor["target"],
+                    name=f"agreement_on_{processor['cpu']}",
                     limit=limit,
-                    measured=measured,
-                    interval=interval,
-                    outcome=at_most(measured, limit, interval),
+                    measured=agreement,
+                    interval=None,
+                    outcome=Outcome.PASS if runs and agreement >= limit else Outcome.FAIL,
+                    note=row["text"],
                 )
             )
     return checks

@@ -112,7 +112,9 @@ def _widening(count: int, confidence: float) -> float:
     if count < 2:
         return 1.0
     level = (1 + confidence) / 2
-    return float(np.sqrt(count / (count - 1)) * stats.t.ppf(level, count - 1) / stats.norm.ppf(level))
+    return float(
+        np.sqrt(count / (count - 1)) * stats.t.ppf(level, count - 1) / stats.norm.ppf(level)
+    )
 
 
 def _t_interval(values: Sequence[float], confidence: float) -> tuple[float, float]:

@@ -4,7 +4,7 @@ Every target runs the same plan through `device.runner`, so that all answer in o
 nothing of how to get to a target, nor of budgets beyond the limits that say when to stop.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -229,7 +229,7 @@ def summarise(
     )
 
 
-def split_processes(samples: dict[str, NDArray[np.int64]], name: str) -> list[NDArray[np.int64]]:
+def split_processes(samples: Mapping[str, NDArray[np.int64]], name: str) -> list[NDArray[np.int64]]:
     """Undo the joining of a contender's samples: one [rounds, calls] per measuring process."""
     if name not in samples:
         return []
@@ -280,6 +280,7 @@ def _conditions(
         "pinned_to": measured[0]["cpus"] if measured else None,
         "spin": plan["spin"],
         "processes": len(measured),
+        "first_decision_after": plan["processes"],
         "rounds": sum(next(iter(step["samples"].values()))["shape"][0] for step in measured),
         "calls_per_round": next(
             (next(iter(step["samples"].values()))["shape"][1] for step in measured), None

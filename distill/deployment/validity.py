@@ -60,7 +60,7 @@ def _drift(reference: Sequence[NDArray[np.int64]]) -> float:
     third = len(medians) // 3
     if third < 5 or np.ptp(medians) == 0:
         return 0.0
-    correlation = float(stats.spearmanr(np.arange(len(medians)), medians).statistic)
+    correlation = float(np.corrcoef(np.arange(len(medians)), stats.rankdata(medians))[0, 1])
     if abs(correlation) < 0.5:
         return 0.0
     return float(np.median(medians[-third:]) / np.median(medians[:third]) - 1)

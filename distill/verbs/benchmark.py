@@ -1,43 +1,58 @@
 """`benchmark`: latency, cold start, memory and size of ONNX files on a target, against a budget."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
+from rich.table import Table
 
-from distill.budget import choose
-from distill.deployment.checks import target_checks
-from distill.deployment.report import write_benchmark_report
-from distill.deployment.targets import TargetReport
-from distill.errors import UserError
-from distill.files import to_json, write_arrays, write_json
-from distill.runtime import OnnxModel
+from distill.budget import Check, Choice, choose
+from distill.contract import GOLDEN_FILE
+from distill.deployment.checks import compatibility_checks, target_checks
+from distill.deployment.device.latency import Scenario
+from distill.deployment.intake import Artefact, inspect, random_inputs, read_inputs
+from distill.deployment.report.benchmark import write_benchmark_report
+from distill.errors import UsageError, UserError
+from distill.files import to_json, write_json
+from distill.pages import figure, size
+from distill.verbs.measuring import (
+    NUM_INPUTS,
+    benchmark_stage,
+    compatibility_stage,
+    configured,
+    facts,
+    measure,
+    raw_samples,
+)
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
-RAW = "benchmark.npz"
-NUM_INPUTS = 64
-
-_NUMPY_TYPES = {"float": "float32", "double": "float64"}
+log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Measure any ONNX files, held against the latency, size and memory limits of a budget."""
     with open_workspace(cfg) as workspace:
-        paths = [Path(path) for path in plain(cfg.artefacts)]
-        if len({path.name for path in paths}) < len(paths):
-            raise UserError(
-                f"Expected files with distinct names but got {', '.join(map(str, paths))}."
-            )
-        inputs = _inputs(cfg, paths)
+        paths = _paths(cfg)
+        artefacts = [inspect(path) for path in paths]
+        for artefact in artefacts:
+            if artefact.contract is None:
+                log.info(
+                    "%s has no contract: latency, memory and size alone are judged", artefact.path
+                )
+        inputs = _inputs(cfg, artefacts)
         report = benchmark_stage(workspace, paths, inputs)
-        checks = target_checks(workspace.budget, report)
-        cost = {row["artefact"]: row["p50_latency_ms"]["estimate"] for row in report["artefacts"]}
-        choice = choose(checks, cost)
+        report["sweep"] = _sweep(workspace, paths, inputs)
+        compatibility = compatibility_stage(workspace, paths, inputs)
+        budget = workspace.budget
+        names = [path.name for path in paths]
+        checks = target_checks(budget, report, raw_samples(workspace))
+        checks += compatibility_checks(compatibility, names, budget.parity.min_top1_agreement)
+        choice = choose(checks, {row["artefact"]: cost(row) for row in report["artefacts"]})
         result = {
             "verdict": choice.outcome,
             "run_dir": str(workspace.run_dir),
@@ -45,54 +60,116 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             "chosen": {"artefact": choice.artefact, "target": report["target"]},
             "checks": checks,
             "artefacts": report["artefacts"],
+            "noise_floor": report["noise_floor"],
+            "problems": report["problems"],
+            "incomplete": report["incomplete"],
         }
-        write_benchmark_report(workspace.run_dir, report, checks, choice)
+        write_benchmark_report(workspace.run_dir, to_json(report), compatibility, checks, choice)
         write_json(workspace.run_dir / "verdict.json", result)
+        _summary(workspace, report, checks, choice)
         return to_json(result)
 
 
-def benchmark_stage(
-    workspace: Workspace, artefacts: Sequence[Path], inputs: NDArray[Any]
-) -> dict[str, Any]:
-    """Measure artefacts on the configured target; keep the raw nanoseconds."""
-    cfg, confidence = workspace.cfg, workspace.budget.confidence
-    target = instantiate(cfg.target)
-
-    def compute() -> dict[str, Any]:
-        for path in artefacts:
-            OnnxModel(path).predict(inputs[:1])  # a bad file is named before anything is timed
-        with workspace.console.status(f"measuring {len(artefacts)} artefacts on {target.name}"):
-            report: TargetReport = target.measure(
-                artefacts, inputs, confidence=confidence, seed=cfg.seed
-            )
-        write_arrays(workspace.run_dir / RAW, report.samples)
-        return {
-            f.name: getattr(report, f.name)
-            for f in dataclasses.fields(report)
-            if f.name != "samples"
-        } | {"raw_nanoseconds": RAW}
-
-    values = {"target": plain(cfg.target), "confidence": confidence, "seed": cfg.seed}
-    return workspace.stage(
-        "benchmark", compute, values=values, inputs=tuple(artefacts), outputs=(RAW,)
-    )
+def cost(row: dict[str, Any]) -> float:
+    """Say what an artefact costs: its median latency; one that was not measured costs most."""
+    latency = row["p50_latency_ms"]
+    return latency["estimate"] if latency else float("inf")
 
 
-def _inputs(cfg: DictConfig, paths: list[Path]) -> NDArray[Any]:
-    """Read the inputs to rotate through, or draw random ones of the first model's shape."""
-    model = OnnxModel(paths[0])
+def _paths(cfg: DictConfig) -> list[Path]:
+    given = plain(cfg.artefacts)
+    paths = [Path(path) for path in ([given] if isinstance(given, str) else given)]
+    if not paths:
+        raise UsageError("Expected at least one ONNX file in `artefacts=[...]` but got none.")
+    if len({path.name for path in paths}) < len(paths):
+        raise UserError(f"Expected files with distinct names but got {', '.join(map(str, paths))}.")
+    return paths
+
+
+def _inputs(cfg: DictConfig, artefacts: Sequence[Artefact]) -> NDArray[Any]:
+    """Read the inputs to rotate through: given, golden, or random; all artefacts must take them."""
+    first = artefacts[0]
     if cfg.inputs:
-        return np.load(cfg.inputs, allow_pickle=False)
-    shape = model.input_shape[1:]
-    if any(size is None for size in shape):
-        raise UserError(
-            f"Expected {paths[0]} to have fixed dimensions besides the batch but it takes "
-            f"{list(model.input_shape)}. Give real inputs with `inputs=<file>.npy`."
+        inputs = read_inputs(Path(cfg.inputs), first, cfg.input_key)
+    elif first.contract is not None:
+        with np.load(first.path.parent / GOLDEN_FILE, allow_pickle=False) as golden:
+            inputs = golden["input"]
+    else:
+        shape = plain(cfg.input_shape)
+        inputs = random_inputs(first, NUM_INPUTS, cfg.seed, tuple(shape) if shape else None)
+    for other in artefacts[1:]:
+        fits = other.dtype == inputs.dtype and len(other.input_shape) == inputs.ndim
+        fits = fits and all(
+            e is None or e == f
+            for e, f in zip(other.input_shape[1:], inputs.shape[1:], strict=True)
         )
-    name = model.input_type.removeprefix("tensor(").removesuffix(")")
-    dtype = np.dtype(_NUMPY_TYPES.get(name, name))
-    rng = np.random.default_rng(cfg.seed)
-    full = (NUM_INPUTS, *(size for size in shape if size is not None))
-    if dtype.kind in "iu":
-        return rng.integers(0, 256 if dtype == np.uint8 else 2, full).astype(dtype)
-    return rng.standard_normal(full).astype(dtype)
+        if not fits:
+            raise UserError(
+                f"Expected all artefacts to take what {first.path} takes, {inputs.dtype} "
+                f"{list(inputs.shape[1:])}, but {other.path} takes {other.dtype} "
+                f"{list(other.input_shape[1:])}. Measure them in runs of their own."
+            )
+    return inputs
+
+
+def _sweep(
+    workspace: Workspace, paths: Sequence[Path], inputs: NDArray[Any]
+) -> list[dict[str, Any]]:
+    """Measure with other numbers of threads and batch sizes."""
+    sweep = workspace.cfg.sweep
+    if not sweep.num_threads and not sweep.batch_sizes:
+        return []
+    target = configured(workspace, "target")
+    if sweep.num_threads and not hasattr(target, "num_threads"):
+        raise UsageError(f"Expected a target with threads for `sweep` but got {target.name}.")
+    rows = []
+    for num_threads in sweep.num_threads or [target.num_threads]:
+        for batch_size in sweep.batch_sizes or [1]:
+            report = measure(
+                workspace,
+                dataclasses.replace(target, num_threads=num_threads),
+                paths,
+                inputs,
+                scenario=Scenario("offline", batch_size),
+                effort=dataclasses.replace(configured(workspace, "effort"), cold_starts=0),
+                limits_ms={},
+                golden=False,
+            )
+            setting = {"num_threads": num_threads, "batch_size": batch_size}
+            setting["cpu_share"] = report.conditions["cpu_share"]
+            rows += [setting | row for row in to_json(facts(report))["artefacts"]]
+    return rows
+
+
+def _summary(
+    workspace: Workspace, report: dict[str, Any], checks: Sequence[Check], choice: Choice
+) -> None:
+    """Show the table on stderr."""
+    table = Table(title=f"{report['target']}: {choice.outcome}", title_style="bold")
+    columns = ("artefact", "p50 (ms)", "p95 (ms)", "p99 (ms)", "cold start (ms)", "memory", "size")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "artefact" else "right")
+    for row in report["artefacts"]:
+        names = [f"p{level}_latency_ms" for level in (50, 95, 99)]
+        names += ["cold_start_ms", "peak_rss_bytes"]
+        values = [row[name]["estimate"] if row[name] else None for name in names]
+        table.add_row(
+            row["artefact"],
+            *[figure(value) for value in values[:4]],
+            size(values[4]),
+            size(row["size_bytes"]),
+            style="bold green" if row["artefact"] == choice.artefact else None,
+        )
+    workspace.console.print(table)
+    for problem in report["problems"]:
+        workspace.console.print(f"[bold]disturbed[/bold]: {problem}")
+    if report["incomplete"]:
+        workspace.console.print(f"[bold]incomplete[/bold]: {report['incomplete']}")
+    for check in checks:
+        if check.outcome != "pass":
+            workspace.console.print(
+                f"[bold]{check.outcome}[/bold] {check.artefact} {check.name}: measured "
+                f"{figure(check.measured) or 'nothing'}, limit {figure(check.limit)}"
+                + (f" ({check.note})" if check.note else "")
+            )
+    workspace.console.print(f"report: {workspace.run_dir / 'report.html'}", soft_wrap=True)

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from distill.budget import Check, choose
-from distill.deployment.checks import quality_checks, target_checks
-from distill.deployment.report import (
+from distill.deployment.checks import compatibility_checks, quality_checks, target_checks
+from distill.deployment.report.pipeline import (
     PipelineResults,
     distillation_sentence,
     write_pipeline_report,
@@ -18,11 +18,18 @@ from distill.deployment.report import (
 from distill.files import read_json, to_json, versions
 from distill.pages import figure, percent, size
 from distill.verbs.baseline import baseline_stage
-from distill.verbs.benchmark import NUM_INPUTS, benchmark_stage
+from distill.verbs.benchmark import cost
 from distill.verbs.configuration import check_configuration
 from distill.verbs.evaluate import ARTEFACTS, evaluate_stage
 from distill.verbs.export import STUDENT, export_reference_stage, export_stage
 from distill.verbs.fitting import HISTORY
+from distill.verbs.measuring import (
+    NUM_INPUTS,
+    RAW,
+    benchmark_stage,
+    compatibility_stage,
+    raw_samples,
+)
 from distill.verbs.networks import weights_path
 from distill.verbs.seeds import seeds, sentence
 from distill.verbs.train import ROLES, train_roles
@@ -47,7 +54,11 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         # The student comes first: it is the one with an A/A control beside it.
         order = sorted(artefacts.values(), key=lambda name: name != STUDENT)
         inputs = workspace.data.validation.images[:NUM_INPUTS]
-        benchmark = benchmark_stage(workspace, [folder / name for name in order], inputs)
+        shippable = [artefacts[role] for role in MAY_SHIP if role in artefacts]
+        paths = [folder / name for name in order]
+        benchmark = benchmark_stage(workspace, paths, inputs, gated=shippable)
+        shipped = [folder / name for name in shippable]
+        compatibility = compatibility_stage(workspace, shipped, inputs)
         results = PipelineResults(
             name=cfg.name,
             baseline=baseline,
@@ -57,7 +68,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             evaluation=evaluation,
             benchmark=benchmark,
             artefacts=artefacts,
-            facts=_facts(workspace, benchmark),
+            compatibility=compatibility,
+            facts=_facts(workspace),
         )
         verdict = _verdict_stage(workspace, results)
         _summary(workspace, results, verdict)
@@ -72,7 +84,7 @@ def _verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, 
         checks = _checks(workspace, results)
         shippable = [results.artefacts[role] for role in MAY_SHIP if role in results.artefacts]
         rows = {row["artefact"]: row for row in results.benchmark["artefacts"]}
-        choice = choose(checks, {n: rows[n]["p50_latency_ms"]["estimate"] for n in shippable})
+        choice = choose(checks, {name: cost(rows[name]) for name in shippable})
         with_history = {
             role: trained | {"history": _history(run_dir / "train" / role / HISTORY)}
             for role, trained in results.training.items()
@@ -96,7 +108,8 @@ def _verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, 
 
     names = ("baseline", "teacher", "train")
     names += ("export", "evaluate", "benchmark")
-    inputs = tuple(run_dir / f"{name}.json" for name in names)
+    names += ("compatibility",) if results.compatibility else ()
+    inputs = (*(run_dir / f"{name}.json" for name in names), run_dir / RAW)
     values = {"budget": budget, "name": results.name}
     return workspace.stage("verdict", compute, values=values, inputs=inputs, outputs=outputs)
 
@@ -130,7 +143,10 @@ def _checks(workspace: Workspace, results: PipelineResults) -> list[Check]:
             binds_logits=artefact == STUDENT,
         )
     own = [row for row in benchmark["artefacts"] if row["artefact"] in names]
-    checks += target_checks(budget, benchmark | {"artefacts": own})
+    checks += target_checks(budget, benchmark | {"artefacts": own}, raw_samples(workspace))
+    checks += compatibility_checks(
+        results.compatibility, sorted(names), budget.parity.min_top1_agreement
+    )
     return sorted(checks, key=lambda check: check.artefact != STUDENT)
 
 
@@ -144,7 +160,7 @@ def _models(results: PipelineResults, rows: dict[str, Any]) -> dict[str, Any]:
         models[role] = _model(score) | {
             "artefact": results.artefacts.get(role),
             "measured_through": score["measured_through"],
-            "p95_latency_ms": row["p95_latency_ms"]["estimate"] if row else None,
+            "p95_latency_ms": _estimate(row["p95_latency_ms"]) if row else None,
             "size_bytes": row["size_bytes"] if row else None,
         }
     return models
@@ -155,27 +171,18 @@ def _model(scores: dict[str, Any]) -> dict[str, Any]:
     return {"accuracy": accuracy["estimate"], "accuracy_interval": accuracy["interval"]}
 
 
-def _facts(workspace: Workspace, benchmark: dict[str, Any]) -> list[tuple[str, str]]:
-    data, conditions = workspace.data, benchmark["conditions"]
-    floor = benchmark["noise_floor"]
+def _estimate(value: dict[str, Any] | None) -> float | None:
+    return None if value is None else value["estimate"]
+
+
+def _facts(workspace: Workspace) -> list[tuple[str, str]]:
+    data = workspace.data
     splits = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test"
     return [
         ("data", f"{data.name}: {splits} samples; {data.num_skipped} corrupt ones left out"),
         ("seed", str(workspace.cfg.seed)),
         ("loss", ", ".join(f"{k} {plain(v)}" for k, v in workspace.cfg.loss.items())),
         ("machine", f"{platform.machine()}, {platform.system()} {platform.release()}"),
-        ("target", f"{benchmark['target']}, CPUs {conditions['cpus']}"),
-        (
-            "timing",
-            f"{conditions['rounds']} shuffled rounds of {conditions['calls_per_round']} calls, "
-            f"{conditions['num_inputs']} inputs in rotation, "
-            f"load {conditions['load_average']:.1f}, {conditions['steal_ticks']} ticks stolen",
-        ),
-        (
-            "noise floor",
-            f"the student against itself: ratio {floor['estimate']:.3f} "
-            f"({floor['interval'][0]:.3f} to {floor['interval'][1]:.3f})",
-        ),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions().items())),
     ]
 
@@ -202,6 +209,7 @@ def _summary(workspace: Workspace, results: PipelineResults, verdict: dict[str, 
             workspace.console.print(
                 f"[bold]{check['outcome']}[/bold] {check['artefact']} {check['name']}: measured "
                 f"{figure(check['measured'])}, limit {figure(check['limit'])}"
+                + (f" ({check['note']})" if check["note"] else "")
             )
     workspace.console.print(verdict["did_distillation_help"])
     workspace.console.print(f"report: {verdict['report']}", soft_wrap=True)

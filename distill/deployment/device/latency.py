@@ -115,7 +115,7 @@ def time_rounds(
     rounds: int,
     calls: int,
     max_seconds: float,
-    seed: int
+    seed: int,
 ) -> Dict[str, np.ndarray]:
     """Time all contenders in rounds; in each of them every one runs once, in shuffled order.
 

@@ -92,4 +92,4 @@ def _told(results: Sequence[Result]) -> str:
         "cold": f"cold start {count}: {last.get('name')}",
         "measure": f"measuring process {count} done",
     }
-    return words.get(last["step"], last["step"])
+    return words.get(last["step"], "")

@@ -1,20 +1,25 @@
-"""report.html, report.md and junit.xml, from the plain results that the stages left.
-
-Says what was found in words, tables and pictures; decides nothing. Rendering is `pages`.
-"""
+"""The report of a pipeline: what was found in words, tables and pictures. Decides nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
-from distill.budget import Check, Choice, Outcome
-from distill.deployment import pictures
-from distill.files import to_json, write_bytes, write_text
-from distill.pages import figure, percent, percent_interval, render, size
-
-Values = dict[str, Any]
+from distill.budget import Check, Choice
+from distill.deployment.report import pictures
+from distill.deployment.report.cells import (
+    Cell,
+    Values,
+    accuracy_cell,
+    cell,
+    check_row,
+    facts_of,
+    figure_cell,
+    warnings_of,
+)
+from distill.deployment.report.matrix import matrix_table
+from distill.deployment.report.write import choice_sentence, write_report
+from distill.pages import percent, size
 
 
 def distillation_sentence(gain: Values, confidence: float) -> str:
@@ -45,6 +50,7 @@ class PipelineResults:
         evaluation: `evaluate.json`.
         benchmark: `benchmark.json`.
         artefacts: role to file name, for those that were exported.
+        compatibility: `compatibility.json`: answers under emulated processors; empty without.
         facts: how it was measured, as (name, value).
     """
 
@@ -56,6 +62,7 @@ class PipelineResults:
     evaluation: Values
     benchmark: Values
     artefacts: Mapping[str, str]
+    compatibility: Values
     facts: Sequence[tuple[str, str]]
 
 
@@ -77,7 +84,8 @@ def write_pipeline_report(
         "title": results.name,
         "verdict": str(choice.outcome),
         "headline": distillation_sentence(gain, confidence),
-        "sentences": [_choice_sentence(choice, results.benchmark["target"]), *_epochs(results)],
+        "sentences": [choice_sentence(choice, results.benchmark["target"]), *_epochs(results)],
+        "warnings": warnings_of(results.benchmark),
         "columns": [
             "model",
             "accuracy",
@@ -96,105 +104,12 @@ def write_pipeline_report(
             "Latency is that of single calls. " + _measured_through(results)
         ),
         "pictures": _pictures(results, limits),
-        "checks": [_check_row(check) for check in checks],
+        "checks": [check_row(check) for check in checks],
         "classes": [_class_row(row) for row in evaluation["per_class_vs_control"]],
-        "facts": results.facts,
+        "tables": matrix_table(results.compatibility),
+        "facts": [*results.facts, *facts_of(results.benchmark)],
     }
-    _write(run_dir, page, checks, choice)
-
-
-def write_benchmark_report(
-    run_dir: Path, benchmark: Values, checks: Sequence[Check], choice: Choice
-) -> None:
-    """Write the report of a benchmark of any ONNX files."""
-    floor = benchmark["noise_floor"]
-    rows = [
-        {
-            "chosen": row["artefact"] == choice.artefact,
-            "cells": [
-                _cell(row["artefact"]),
-                *[_milliseconds(row[f"p{level}_latency_ms"]) for level in (50, 95, 99)],
-                _cell(*_span(row["ratio_to_first"])),
-                _cell(*_span(row["cold_start_ms"])),
-                _cell(size(row["peak_rss_bytes"]["estimate"])),
-                _cell(size(row["size_bytes"])),
-            ],
-        }
-        for row in benchmark["artefacts"]
-    ]
-    page = {
-        "title": f"benchmark on {benchmark['target']}",
-        "verdict": str(choice.outcome),
-        "headline": _choice_sentence(choice, benchmark["target"]),
-        "sentences": [
-            f"Noise floor: the first artefact against itself has a ratio of "
-            f"{floor['estimate']:.3f} ({_interval(floor['interval'])}). Smaller differences "
-            "between artefacts than this are noise."
-        ],
-        "columns": [
-            "artefact",
-            "p50 (ms)",
-            "p95 (ms)",
-            "p99 (ms)",
-            "ratio to first",
-            "cold start (ms)",
-            "peak memory",
-            "size",
-        ],
-        "rows": rows,
-        "table_note": "Small print: intervals. Cold start and memory: median of fresh processes.",
-        "pictures": [],
-        "checks": [_check_row(check) for check in checks],
-        "classes": [],
-        "facts": [(name, str(value)) for name, value in benchmark["conditions"].items()],
-    }
-    _write(run_dir, page, checks, choice)
-
-
-def _write(run_dir: Path, page: Values, checks: Sequence[Check], choice: Choice) -> None:
-    write_text(run_dir / "report.html", render("report.html", page))
-    write_text(run_dir / "report.md", render("report.md", page))
-    write_bytes(run_dir / "junit.xml", junit(page["title"], checks, choice))
-
-
-def junit(name: str, checks: Sequence[Check], choice: Choice) -> bytes:
-    """Write checks as test cases, one suite per artefact.
-
-    A check that does not pass is a failure, unless another artefact passes and is chosen: then the
-    run is good, and the check is shown as skipped with its reason.
-    """
-    root = ElementTree.Element("testsuites", name=name)
-    for artefact, outcome in choice.per_artefact.items():
-        own = [check for check in checks if check.artefact == artefact]
-        bad = [check for check in own if check.outcome is not Outcome.PASS]
-        tag = "failure" if choice.artefact is None else "skipped"
-        suite = ElementTree.SubElement(root, "testsuite", name=artefact)
-        suite.set("tests", str(max(1, len(own))))
-        suite.set("failures" if tag == "failure" else "skipped", str(len(bad)))
-        if not own:
-            ElementTree.SubElement(suite, "testcase", classname=artefact, name="no limits")
-        for check in own:
-            case = ElementTree.SubElement(
-                suite, "testcase", classname=f"{artefact}.{check.target}", name=check.name
-            )
-            if check in bad:
-                text = f"{check.outcome}: measured {figure(check.measured)}, limit {check.limit:g}"
-                if tag == "skipped":
-                    text += f"; {artefact} is {outcome}, {choice.artefact} passes and is chosen"
-                ElementTree.SubElement(case, tag, message=text, type=str(check.outcome))
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-
-
-def _choice_sentence(choice: Choice, target: str) -> str:
-    if choice.artefact is not None:
-        return f"{choice.artefact} holds the budget on {target} and is the fastest that does."
-    states = ", ".join(f"{name}: {outcome}" for name, outcome in choice.per_artefact.items())
-    if choice.outcome is Outcome.INCONCLUSIVE:
-        return (
-            f"Nothing is promoted: no artefact is shown to hold the budget on {target} ({states})."
-        )
-    return f"No artefact holds the budget on {target} ({states}); the checks below say what misses."
+    write_report(run_dir, page, checks, choice)
 
 
 def _epochs(results: PipelineResults) -> list[str]:
@@ -222,20 +137,20 @@ def _rows(results: PipelineResults, choice: Choice) -> list[dict[str, Any]]:
     best = results.baseline["best"]
     scores = results.baseline["baselines"][best]
     quality = ("macro_f1", "nll", "ece")
-    cells = [_cell(f"baseline: {best.replace('_', ' ')}"), _accuracy(scores["accuracy"])]
-    cells += [_quality(name, scores.get(name)) for name in quality] + [_cell("")] * 3
+    cells = [cell(f"baseline: {best.replace('_', ' ')}"), accuracy_cell(scores["accuracy"])]
+    cells += [_quality(name, scores.get(name)) for name in quality] + [cell("")] * 3
     rows = [{"chosen": False, "cells": cells}]
     for role, model in results.evaluation["models"].items():
         artefact = results.artefacts.get(role, "")
         row = latency.get(artefact)
         agreement = model["agreement_with_teacher"]
         cells = [
-            _cell(_name(role), _parameters(results, role)),
-            _accuracy(model["accuracy"]),
+            cell(_name(role), _parameters(results, role)),
+            accuracy_cell(model["accuracy"]),
             *[_quality(name, model[name]) for name in quality],
-            _accuracy(agreement) if agreement else _cell(""),
-            _milliseconds(row["p95_latency_ms"]) if row else _cell(""),
-            _cell(size(row["size_bytes"])) if row else _cell(""),
+            accuracy_cell(agreement) if agreement else cell(""),
+            figure_cell(row["p95_latency_ms"]) if row else cell(""),
+            cell(size(row["size_bytes"])) if row else cell(""),
         ]
         rows.append({"chosen": artefact == choice.artefact, "cells": cells})
     return rows
@@ -297,49 +212,13 @@ def _pictures(results: PipelineResults, limits: Values) -> list[dict[str, Any]]:
     return drawn
 
 
-def _cell(text: str, small: str = "") -> dict[str, str]:
-    return {"text": text, "small": small}
-
-
-def _accuracy(value: Values) -> dict[str, str]:
-    return _cell(percent(value["estimate"]), percent_interval(value["interval"]))
-
-
-def _quality(name: str, value: Values | None) -> dict[str, str]:
+def _quality(name: str, value: Values | None) -> Cell:
     if value is None:
-        return _cell("")
+        return cell("")
     if name == "macro_f1":
-        return _accuracy(value)
+        return accuracy_cell(value)
     low, high = value["interval"]
-    return _cell(f"{value['estimate']:.3f}", f"{low:.3f} to {high:.3f}")
-
-
-def _milliseconds(value: Values) -> dict[str, str]:
-    return _cell(*_span(value))
-
-
-def _span(value: Values) -> tuple[str, str]:
-    return figure(value["estimate"]), _interval(value["interval"])
-
-
-def _interval(interval: Sequence[float]) -> str:
-    return f"{figure(interval[0])} to {figure(interval[1])}"
-
-
-def _check_row(check: Check) -> dict[str, str]:
-    row = to_json(check)
-    if check.name.endswith("_bytes"):
-        show = size
-    elif check.name in ("accuracy", "drop_vs_teacher", "gain_vs_baseline", "parity_top1_agreement"):
-        show = percent
-    else:
-        show = figure
-    ends = [] if check.interval is None else [show(end) for end in check.interval]
-    return row | {
-        "limit": show(check.limit),
-        "measured": "unknown" if check.measured is None else show(check.measured),
-        "interval": " to ".join(ends),
-    }
+    return cell(f"{value['estimate']:.3f}", f"{low:.3f} to {high:.3f}")
 
 
 def _class_row(row: Values) -> dict[str, Any]:

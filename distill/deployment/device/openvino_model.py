@@ -27,7 +27,7 @@ class OpenVinoModel:
         *,
         num_threads: int = 1,
         spin: bool = True,
-        precision: str = "f32"
+        precision: str = "f32",
     ) -> None:
         try:
             import openvino

@@ -1,0 +1,196 @@
+"""What any ONNX file is, looked at before anything is measured: whole, one file, loadable here.
+
+Reads the graph with onnx; knows nothing of how the file was made.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from distill.contract import CONTRACT_FILE, HASH_KEY, Contract, load_contract, replay_golden
+from distill.errors import UserError
+from distill.runtime import ModelError, OnnxModel
+
+_NUMPY_TYPES = {"float": "float32", "double": "float64"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artefact:
+    """An ONNX file that loads here.
+
+    Attributes:
+        path: of the file.
+        input_name: of its one input.
+        input_shape: None where a dimension is dynamic.
+        dtype: of the input.
+        opset: of the standard operators.
+        contract: what it promises; None without one beside it.
+    """
+
+    path: Path
+    input_name: str
+    input_shape: tuple[int | None, ...]
+    dtype: np.dtype
+    opset: int
+    contract: Contract | None
+
+
+def inspect(path: Path) -> Artefact:
+    """Look at an ONNX file, and replay its golden samples where it has a contract.
+
+    Raises:
+        UserError: it is missing, damaged, in several files, too new for this onnxruntime, has
+            several inputs, or breaks the contract beside it.
+    """
+    if not path.is_file():
+        raise UserError(f"Expected an ONNX file at {path} but there is none.")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise UserError(
+            f"Expected an ONNX model at {path} but it cannot be read ({error}). The file is "
+            "truncated or something else: export it again."
+        ) from error
+    _refuse_external_data(path, proto)
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    try:
+        model = OnnxModel(path)
+    except ModelError as error:
+        if "opset" in str(error).lower():
+            raise UserError(
+                f"Expected {path} to be of an opset that this onnxruntime knows but it is of opset "
+                f"{opset}. Export it with `opset_version=20`, or install a newer onnxruntime."
+            ) from error
+        raise
+    kind = model.input_type.removeprefix("tensor(").removesuffix(")")
+    return Artefact(
+        path=path,
+        input_name=model.input_name,
+        input_shape=model.input_shape,
+        dtype=np.dtype(_NUMPY_TYPES.get(kind, kind)),
+        opset=opset,
+        contract=_contract_beside(path, model),
+    )
+
+
+def _refuse_external_data(path: Path, proto: onnx.ModelProto) -> None:
+    for tensor in proto.graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        place = (path.parent / location).resolve()
+        if not place.is_relative_to(path.parent.resolve()):
+            raise UserError(
+                f"Expected all weights of {path} inside it but those of `{tensor.name}` lie "
+                f"outside of its folder, at {location}. Such a file can read anything on the "
+                "machine; nothing was loaded. Save it as one file."
+            )
+        raise UserError(
+            f"Expected one file with all weights but {path} keeps those of `{tensor.name}` in "
+            f"{location}. What ships is measured as one file: "
+            "`onnx.save(onnx.load('in.onnx'), 'out.onnx')` joins them."
+        )
+
+
+def _contract_beside(path: Path, model: OnnxModel) -> Contract | None:
+    if HASH_KEY not in model.metadata:
+        return None
+    if not (path.parent / CONTRACT_FILE).is_file():
+        return None
+    contract = load_contract(path.parent)
+    if model.metadata[HASH_KEY] != contract.sha256:
+        raise UserError(
+            f"Expected {path} to carry the hash of the contract beside it but it carries another. "
+            "Keep an artefact together with the contract it was exported with."
+        )
+    if model.input_name != contract.input.name:
+        raise UserError(
+            f"Expected {path} to take `{contract.input.name}`, as its contract says, but it takes "
+            f"`{model.input_name}`. Export it again."
+        )
+    replay_golden(path.parent, path.name)
+    return contract
+
+
+def read_inputs(path: Path, artefact: Artefact, key: str | None) -> NDArray:
+    """Read inputs to run through, from .npy, or from one array of an .npz.
+
+    Args:
+        path: of the file.
+        artefact: that takes them.
+        key: of the array in an .npz; None takes that of the model's input's name.
+
+    Raises:
+        UserError: the file does not hold what the model takes.
+    """
+    try:
+        content = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Expected `inputs` to be a .npy or .npz file of plain arrays but {path}: {error}"
+        ) from error
+    if isinstance(content, np.lib.npyio.NpzFile):
+        name = key or artefact.input_name
+        if name not in content.files:
+            raise UserError(
+                f"Expected an array `{name}` for the input of {artefact.path} in {path} but it "
+                f"holds {', '.join(content.files)}. Say which one with `input_key=<name>`."
+            )
+        content = content[name]
+    fits = content.dtype == artefact.dtype and content.ndim == len(artefact.input_shape)
+    fits = fits and len(content) > 0
+    fits = fits and all(
+        e is None or e == f
+        for e, f in zip(artefact.input_shape[1:], content.shape[1:], strict=True)
+    )
+    if not fits:
+        raise UserError(
+            f"Expected inputs {artefact.dtype} {_shown(artefact.input_shape)} for {artefact.path} "
+            f"but {path} holds {content.dtype} {list(content.shape)}."
+        )
+    return content
+
+
+def random_inputs(
+    artefact: Artefact, count: int, seed: int, shape: tuple[int, ...] | None = None
+) -> NDArray:
+    """Draw inputs of the right type and shape, without the batch dimension where it is given.
+
+    Raises:
+        UserError: a dimension is dynamic and no shape is given, or the given one does not fit.
+    """
+    own = artefact.input_shape[1:]
+    if shape is None:
+        if any(size is None for size in own):
+            raise UserError(
+                f"Expected {artefact.path} to have fixed dimensions besides the batch but it takes "
+                f"{_shown(artefact.input_shape)}. Say which to measure, such as "
+                "`input_shape=[224,224,3]`, or give real inputs with `inputs=<file>.npy`."
+            )
+        shape = tuple(size for size in own if size is not None)
+    elif len(shape) != len(own) or any(
+        o is not None and o != s for o, s in zip(own, shape, strict=True)
+    ):
+        raise UserError(
+            f"Expected `input_shape` to fit {_shown(artefact.input_shape)} of {artefact.path}, "
+            f"without the batch, but got {list(shape)}."
+        )
+    rng, full = np.random.default_rng(seed), (count, *shape)
+    if artefact.dtype.kind in "iu":
+        return rng.integers(0, 256 if artefact.dtype == np.uint8 else 2, full).astype(
+            artefact.dtype
+        )
+    if artefact.dtype.kind == "f":
+        return rng.standard_normal(full).astype(artefact.dtype)
+    raise UserError(
+        f"Expected numbers as input of {artefact.path} but it takes {artefact.dtype}. Give real "
+        "inputs with `inputs=<file>.npy`."
+    )
+
+
+def _shown(shape: tuple[int | None, ...]) -> str:
+    return str(["any" if size is None else size for size in shape]).replace("'", "")

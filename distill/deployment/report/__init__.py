@@ -1,0 +1,1 @@
+"""report.html, report.md and junit.xml, from the plain results that the stages left."""
