@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from distill.errors import UserError
@@ -56,8 +56,62 @@ def measure_parity(reference: NDArray[np.floating], other: NDArray[np.floating])
     )
 
 
-def export_onnx(model: nn.Module, image_shape: tuple[int, int, int], path: Path) -> None:
+class SoftmaxHead(nn.Module):
+    """A further output beside the logits: `probabilities`, [B, C]."""
+
+    names = ("probabilities",)
+
+    def forward(self, logits: Tensor) -> tuple[Tensor, ...]:
+        """Map logits [B, C] to the further outputs."""
+        return (logits.softmax(dim=1),)
+
+
+class TopKHead(nn.Module):
+    """Further outputs beside the logits: `top_probabilities` and `top_classes`, [B, k] each.
+
+    Args:
+        k: number of classes, the likeliest first.
+    """
+
+    names = ("top_probabilities", "top_classes")
+
+    def __init__(self, k: int = 5) -> None:
+        super().__init__()
+        if k < 1:
+            raise ValueError(f"Expected `k` > 0 but got {k}.")
+        self.k = k
+
+    def forward(self, logits: Tensor) -> tuple[Tensor, ...]:
+        """Map logits [B, C] to the further outputs."""
+        k = min(self.k, logits.shape[1])
+        probabilities, classes = logits.softmax(dim=1).topk(k, dim=1)
+        return probabilities, classes
+
+
+class _WithHead(nn.Module):
+    def __init__(self, model: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.model, self.head = model, head
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        logits = self.model(images)
+        return (logits, *self.head(logits))
+
+
+def export_onnx(
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    path: Path,
+    *,
+    head: nn.Module | None = None,
+) -> None:
     """Export an image model: uint8 [B, H, W, C] in, logits [B, num_classes] out, dynamic batch.
+
+    Args:
+        model: in eval mode.
+        image_shape: (H, W, C).
+        path: of the file, one with everything in it.
+        head: makes further outputs of the logits and has their `names`; None for none.
 
     Raises:
         UserError: the model is in training mode, cannot be traced, or would answer at random.
@@ -66,15 +120,17 @@ def export_onnx(model: nn.Module, image_shape: tuple[int, int, int], path: Path)
         raise UserError("Expected a model in eval mode but it is training. Call `model.eval()`.")
     # Batch 2: a batch of 1 may be taken for a constant.
     example = torch.zeros(2, *image_shape, dtype=torch.uint8)
+    exported = _WithHead(model, head).eval() if head is not None else model
+    further = tuple(getattr(head, "names", ()))
     with _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
-                model,
+                exported,
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
+                output_names=[OUTPUT_NAME, *further],
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 verbose=False,
             )

@@ -26,8 +26,9 @@ def run_runner(
         The results, and why there are no more of them; None where it came to its end.
     """
     results: list[Result] = []
-    with tempfile.TemporaryFile("w+", errors="replace") as errors:
-        process = subprocess.Popen(
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -35,7 +36,8 @@ def run_runner(
             text=True,
             errors="replace",
             **options,
-        )
+        ) as process,
+    ):
         timer = threading.Timer(seconds, process.kill)
         timer.start()
         try:
@@ -47,10 +49,10 @@ def run_runner(
                     progress(_told(results))
             process.wait()
         finally:
+            timed_out = not timer.is_alive()
             timer.cancel()
             if process.poll() is None:
                 process.kill()
-                process.wait()
         errors.seek(0)
         said = errors.read().strip().splitlines()
     last = results[-1] if results else {"step": None}
@@ -58,8 +60,8 @@ def run_runner(
         return results, None
     if last["step"] == "error":
         return results[:-1], last["message"]
-    if process.returncode in (-9, 137) and not timer.is_alive():
-        return results, f"it was ended after {seconds:.0f} s, or killed"
+    if timed_out:
+        return results, f"it was ended after {seconds:.0f} s"
     return results, said[-1] if said else f"the runner ended with code {process.returncode}"
 
 
