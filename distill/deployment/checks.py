@@ -71,7 +71,7 @@ def _latency_check(
         outcome = Outcome(gate.outcome)
         note = f"{gate.num_over:,} of {gate.num_calls:,} calls were over the limit"
         if gate.calls_needed is not None:
-            note += _more_needed(gate, report["conditions"]["wall_s"])
+            note += _more_needed(gate, report["conditions"]["elapsed_s"])
         if outcome is Outcome.FAIL and report["problems"]:
             outcome = Outcome.INCONCLUSIVE
             note += "; the machine was disturbed"
@@ -88,12 +88,12 @@ def _latency_check(
     )
 
 
-def _more_needed(gate: Gate, wall_s: float) -> str:
+def _more_needed(gate: Gate, elapsed_s: float) -> str:
     """Say how much longer a limit would have to be measured, or that it is too close to tell."""
     assert gate.calls_needed is not None
     if gate.calls_needed <= gate.num_calls:
         return ": too close to the limit to tell; raise `effort.max_seconds`, or the limit"
-    seconds = math.ceil(wall_s * gate.calls_needed / gate.num_calls)
+    seconds = math.ceil(elapsed_s * gate.calls_needed / gate.num_calls)
     return (
         f", but even with none over it {gate.calls_needed:,} would be needed: about {seconds:,} s "
         f"(`effort.max_seconds={seconds}`)"

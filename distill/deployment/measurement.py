@@ -285,7 +285,7 @@ def _conditions(
         "calls_per_round": next(
             (next(iter(step["samples"].values()))["shape"][1] for step in measured), None
         ),
-        "wall_s": wall,
+        "elapsed_s": measured[-1]["elapsed_s"] if measured else None,
         "cpu_share": sum(step["cpu_s"] for step in measured) / wall if wall else None,
         "load": max((step["before"]["load"] for step in measured), default=None),
     }

@@ -115,7 +115,7 @@ def measure(plan: dict, common: dict, slowest_ms: float) -> None:
             ),
             seconds=plan["max_seconds"] + STEP_SECONDS,
         )
-        emit("measure", answer)
+        emit("measure", dict(answer, elapsed_s=time.monotonic() - start))
         for name, samples in taken.items():
             samples.append(decode(answer["samples"][name]))
         count += 1
