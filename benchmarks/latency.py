@@ -1,0 +1,66 @@
+"""Whether the latencies, and what is decided on them, can be believed.
+
+python benchmarks/latency.py                             # about an hour on 2 quiet cores
+python benchmarks/latency.py --only gate timer           # some parts
+python benchmarks/latency.py --run RUN                   # int8 of a run (resnet8x4, CIFAR-10)
+python benchmarks/latency.py --quick                     # a few minutes, wide intervals
+
+`gate` judges synthetic latencies whose percentile is known; `aa` compares a model with itself 200
+times; `timer` holds the timer against MLPerf's loadgen, a bare IO-binding loop and the bare model
+and PyTorch; `verb` times `distill benchmark`; `int8` takes the artefacts of a finished run with
+`quantize=auto`. Each part is kept in `results/latency.json` when it is done. The last line of
+stdout is that document.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import latency_gate
+import latency_int8
+import latency_timer
+from common import HERE, environment
+
+from distill.files import read_json, write_json
+
+PARTS = ("gate", "aa", "timer", "verb", "int8")
+
+
+def main() -> None:
+    """Measure the parts asked for and put them beside those that are there."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--run", type=Path, help="run folder of a pipeline with quantize=auto")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--result", type=Path, help="default: results/latency.json")
+    parser.add_argument("--work", type=Path, default=Path("outputs/latency"))
+    options = parser.parse_args()
+    work = options.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    result = options.result or (
+        work / "quick.json" if options.quick else HERE / "results" / "latency.json"
+    )
+    document = read_json(result) if result.exists() else {"benchmark": "latency", "parts": {}}
+    quick = options.quick
+    measures = {
+        "gate": lambda: latency_gate.rows(50 if quick else 600),
+        "aa": lambda: latency_timer.against_itself(work, 10 if quick else 200),
+        "timer": lambda: latency_timer.rows(work, 3 if quick else 9),
+        "verb": lambda: latency_timer.verb(work),
+        "int8": lambda: latency_int8.rows(options.run),
+    }
+    for part in options.only:
+        if part == "int8" and options.run is None:
+            continue
+        rows, checks = measures[part]()
+        document["parts"][part] = {"environment": environment(), "rows": rows, "checks": checks}
+        document["rows"] = [row for done in document["parts"].values() for row in done["rows"]]
+        document["checks"] = [c for done in document["parts"].values() for c in done["checks"]]
+        write_json(result, document)
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
