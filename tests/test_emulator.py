@@ -117,7 +117,7 @@ def test_what_apt_complains_of_is_one_message_and_nothing_is_left(debian, said, 
     program(debian, "apt-get", f'#!/bin/sh\necho "{said}" >&2\nexit 100\n')
     with pytest.raises(UserError, match=advice) as caught:
         set_up("x86_64", "Haswell-noTSX", download=True)
-    assert said in str(caught.value)
+    assert said[3:] in str(caught.value)
     assert [path.name for path in cache_folder().iterdir()] == [".qemu-trixie.lock"]
     program(debian, "apt-get", APT_GET)
     assert set_up("x86_64", "Haswell-noTSX", download=True).qemu == "1:10.0"

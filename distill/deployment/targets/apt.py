@@ -154,9 +154,9 @@ def fetch_packages(
         ("install", "--yes", "--download-only", "--no-install-recommends", *packages),
     ):
         code, errors = _run(["apt-get", "--quiet", *arguments], environment)
-        said += [line for line in errors.splitlines() if line.startswith(("E:", "W:", "Err:"))]
+        said += [line[3:] for line in errors.splitlines() if line.startswith(("E: ", "W: "))]
     if code:
-        reason = " ".join(said) or f"exit code {code}"
+        reason = "; ".join(dict.fromkeys(said)) or f"exit code {code}"
         raise _failed(f"apt to fetch {', '.join(packages)} ({suite}, {architecture})", reason)
     return sorted(cache.glob("*.deb"))
 
@@ -264,4 +264,4 @@ def _run(command: Sequence[str], environment: os._Environ[str] | dict[str, str])
 def _failed(expected: str, reason: str) -> UserError:
     advice = next((a for sign, a in _ADVICE.items() if sign in reason), None)
     advice = advice or "Is the network up, and the mirror in /etc/apt reachable? Then try again."
-    return UserError(f"Expected {expected} but found: {reason[:600]} {advice}")
+    return UserError(f"Expected {expected} but found: {reason[:600]}. {advice}")
