@@ -31,24 +31,40 @@ def main() -> None:
 
 
 def golden(request: dict) -> Dict[str, Any]:
-    """Answer the golden inputs, and compare with what this artefact answered where it was made."""
+    """Answer the golden inputs, and compare with what this artefact answered where it was made.
+
+    If the request names another artefact as `reference`, also with what that one answered there:
+    `error_vs_reference` is null where their outputs differ in shape.
+    """
     with np.load("golden.npz", allow_pickle=False) as arrays:
         inputs = arrays["input"]
         expected = arrays["output/" + request["name"]]
+        reference = arrays["output/" + request.get("reference", request["name"])]
     found = load(request, request).predict(inputs)
+    answer = dict(compare(found, expected), finite=bool(np.isfinite(found).all()))
+    if "reference" in request:
+        alike = reference.shape == found.shape
+        answer["error_vs_reference"] = compare(found, reference)["output_std"] if alike else None
+    return answer
+
+
+def compare(found: np.ndarray, expected: np.ndarray) -> Dict[str, Any]:
+    """Measure how far answers [N, ...] are from the expected ones.
+
+    Returns:
+        `max_abs`; `output_std`, the root mean square of the difference in units of the expected
+        answers' standard deviation; `top1_agreement`, the share of samples with the same largest
+        output; `num_samples`.
+    """
     rows = len(expected)
-    difference = found.reshape(rows, -1).astype(np.float64) - expected.reshape(rows, -1)
+    ours, theirs = found.reshape(rows, -1), expected.reshape(rows, -1)
+    difference = ours.astype(np.float64) - theirs
     spread = float(np.std(expected)) or 1.0
     return {
         "num_samples": rows,
         "max_abs": float(np.abs(difference).max()),
         "output_std": float(np.sqrt(np.mean(difference**2))) / spread,
-        "top1_agreement": float(
-            np.mean(
-                found.reshape(rows, -1).argmax(axis=1) == expected.reshape(rows, -1).argmax(axis=1)
-            )
-        ),
-        "finite": bool(np.isfinite(found).all()),
+        "top1_agreement": float(np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1))),
     }
 
 
