@@ -15,7 +15,8 @@ from distill.deployment.device.gate import Gate, judge
 from distill.deployment.measurement import split_processes
 
 NOT_MEASURED = "not measured"
-SPACE = ("size_bytes", "peak_rss_bytes")  # nothing else on the machine changes these
+COSTS = ("cold_start_ms", "peak_rss_bytes", "size_bytes")  # the less the better
+TIMES = ("cold_start_ms", "min_samples_per_second")  # other programs change these
 
 
 def target_checks(
@@ -42,10 +43,11 @@ def target_checks(
             ("cold_start_ms", "cold_start_ms", budget.latency.cold_start_ms),
             ("peak_rss_bytes", "peak_rss_bytes", budget.peak_rss_bytes),
             ("size_bytes", "size_bytes", budget.size_bytes),
+            ("golden_agreement", "golden", budget.parity.min_top1_agreement),
         )
         for check, figure, limit in figures:
             if limit is not None:
-                rule = at_least if check.startswith("min_") else at_most
+                rule = at_most if figure in COSTS else at_least
                 checks.append(_plain_check(report, name, check, row[figure], limit, rule))
     return checks
 
@@ -103,11 +105,14 @@ def _more_needed(gate: Gate, elapsed_s: float) -> str:
 def _plain_check(
     report: Mapping[str, Any], artefact: str, name: str, value: Any, limit: float, rule: Any
 ) -> Check:
-    measured, interval = _figure(value) if isinstance(value, Mapping) else (value, None)
+    measured, interval = value, None
+    if isinstance(value, Mapping):
+        golden = "top1_agreement" in value
+        measured, interval = (value["top1_agreement"], None) if golden else _figure(value)
     known = measured is not None
     outcome = rule(measured, limit, interval) if known else Outcome.INCONCLUSIVE
     note = None if known else NOT_MEASURED
-    if known and outcome is Outcome.FAIL and report["problems"] and name not in SPACE:
+    if known and outcome is Outcome.FAIL and report["problems"] and name in TIMES:
         outcome, note = Outcome.INCONCLUSIVE, "the machine was disturbed"
     return Check(
         artefact=artefact,

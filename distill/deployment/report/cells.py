@@ -42,6 +42,7 @@ _FRACTIONS = (
     "drop_vs_float32",
     "gain_vs_baseline",
     "parity_top1_agreement",
+    "golden_agreement",
 )
 
 

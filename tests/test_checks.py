@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+from distill.budget import Outcome, parse_budget
+from distill.deployment.checks import compatibility_checks, target_checks
+from distill.deployment.measurement import PROCESS
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+
+
+def estimate(value, width=0.01):
+    return {"estimate": value, "interval": [value * (1 - width), value * (1 + width)]}
+
+
+def report(problems=(), **changes):
+    row = {
+        "artefact": "m.onnx", "p50_latency_ms": estimate(1.0), "p95_latency_ms": estimate(1.2),
+        "p99_latency_ms": estimate(1.5), "samples_per_second": estimate(1000.0),
+        "cold_start_ms": estimate(50.0), "peak_rss_bytes": estimate(8e7), "size_bytes": 1000,
+        "golden": {"top1_agreement": 1.0},
+    }  # fmt: skip
+    conditions = {"first_decision_after": 5, "elapsed_s": 10.0}
+    return {
+        "target": "t", "artefacts": [row | changes], "problems": list(problems),
+        "conditions": conditions,
+    }  # fmt: skip
+
+
+def samples(ms, calls=3000):
+    taken = np.full((calls // 10, 10), int(1e6 * ms)) + np.arange(calls).reshape(-1, 10) % 97
+    return {"m.onnx": taken, PROCESS: np.arange(calls // 10) % 5}
+
+
+def check(values, found=None, taken=None):
+    (only,) = target_checks(
+        parse_budget(values), found or report(), samples(1.0) if taken is None else taken
+    )
+    return only
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(2.0, PASS), (0.5, FAIL)])
+@pytest.mark.parametrize("level", [50, 95, 99])
+def test_percentiles_are_decided_on_the_raw_calls(level, limit, outcome):
+    found = check({"latency": {f"p{level}_ms": limit}})
+    assert (found.outcome, found.name) == (outcome, f"p{level}_latency_ms")
+    assert f"{0 if outcome is PASS else 3000:,} of 3,000 calls" in found.note
+
+
+def test_too_few_calls_say_how_long_it_would_take():
+    found = check({"latency": {"p99_ms": 2.0}}, taken=samples(1.0, calls=100))
+    assert found.outcome is INCONCLUSIVE
+    # At least 367 calls of which none is over; 100 took 10 s.
+    seconds = int(found.note.split("effort.max_seconds=")[1].rstrip("`)"))
+    assert seconds >= 37
+
+
+def test_a_disturbed_machine_may_pass_an_artefact_but_not_fail_it():
+    disturbed = report(problems=["the hypervisor took half"])
+    assert check({"latency": {"p95_ms": 2.0}}, disturbed).outcome is PASS
+    missed = check({"latency": {"p95_ms": 0.5}}, disturbed)
+    assert (missed.outcome, "disturbed" in missed.note) == (INCONCLUSIVE, True)
+    assert check({"latency": {"cold_start_ms": 10.0}}, disturbed).outcome is INCONCLUSIVE
+    assert check({"size_bytes": 10}, disturbed).outcome is FAIL  # nobody else changes its size
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome"),
+    [
+        ({"min_samples_per_second": 900.0}, PASS),
+        ({"min_samples_per_second": 1000.0}, INCONCLUSIVE),
+        ({"min_samples_per_second": 1100.0}, FAIL),
+        ({"latency": {"cold_start_ms": 60.0}}, PASS),
+        ({"peak_rss_bytes": 70_000_000}, FAIL),
+        ({"size_bytes": 1000}, PASS),
+        ({"parity": {"min_top1_agreement": 0.99}}, PASS),
+    ],
+)
+def test_every_limit_is_a_check(values, outcome):
+    assert check(values).outcome is outcome
+
+
+def test_what_was_not_measured_is_neither_held_nor_missed():
+    nothing = report(p95_latency_ms=None, samples_per_second=None, cold_start_ms=None, golden=None)
+    for values in (
+        {"latency": {"p95_ms": 1.0}},
+        {"latency": {"cold_start_ms": 1.0}},
+        {"min_samples_per_second": 1.0},
+        {"parity": {"min_top1_agreement": 0.5}},
+    ):
+        found = check(values, nothing, {})
+        assert (found.outcome, found.measured) == (INCONCLUSIVE, None)
+
+
+def test_an_artefact_that_answers_otherwise_there_does_not_ship():
+    answered = {"artefact": "a", "top1_agreement": 1.0, "outcome": "same", "text": "alike"}
+    dead = {"artefact": "b", "top1_agreement": None, "outcome": "illegal instruction", "text": "x"}
+    wrong = {"artefact": "c", "top1_agreement": 0.9, "outcome": "differs", "text": "y"}
+    matrix = {"processors": [{"target": "q", "cpu": "old", "rows": [answered, dead, wrong]}]}
+    found = compatibility_checks(matrix, ["a", "b", "c"], 0.99)
+    assert [c.outcome for c in found] == [PASS, FAIL, FAIL]
+    assert compatibility_checks(matrix, ["a"], None)[0].outcome is PASS
+    assert compatibility_checks({}, ["a"], 0.99) == []
