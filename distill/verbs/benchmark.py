@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from rich.table import Table
 
-from distill.budget import Check, Choice, choose
+from distill.budget import choose
 from distill.contract import GOLDEN_FILE
 from distill.deployment.checks import compatibility_checks, target_checks
 from distill.deployment.device.latency import Scenario
@@ -19,7 +18,6 @@ from distill.deployment.intake import Artefact, inspect, random_inputs, read_inp
 from distill.deployment.report.benchmark import write_benchmark_report
 from distill.errors import UsageError, UserError
 from distill.files import to_json, write_json
-from distill.pages import figure, size
 from distill.verbs.measuring import (
     NUM_INPUTS,
     benchmark_stage,
@@ -29,6 +27,7 @@ from distill.verbs.measuring import (
     measure,
     raw_samples,
 )
+from distill.verbs.summary import show_benchmark
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         compatibility = compatibility_stage(workspace, paths, inputs)
         budget = workspace.budget
         names = [path.name for path in paths]
-        checks = target_checks(budget, report, raw_samples(workspace))
+        samples = raw_samples(workspace)
+        checks = target_checks(budget, report, samples)
         checks += compatibility_checks(compatibility, names, budget.parity.min_top1_agreement)
         choice = choose(checks, {row["artefact"]: cost(row) for row in report["artefacts"]})
         result = {
@@ -64,9 +64,18 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             "problems": report["problems"],
             "incomplete": report["incomplete"],
         }
-        write_benchmark_report(workspace.run_dir, to_json(report), compatibility, checks, choice)
+        write_benchmark_report(
+            workspace.run_dir,
+            to_json(report),
+            compatibility,
+            checks,
+            choice,
+            samples=samples,
+            limits_ms=budget.latency.percentiles,
+        )
         write_json(workspace.run_dir / "verdict.json", result)
-        _summary(workspace, report, checks, choice)
+        show_benchmark(workspace.console, report, checks, choice)
+        workspace.console.print(f"report: {result['report']}", soft_wrap=True)
         return to_json(result)
 
 
@@ -139,37 +148,3 @@ def _sweep(
             setting["cpu_share"] = report.conditions["cpu_share"]
             rows += [setting | row for row in to_json(facts(report))["artefacts"]]
     return rows
-
-
-def _summary(
-    workspace: Workspace, report: dict[str, Any], checks: Sequence[Check], choice: Choice
-) -> None:
-    """Show the table on stderr."""
-    table = Table(title=f"{report['target']}: {choice.outcome}", title_style="bold")
-    columns = ("artefact", "p50 (ms)", "p95 (ms)", "p99 (ms)", "cold start (ms)", "memory", "size")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "artefact" else "right")
-    for row in report["artefacts"]:
-        names = [f"p{level}_latency_ms" for level in (50, 95, 99)]
-        names += ["cold_start_ms", "peak_rss_bytes"]
-        values = [row[name]["estimate"] if row[name] else None for name in names]
-        table.add_row(
-            row["artefact"],
-            *[figure(value) for value in values[:4]],
-            size(values[4]),
-            size(row["size_bytes"]),
-            style="bold green" if row["artefact"] == choice.artefact else None,
-        )
-    workspace.console.print(table)
-    for problem in report["problems"]:
-        workspace.console.print(f"[bold]disturbed[/bold]: {problem}")
-    if report["incomplete"]:
-        workspace.console.print(f"[bold]incomplete[/bold]: {report['incomplete']}")
-    for check in checks:
-        if check.outcome != "pass":
-            workspace.console.print(
-                f"[bold]{check.outcome}[/bold] {check.artefact} {check.name}: measured "
-                f"{figure(check.measured) or 'nothing'}, limit {figure(check.limit)}"
-                + (f" ({check.note})" if check.note else "")
-            )
-    workspace.console.print(f"report: {workspace.run_dir / 'report.html'}", soft_wrap=True)

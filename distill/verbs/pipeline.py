@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.table import Table
 
 from distill.budget import Check, choose
 from distill.deployment.checks import compatibility_checks, quality_checks, target_checks
@@ -16,7 +15,6 @@ from distill.deployment.report.pipeline import (
     write_pipeline_report,
 )
 from distill.files import read_json, to_json, versions
-from distill.pages import figure, percent, size
 from distill.verbs.baseline import baseline_stage
 from distill.verbs.benchmark import cost
 from distill.verbs.configuration import check_configuration
@@ -32,6 +30,7 @@ from distill.verbs.measuring import (
 )
 from distill.verbs.networks import weights_path
 from distill.verbs.seeds import seeds, sentence
+from distill.verbs.summary import show_verdict
 from distill.verbs.train import ROLES, train_roles
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
@@ -72,7 +71,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             facts=_facts(workspace),
         )
         verdict = _verdict_stage(workspace, results)
-        _summary(workspace, results, verdict)
+        show_verdict(workspace.console, cfg.name, verdict)
         return verdict
 
 
@@ -185,31 +184,3 @@ def _facts(workspace: Workspace) -> list[tuple[str, str]]:
         ("machine", f"{platform.machine()}, {platform.system()} {platform.release()}"),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions().items())),
     ]
-
-
-def _summary(workspace: Workspace, results: PipelineResults, verdict: dict[str, Any]) -> None:
-    """Show the table on stderr."""
-    table = Table(title=f"{results.name}: {verdict['verdict']}", title_style="bold")
-    for column in ("model", "accuracy", "interval", "p95 (ms)", "size"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for role, model in verdict["models"].items():
-        low, high = model["accuracy_interval"]
-        chosen = model.get("artefact") and model["artefact"] == verdict["chosen"]["artefact"]
-        table.add_row(
-            f"{role} ({model['name']})" if "name" in model else role.replace("_", " "),
-            percent(model["accuracy"]),
-            f"{percent(low)} to {percent(high)}",
-            figure(model.get("p95_latency_ms")),
-            size(model.get("size_bytes")),
-            style="bold green" if chosen else None,
-        )
-    workspace.console.print(table)
-    for check in verdict["checks"]:
-        if check["outcome"] != "pass":
-            workspace.console.print(
-                f"[bold]{check['outcome']}[/bold] {check['artefact']} {check['name']}: measured "
-                f"{figure(check['measured'])}, limit {figure(check['limit'])}"
-                + (f" ({check['note']})" if check["note"] else "")
-            )
-    workspace.console.print(verdict["did_distillation_help"])
-    workspace.console.print(f"report: {verdict['report']}", soft_wrap=True)

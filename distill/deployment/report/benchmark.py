@@ -1,8 +1,11 @@
 """The report of a benchmark of any ONNX files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from distill.budget import Check, Choice
 from distill.deployment.estimates import is_difference
@@ -17,6 +20,7 @@ from distill.deployment.report.cells import (
     warnings_of,
 )
 from distill.deployment.report.matrix import matrix_table
+from distill.deployment.report.pictures import latency_by_percentile
 from distill.deployment.report.write import choice_sentence, write_report
 from distill.metrics import Estimate
 from distill.pages import figure, size
@@ -28,6 +32,9 @@ def write_benchmark_report(
     compatibility: Values,
     checks: Sequence[Check],
     choice: Choice,
+    *,
+    samples: Mapping[str, NDArray[np.int64]],
+    limits_ms: Mapping[float, float],
 ) -> None:
     """Write the report in its three forms.
 
@@ -37,7 +44,11 @@ def write_benchmark_report(
         compatibility: `compatibility.json`; empty where no processor was emulated.
         checks: of every artefact.
         choice: among them.
+        samples: `benchmark.npz`, raw nanoseconds.
+        limits_ms: percentile to limit, to draw.
     """
+    calls = {row["artefact"]: samples.get(row["artefact"]) for row in benchmark["artefacts"]}
+    measured = {name: taken for name, taken in calls.items() if taken is not None}
     page = {
         "title": f"benchmark on {benchmark['target']}",
         "verdict": str(choice.outcome),
@@ -59,13 +70,28 @@ def write_benchmark_report(
         "table_note": (
             "Small print: intervals. Cold start and memory: median and range of fresh processes."
         ),
-        "pictures": [],
+        "pictures": _pictures(measured, limits_ms),
         "checks": [check_row(check) for check in checks],
         "classes": [],
         "tables": [*_sweep_table(benchmark.get("sweep") or []), *matrix_table(compatibility)],
         "facts": facts_of(benchmark),
     }
     write_report(run_dir, page, checks, choice)
+
+
+def _pictures(
+    calls: Mapping[str, NDArray[np.int64]], limits_ms: Mapping[float, float]
+) -> list[dict[str, Any]]:
+    if not calls:
+        return []
+    return [
+        {
+            "title": "Latency by percentile",
+            "svg": latency_by_percentile(calls, limits_ms),
+            "note": "Every call that was timed; none is left out. Latency is logarithmic.",
+            "wide": True,
+        }
+    ]
 
 
 def _floor_sentence(floor: Values | None) -> list[str]:

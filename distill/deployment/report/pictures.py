@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from distill.pages import svg
 
@@ -119,3 +121,49 @@ def calibration(models: Mapping[str, Sequence[Values]]) -> Markup:
             handle.set_sizes([36])
 
     return svg(draw, width=5, height=3.6, title="Reliability diagram")
+
+
+def latency_by_percentile(
+    calls: Mapping[str, NDArray[np.int64]], limits_ms: Mapping[float, float]
+) -> Markup:
+    """Draw every artefact's latency up to its slowest calls, and the limits.
+
+    The axis of percentiles stretches towards 100, where the calls are that people notice
+    (Gil Tene's HdrHistogram plots).
+
+    Args:
+        calls: artefact to nanoseconds.
+        limits_ms: percentile to limit.
+    """
+    ticks = [0, 50, 90, 95, 99, 99.9]
+
+    def place(percentile: Any) -> Any:
+        return -np.log10(1 - np.asarray(percentile) / 100)
+
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
+        for name, taken in calls.items():
+            ordered = np.sort(taken.ravel()) / 1e6
+            share = np.arange(len(ordered)) / len(ordered)
+            kept = np.unique((np.linspace(0, 1, 400) ** 0.2 * (len(ordered) - 1)).astype(int))
+            axes.step(-np.log10(1 - share[kept]), ordered[kept], where="post", label=name)
+        for number, (level, limit) in enumerate(limits_ms.items()):
+            axes.plot(
+                [place(level)] * 2,
+                [0, limit],
+                color="#b3261e",
+                linestyle=":",
+                marker="_",
+                label="budget" if number == 0 else None,
+            )
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=min(float(taken.min()) for taken in calls.values()) / 1.2e6)
+        axes.set_xticks(place(ticks), [f"{tick:g}" for tick in ticks])
+        axes.set_xlim(0, 3.3)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: "")
+        axes.set_xlabel("percentile of calls")
+        axes.set_ylabel("latency (ms)")
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+    return svg(draw, width=9, height=3.8, title="Latency of each artefact by percentile")

@@ -1,0 +1,73 @@
+"""What a verb tells people in the end, on stderr: a table, and every check that does not pass."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from distill.budget import Check, Choice
+from distill.files import to_json
+from distill.pages import figure, percent, size
+
+Values = Mapping[str, Any]
+
+
+def show_benchmark(
+    console: Console, report: Values, checks: Sequence[Check], choice: Choice
+) -> None:
+    """Show what was measured on a target."""
+    table = Table(title=f"{report['target']}: {choice.outcome}", title_style="bold")
+    columns = ("artefact", "p50 (ms)", "p95 (ms)", "p99 (ms)", "cold start (ms)", "memory", "size")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "artefact" else "right")
+    for row in report["artefacts"]:
+        names = [f"p{level}_latency_ms" for level in (50, 95, 99)]
+        names += ["cold_start_ms", "peak_rss_bytes"]
+        values = [row[name]["estimate"] if row[name] else None for name in names]
+        table.add_row(
+            row["artefact"],
+            *[figure(value) for value in values[:4]],
+            size(values[4]),
+            size(row["size_bytes"]),
+            style="bold green" if row["artefact"] == choice.artefact else None,
+        )
+    console.print(table)
+    for problem in report["problems"]:
+        console.print(f"[bold]disturbed[/bold]: {problem}")
+    if report["incomplete"]:
+        console.print(f"[bold]incomplete[/bold]: {report['incomplete']}")
+    show_checks(console, to_json(checks))
+
+
+def show_verdict(console: Console, name: str, verdict: Values) -> None:
+    """Show the models of a pipeline, and what its budget says of them."""
+    table = Table(title=f"{name}: {verdict['verdict']}", title_style="bold")
+    for column in ("model", "accuracy", "interval", "p95 (ms)", "size"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for role, model in verdict["models"].items():
+        low, high = model["accuracy_interval"]
+        chosen = model.get("artefact") and model["artefact"] == verdict["chosen"]["artefact"]
+        table.add_row(
+            f"{role} ({model['name']})" if "name" in model else role.replace("_", " "),
+            percent(model["accuracy"]),
+            f"{percent(low)} to {percent(high)}",
+            figure(model.get("p95_latency_ms")),
+            size(model.get("size_bytes")),
+            style="bold green" if chosen else None,
+        )
+    console.print(table)
+    show_checks(console, verdict["checks"])
+    console.print(verdict["did_distillation_help"])
+    console.print(f"report: {verdict['report']}", soft_wrap=True)
+
+
+def show_checks(console: Console, checks: Sequence[Values]) -> None:
+    """Show the checks that do not pass, with what they say."""
+    for check in checks:
+        if check["outcome"] != "pass":
+            console.print(
+                f"[bold]{check['outcome']}[/bold] {check['artefact']} {check['name']}: measured "
+                f"{figure(check['measured']) or 'nothing'}, limit {figure(check['limit'])}"
+                + (f" ({check['note']})" if check["note"] else "")
+            )
