@@ -39,7 +39,7 @@ class ImageClassifier(nn.Module):
         super().__init__()
         self.network = network
         self.input_size = input_size
-        # Stored in units of 0..255 and shaped for NHWC, so that the graph is one Sub and one Mul.
+        # In units of 0..255, so that the graph is one Sub and one Div.
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32) * 255)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32) * 255)
 
@@ -54,8 +54,12 @@ class ImageClassifier(nn.Module):
         A contiguous NHWC batch permuted to NCHW is channels-last in memory, which is what
         convolutions on CPU and GPU want.
         """
-        x = (image.float() - self.mean) / self.std
-        x = x.permute(0, 3, 1, 2)
+        x = image.permute(0, 3, 1, 2)
+        if torch.compiler.is_exporting():
+            # onnxruntime moves a byte faster than a float, and normalises planes, not pixels of
+            # three, at full width: 2.9 times the latency of mobilenet_v3_small otherwise.
+            x = x.contiguous()
+        x = (x.float() - self.mean[:, None, None]) / self.std[:, None, None]
         if self.input_size is not None:
             x = nn.functional.interpolate(
                 x, size=self.input_size, mode="bilinear", antialias=True, align_corners=False
