@@ -2,7 +2,7 @@
 
 python benchmarks/latency.py                             # about an hour on 2 quiet cores
 python benchmarks/latency.py --only gate timer           # some parts
-python benchmarks/latency.py --run RUN                   # int8 of a run (resnet8x4, CIFAR-10)
+python benchmarks/latency.py --cifar10 ROOT --runs RUN...           # and int8 of finished runs
 python benchmarks/latency.py --quick                     # a few minutes, wide intervals
 
 `gate` judges synthetic latencies whose percentile is known; `aa` compares a model with itself 200
@@ -32,7 +32,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--run", type=Path, help="run folder of a pipeline with quantize=auto")
+    parser.add_argument("--runs", nargs="+", type=Path, default=(), help="with quantize=auto")
+    parser.add_argument("--cifar10", metavar="ROOT", help="train.parquet and test.parquet")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--result", type=Path, help="default: results/latency.json")
     parser.add_argument("--work", type=Path, default=Path("outputs/latency"))
@@ -49,10 +50,10 @@ def main() -> None:
         "aa": lambda: latency_timer.against_itself(work, 10 if quick else 200),
         "timer": lambda: latency_timer.rows(work, 3 if quick else 9),
         "verb": lambda: latency_timer.verb(work),
-        "int8": lambda: latency_int8.rows(options.run),
+        "int8": lambda: latency_int8.rows(options.runs, options.cifar10),
     }
     for part in options.only:
-        if part == "int8" and options.run is None:
+        if part == "int8" and not options.runs:
             continue
         rows, checks = measures[part]()
         document["parts"][part] = {"environment": environment(), "rows": rows, "checks": checks}
