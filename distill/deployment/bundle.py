@@ -26,9 +26,12 @@ _TRAVELLERS = (
     "deployment/__init__.py",
     "deployment/device/__init__.py",
     "deployment/device/gate.py",
+    "deployment/device/guard.py",
     "deployment/device/latency.py",
     "deployment/device/machine.py",
     "deployment/device/openvino_model.py",
+    "deployment/device/probe.py",
+    "deployment/device/receive.py",
     "deployment/device/runner.py",
     "deployment/device/step.py",
 )
