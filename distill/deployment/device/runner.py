@@ -38,7 +38,8 @@ def main(path: str = "plan.json") -> int:
     plan = json.loads(Path(path).read_text())
     try:
         check_files(Path("manifest.json"))
-        emit("machine", machine.describe())
+        emit("machine", dict(machine.describe(), **identity(plan)))
+        emit("plan", {"plan": plan})
         run(plan)
     except StepError as error:
         emit("error", {"message": str(error)})
@@ -48,8 +49,24 @@ def main(path: str = "plan.json") -> int:
 
 
 def emit(step: str, result: Dict[str, Any]) -> None:
-    """Print one result."""
+    """Print one result; on stderr its name alone, for those who watch a bundle by hand."""
     print(json.dumps(dict(result, step=step)), flush=True)
+    if os.environ.get("DISTILL_PROGRESS"):
+        print(step, result.get("name", ""), file=sys.stderr, flush=True)
+
+
+def identity(plan: dict) -> Dict[str, Any]:
+    """Say what is measured, so that results which travel alone can be told from others."""
+    manifest = Path("manifest.json")
+    return {
+        "manifest_sha256": sha256(manifest) if manifest.is_file() else None,
+        "models": {entry["name"]: sha256(Path(entry["file"])) for entry in plan["contenders"]},
+    }
+
+
+def sha256(path: Path) -> str:
+    """Hash a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def check_files(manifest: Path) -> None:
@@ -58,7 +75,7 @@ def check_files(manifest: Path) -> None:
         return
     for name, expected in json.loads(manifest.read_text())["files"].items():
         path = Path(name)
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+        found = sha256(path) if path.is_file() else "no file"
         if found != expected:
             raise StepError(
                 "Expected %s with sha256 %s but found %s. Copy the bundle again."
