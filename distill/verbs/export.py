@@ -24,6 +24,8 @@ from distill.contract import (
 )
 from distill.errors import UserError
 from distill.files import read_json, sha256, versions
+from distill.verbs.bundle import bundle_stage, wanted_bundle
+from distill.verbs.measuring import NUM_INPUTS, measurement
 from distill.verbs.networks import TEACHER_FACTS, load_student, load_teacher, weights_path
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
@@ -45,6 +47,14 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         for role in ("teacher", "control"):
             if reference_input(workspace, role).is_file():
                 export_reference_stage(workspace, role)
+        portable = wanted_bundle(cfg.bundle)
+        if portable is not None:
+            folder = workspace.run_dir / "export"
+            artefacts = [folder / name for name in result["artefacts"]]
+            inputs = workspace.data.validation.images[:NUM_INPUTS]
+            request = measurement(workspace, lambda said: None)
+            written = bundle_stage(workspace, artefacts, inputs, request, portable)
+            result["bundle"] = written["bundle"]
         return result
 
 
