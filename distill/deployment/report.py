@@ -16,6 +16,14 @@ from distill.pages import figure, percent, percent_interval, render, size
 
 Values = dict[str, Any]
 
+PERCENTAGES = (
+    "accuracy",
+    "drop_vs_teacher",
+    "drop_vs_float32",
+    "gain_vs_baseline",
+    "parity_top1_agreement",
+)
+
 
 def distillation_sentence(gain: Values, confidence: float) -> str:
     """Answer "did distillation help?" in one sentence, with its interval."""
@@ -246,7 +254,7 @@ def _name(role: str) -> str:
 
 
 def _parameters(results: PipelineResults, role: str) -> str:
-    num_parameters = results.training[role.removesuffix("_int8")].get("num_parameters")
+    num_parameters = results.training[role.partition("_")[0]].get("num_parameters")
     return f"{num_parameters:,} parameters" if num_parameters else ""
 
 
@@ -330,7 +338,7 @@ def _check_row(check: Check) -> dict[str, str]:
     row = to_json(check)
     if check.name.endswith("_bytes"):
         show = size
-    elif check.name in ("accuracy", "drop_vs_teacher", "gain_vs_baseline", "parity_top1_agreement"):
+    elif check.name in PERCENTAGES:
         show = percent
     else:
         show = figure
