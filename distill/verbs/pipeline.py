@@ -17,18 +17,18 @@ from distill.deployment.report import (
 )
 from distill.files import read_json, to_json, versions
 from distill.pages import figure, percent, size
+from distill.verbs.artefacts import ARTEFACTS, MAY_SHIP, STUDENT
 from distill.verbs.baseline import baseline_stage
 from distill.verbs.benchmark import NUM_INPUTS, benchmark_stage
 from distill.verbs.configuration import check_configuration
-from distill.verbs.evaluate import ARTEFACTS, evaluate_stage
-from distill.verbs.export import STUDENT, export_reference_stage, export_stage
+from distill.verbs.evaluate import evaluate_stage
+from distill.verbs.export import export_student
 from distill.verbs.fitting import HISTORY
 from distill.verbs.networks import weights_path
+from distill.verbs.references import export_reference_stage
 from distill.verbs.seeds import seeds, sentence
 from distill.verbs.train import ROLES, train_roles
 from distill.verbs.workspace import Workspace, open_workspace, plain
-
-MAY_SHIP = ("student", "student_int8")
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         training = train_roles(workspace, ROLES)
         for role in ("teacher", "control"):
             export_reference_stage(workspace, role)
-        export = export_stage(workspace, weights_path(workspace.run_dir, "student"))
+        export = export_student(workspace, weights_path(workspace.run_dir, "student"))
         evaluation = evaluate_stage(workspace)
         folder = workspace.run_dir / "export"
         artefacts = {role: name for role, name in ARTEFACTS.items() if role in evaluation["models"]}
@@ -57,7 +57,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             evaluation=evaluation,
             benchmark=benchmark,
             artefacts=artefacts,
-            facts=_facts(workspace, benchmark),
+            facts=_facts(workspace, export, benchmark),
         )
         verdict = _verdict_stage(workspace, results)
         _summary(workspace, results, verdict)
@@ -155,11 +155,16 @@ def _model(scores: dict[str, Any]) -> dict[str, Any]:
     return {"accuracy": accuracy["estimate"], "accuracy_interval": accuracy["interval"]}
 
 
-def _facts(workspace: Workspace, benchmark: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(
+    workspace: Workspace, export: dict[str, Any], benchmark: dict[str, Any]
+) -> list[tuple[str, str]]:
     data, conditions = workspace.data, benchmark["conditions"]
     floor = benchmark["noise_floor"]
     splits = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test"
+    quantized = export["quantized"]
+    smaller = [("quantisation", f"{quantized['outcome']}: {quantized['why']}")] if quantized else []
     return [
+        *smaller,
         ("data", f"{data.name}: {splits} samples; {data.num_skipped} corrupt ones left out"),
         ("seed", str(workspace.cfg.seed)),
         ("loss", ", ".join(f"{k} {plain(v)}" for k, v in workspace.cfg.loss.items())),
