@@ -138,6 +138,18 @@ def test_the_layers_that_stay_in_float_are_those_that_were_named(files, depthwis
     assert [layer.depthwise for layer in layers(depthwise.graph)] == [False, True, False]
 
 
+def test_a_layer_in_float_keeps_its_activation(files):
+    graph = onnx.load(files[0] / "ends.onnx").graph
+    stem = next(node for node in graph.node if node.op_type == "Conv")
+    after = [node for node in graph.node if stem.output[0] in node.input]
+    assert [node.op_type for node in after] == ["Relu"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_file_is_a_valid_model(files, name):
+    onnx.checker.check_model(onnx.load(files[0] / f"{name}.onnx"))
+
+
 def test_files_are_smaller_as_their_numbers_are(files):
     sizes = {name: (files[0] / f"{name}.onnx").stat().st_size for name in ("fp32", *RECIPES)}
     assert sizes["static"] < 0.4 * sizes["fp32"]

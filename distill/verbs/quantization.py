@@ -147,7 +147,8 @@ def _show(
     """Show the candidates on stderr."""
     table = Table(title=f"{name}: {decision.outcome}", title_style="bold")
     for column in ("recipe", "drop", "agreement", "time / float32", "size", ""):
-        table.add_column(column, justify="left" if column in ("recipe", "") else "right")
+        words = column in ("recipe", "")
+        table.add_column(column, justify="left" if words else "right", no_wrap=column == "recipe")
     for c in candidates:
         ratio = c.latency_ratio
         low, high = ratio.interval if ratio else (0, 0)

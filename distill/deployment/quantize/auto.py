@@ -21,7 +21,8 @@ class Auto:
 
     Attributes:
         recipes: by name.
-        max_candidates: files that the search over layers may make; 0 for no such search.
+        max_candidates: files that the search over layers may make: two for each group of layers,
+            the rest for choices among them; 0 for no such search.
         max_seconds: after which nothing new is begun.
 
     Raises:
@@ -29,7 +30,7 @@ class Auto:
     """
 
     recipes: Mapping[str, Recipe]
-    max_candidates: int = 12
+    max_candidates: int = 18
     max_seconds: float = 300.0
 
     def __post_init__(self) -> None:
@@ -88,7 +89,8 @@ class Auto:
         in_float = set(recipe.stays_in_float(trials.source.graph))
         names = [layer.name for layer in layers(trials.source.graph) if layer.name not in in_float]
 
-        free = iter(self.names[len(self.recipes) :])
+        groups = in_groups(names, max(1, self.max_candidates // 3))
+        free = iter(self.names[len(self.recipes) : len(self.names) - len(groups)])
 
         def make(excluded: tuple[str, ...]) -> Candidate | None:
             name = next(free, None)
@@ -97,31 +99,31 @@ class Auto:
             own = replace(recipe, exclude=(*recipe.exclude, *excluded))
             return trials.make(name, own, base=base, excluded=excluded)
 
-        groups = in_groups(names, max(1, self.max_candidates // 2))
+        trials.say(f"{base}: int8 for {len(groups)} groups of layers, each alone")
+        errors = {group: trials.error(self._alone(recipe, names, group)) for group in groups}
         for group in groups:
             make(group)
         trials.time()
+        if decide(list(trials.found.values())).outcome is Outcome.INT8:
+            return
         probes = [
-            Probe(layers=c.excluded, error=(c.logit_std or 0) ** 2, ratio=_ratio(c))
+            Probe(layers=c.excluded, error=errors[c.excluded], ratio=_ratio(c))
             for c in trials.found.values()
             if c.excluded and c.latency_ratio is not None
         ]
-        if decide(list(trials.found.values())).outcome is Outcome.INT8:
-            return
         assert whole.latency_ratio is not None
         low, high = whole.latency_ratio.interval
-        sets = exclusions(
-            error=(whole.logit_std or 0) ** 2,
-            ratio=_ratio(whole),
-            probes=probes,
-            noise=(high - low) / 2,
-        )
-        for excluded in sets:
+        for excluded in exclusions(_ratio(whole), probes, noise=(high - low) / 2):
             if excluded not in groups:
                 candidate = make(excluded)
                 if candidate is None or candidate.holds:
                     break  # every further one is more accurate and slower
         trials.time()
+
+    @staticmethod
+    def _alone(recipe: StaticInt8, names: list[str], group: tuple[str, ...]) -> StaticInt8:
+        others = [name for name in names if name not in group]
+        return replace(recipe, exclude=(*recipe.exclude, *others))
 
 
 def _ratio(candidate: Candidate) -> float:

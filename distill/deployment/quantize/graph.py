@@ -52,6 +52,23 @@ def preprocessing_nodes(graph: onnx.GraphProto) -> list[str]:
     return names
 
 
+def with_followers(graph: onnx.GraphProto, names: Sequence[str]) -> list[str]:
+    """Add to nodes in float what only they feed, up to the next layers: their activations.
+
+    An activation in int8 behind a layer in float would quantise what the int8 layer never had to:
+    its values before they are cut at zero.
+    """
+    constants = {tensor.name for tensor in graph.initializer}
+    kept, outputs, found = set(names), set[str](), []
+    for node in graph.node:
+        fed_by = [name for name in node.input if name and name not in constants]
+        follows = node.op_type not in WEIGHTED and fed_by and outputs.issuperset(fed_by)
+        if node.name in kept or follows:
+            outputs |= set(node.output)
+            found.append(node.name)
+    return found
+
+
 def float_tensors(graph: onnx.GraphProto, *, outside: Sequence[str]) -> list[onnx.ValueInfoProto]:
     """List the float activations that nodes read or write, those of the nodes `outside` left out.
 

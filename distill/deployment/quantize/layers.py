@@ -12,12 +12,14 @@ from itertools import pairwise
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What a model is like with a few layers in float.
+    """What int8 does to a few layers.
 
     Attributes:
-        layers: in float.
-        error: mean square error of its logits.
-        ratio: of its latency to float32.
+        layers: a group of neighbours.
+        error: mean square error of the logits where they alone are int8. (What leaving them in
+            float saves is no measure: errors of fixed weights may cancel each other, and then
+            better layers make a worse model.)
+        ratio: latency over that of float32 where they alone are float.
     """
 
     layers: tuple[str, ...]
@@ -36,35 +38,29 @@ def in_groups(layers: Sequence[str], max_groups: int) -> list[tuple[str, ...]]:
 
 
 def exclusions(
-    *, error: float, ratio: float, probes: Sequence[Probe], noise: float = 0.0
+    ratio: float, probes: Sequence[Probe], *, noise: float = 0.0
 ) -> list[tuple[str, ...]]:
     """List ever larger sets of layers to leave in float, while the model stays faster than float32.
 
-    Errors of layers are taken to add up, as independent noise does, and so are times.
-
     Args:
-        error: mean square error of the logits of the whole int8 model.
-        ratio: its latency over that of float32.
-        probes: each with one group of layers in float.
+        ratio: latency of the whole int8 model over that of float32.
+        probes: of every group of layers. Their times and errors are taken to add up.
         noise: of a ratio; int8 buys nothing where it buys less.
 
     Returns:
-        The first set is of the layers where int8 buys no latency and costs accuracy or time; each
-        further one adds the group that costs most accuracy per latency bought. None predicted to be
-        as slow as float32.
+        The first set is of the layers where int8 buys no latency; each further one adds the group
+        that costs most accuracy for the latency it buys. None predicted to be as slow as float32.
     """
-    saved = {probe.layers: error - probe.error for probe in probes}
     price = {probe.layers: probe.ratio - ratio for probe in probes}
-    free = [g for g in saved if price[g] <= noise and (saved[g] > 0 or price[g] < -noise)]
-    paid = [g for g in saved if price[g] > noise and saved[g] > 0]
-    paid.sort(key=lambda group: saved[group] / price[group], reverse=True)
-    steps = [free, *([group] for group in paid)]
+    free = [group for group in price if price[group] <= noise]
+    paid = [probe for probe in probes if price[probe.layers] > noise]
+    paid.sort(key=lambda probe: probe.error / price[probe.layers], reverse=True)
     sets: list[tuple[str, ...]] = []
     excluded: tuple[str, ...] = ()
     predicted = ratio
-    for step in steps:
+    for step in (free, *([probe.layers] for probe in paid)):
         excluded += tuple(layer for group in step for layer in group)
         predicted += sum(price[group] for group in step)
-        if excluded and predicted < 1:
+        if step and predicted < 1:
             sets.append(excluded)
     return sets

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
@@ -25,7 +26,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from distill.deployment.quantize.calibration import METHODS, Activations, tensors_data
-from distill.deployment.quantize.graph import layers, preprocessing_nodes
+from distill.deployment.quantize.graph import layers, preprocessing_nodes, with_followers
 from distill.errors import UsageError, UserError, nearest
 from distill.files import write_bytes
 
@@ -160,10 +161,11 @@ class StaticInt8:
                 extra_options={},
             )
             quantizer.quantize_model()
+            quantizer.model.topological_sort()
         write_bytes(target, quantizer.model.model.SerializeToString())
 
     def stays_in_float(self, graph: onnx.GraphProto) -> list[str]:
-        """Name the nodes that are not quantised.
+        """Name the nodes that are not quantised, activations with their layers.
 
         Raises:
             UserError: one to exclude is not in the graph.
@@ -179,7 +181,7 @@ class StaticInt8:
         ends = [weighted[0]] * self.keep_first + [weighted[-1]] * self.keep_last
         depthwise = [layer for layer in weighted if layer.depthwise and not self.depthwise]
         kept = [layer.name for layer in (*ends, *depthwise)]
-        return [*preprocessing_nodes(graph), *kept, *self.exclude]
+        return [*preprocessing_nodes(graph), *with_followers(graph, [*kept, *self.exclude])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +254,9 @@ class Float16:
                 keep_io_types=True,
                 node_block_list=preprocessing_nodes(model.graph),
             )
-        write_bytes(target, model.SerializeToString())
+        converted = ONNXModel(model)
+        converted.topological_sort()  # the converter puts its casts at the end
+        write_bytes(target, converted.model.SerializeToString())
 
 
 @contextlib.contextmanager

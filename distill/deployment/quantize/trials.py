@@ -84,6 +84,13 @@ class Trials:
         self.found[name] = candidate
         return candidate
 
+    def error(self, recipe: Recipe, num_samples: int = 512) -> float:
+        """Mean square error of a recipe's logits on a few images, over their variance."""
+        path = self.source.prepared.with_name("probe.onnx")
+        recipe.make(self.source, path)
+        logits = OnnxModel(path, num_threads=2).predict(self.images[:num_samples])
+        return measure_parity(self._logits[:num_samples], logits).logit_std ** 2
+
     def skip(self, name: str, recipe: Recipe, reason: str) -> None:
         """Keep in mind why a recipe was not tried."""
         self.found[name] = Candidate(recipe=name, precision=recipe.precision, reason=reason)
