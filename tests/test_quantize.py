@@ -92,14 +92,20 @@ def test_what_goes_in_and_comes_out_is_as_before(files, name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_preprocessing_stays_in_float(files, name):
     graph = onnx.load(files[0] / f"{name}.onnx").graph
-    first = next(
-        i
-        for i, node in enumerate(graph.node)
-        if "QuantizeLinear" in node.op_type
-        or (node.op_type == "Cast" and node.attribute[0].i == onnx.TensorProto.FLOAT16)
-    )
-    before = {node.op_type for node in list(graph.node)[:first]}
-    assert before >= {"Cast", "Transpose", "Sub", "Div"}
+    makers = {output: node for node in graph.node for output in node.output}
+    below = [next(n.input[0] for n in graph.node if n.op_type in ("Conv", "ConvInteger"))]
+    converts, before = ("uantizeLinear", "Cast"), []
+    while below:
+        node = makers.get(below.pop())
+        if node is not None:
+            before.append(node)
+            below += node.input[:1]
+    names = [node.op_type for node in before]
+    pixels = names[names.index("Transpose") :]  # behind it, the layer's own conversion
+    assert {"Transpose", "Sub", "Div", "Cast"} == set(pixels)
+    assert all(any(word in name for word in converts) for name in names[: -len(pixels)])
+    cast = next(node for node in before if node.op_type == "Cast" and "image" in node.input)
+    assert cast.attribute[0].i == onnx.TensorProto.FLOAT
 
 
 def test_weights_are_int8_per_channel_and_activations_uint8(files):
