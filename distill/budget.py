@@ -23,11 +23,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class AccuracyBudget:
-    """Limits on accuracy, as fractions; the margins are non-inferiority margins."""
+    """Limits on accuracy, as fractions; the margins are non-inferiority margins.
+
+    `max_drop_vs_float32` binds int8 and float16 files, held against the student in float32.
+    """
 
     metric: str = "accuracy"
     min: float | None = None
     max_drop_vs_teacher: float | None = None
+    max_drop_vs_float32: float | None = None
     min_gain_vs_baseline: float | None = None
 
 

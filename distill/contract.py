@@ -51,6 +51,7 @@ class Contract:
         input: shape and type of what goes in.
         normalization: what the graph does first.
         output: name of the logits, [B, len(classes)] float32.
+        further_outputs: of a head, such as probabilities.
         classes: names in the order of the logits.
         provenance: where data, teacher and weights come from, and by which versions.
         golden_sha256: hash of the golden samples' file.
@@ -59,6 +60,7 @@ class Contract:
     input: ImageInput
     normalization: Normalization
     output: str
+    further_outputs: tuple[str, ...] = ()
     classes: tuple[str, ...]
     provenance: dict[str, Any]
     golden_sha256: str

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from distill.deployment.export import check_parity, export_onnx, measure_parity
+from distill.deployment.export import SoftmaxHead, TopKHead, check_parity, export_onnx
+from distill.deployment.parity import measure_parity
 from distill.errors import UserError
 from distill.runtime import ModelError, OnnxModel
 from distill.training.fit import predict_logits
@@ -86,6 +87,39 @@ def test_disagreement_beyond_the_budget_is_refused_and_the_file_removed(model, i
     with pytest.raises(UserError, match="answer as torch does"):
         check_parity(other, path, images, max_logit_std=0.01, min_top1_agreement=None)
     assert not path.exists()
+
+
+def test_the_file_tells_nothing_of_the_machine_it_was_made_on(model, tmp_path):
+    export_onnx(model, SHAPE, tmp_path / "m.onnx")
+    content = (tmp_path / "m.onnx").read_bytes()
+    assert b".py" not in content
+    weights = 4 * sum(p.numel() for p in model.parameters())
+    assert len(content) < weights + 12_000
+
+
+def test_a_head_adds_outputs_and_leaves_the_logits_first(model, images, tmp_path):
+    export_onnx(model, SHAPE, tmp_path / "m.onnx")
+    logits = OnnxModel(tmp_path / "m.onnx").predict(images)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for head, names in (
+        (SoftmaxHead(), ["probabilities"]),
+        (TopKHead(3), ["top_probabilities", "top_classes"]),
+    ):
+        export_onnx(model, SHAPE, tmp_path / "h.onnx", head=head)
+        found = OnnxModel(tmp_path / "h.onnx")
+        assert found.output_names == ["logits", *names]
+        np.testing.assert_allclose(found.predict(images), logits, atol=1e-5)
+        outputs = found.session.run(None, {"image": images})
+        if len(outputs) == 2:
+            np.testing.assert_allclose(outputs[1], probabilities, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(outputs[2], np.argsort(-logits, axis=1)[:, :3])
+            np.testing.assert_allclose(outputs[1], -np.sort(-probabilities)[:, :3], atol=1e-5)
+
+
+def test_a_head_of_no_classes_is_refused():
+    with pytest.raises(ValueError, match="`k` > 0"):
+        TopKHead(0)
 
 
 def test_parity_by_hand():

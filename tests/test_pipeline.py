@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 STAGES = {
     "baseline", "train/teacher", "teacher", "soft_labels", "train/control", "train/student",
-    "export_teacher", "export_control", "export", "evaluate", "benchmark", "verdict",
+    "export_teacher", "export_control", "quantize", "export", "evaluate", "benchmark", "verdict",
 }  # fmt: skip
 
 
@@ -40,6 +40,8 @@ def test_the_last_line_is_the_verdict_that_stands_in_the_run_folder(finished):
     assert ("model.onnx", "parity_logit_std") in names
     assert ("model.int8.onnx", "parity_logit_std") not in names
     assert ("model.int8.onnx", "p95_latency_ms") in names
+    assert ("model.int8.onnx", "drop_vs_float32") in names
+    assert ("model.onnx", "drop_vs_float32") not in names
 
 
 def test_accuracy_in_the_verdict_is_that_of_the_exported_file(finished, data):
@@ -49,6 +51,18 @@ def test_accuracy_in_the_verdict_is_that_of_the_exported_file(finished, data):
         expected = (answers == data.test.labels).mean()
         assert ran.document["models"][role]["accuracy"] == pytest.approx(expected)
         assert artefact in ran.document["models"][role]["measured_through"]
+
+
+def test_the_drop_of_int8_is_paired_with_the_float32_file_on_the_test_set(finished, data):
+    run_dir, ran = finished
+    names = ("model.onnx", "model.int8.onnx")
+    models = [OnnxModel(run_dir / "export" / name) for name in names]
+    right = [model.predict(data.test.images).argmax(1) == data.test.labels for model in models]
+    check = next(c for c in ran.document["checks"] if c["name"] == "drop_vs_float32")
+    assert check["measured"] == pytest.approx(right[0].mean() - right[1].mean())
+    assert check["interval"][0] <= check["measured"] <= check["interval"][1]
+    assert check["limit"] == 0.02
+    assert "drop_vs_float32" in (run_dir / "report.html").read_text()
 
 
 def test_control_and_student_start_from_the_same_weights_and_see_the_same_batches(finished):

@@ -178,7 +178,8 @@ def quality_checks(
         score: the artefact's entry of `evaluate.json`.
         margins: likewise.
         parity: the artefact's entry of `export.json`.
-        binds_logits: whether `max_logit_std` holds for it: for float32 against torch, not for int8.
+        binds_logits: whether `max_logit_std` holds for it: for float32 against torch, not for what
+            is quantised.
     """
     checks = []
 
@@ -206,6 +207,9 @@ def quality_checks(
         _figure(drop) if drop else (None, None),
         at_most if drop else _unknown,
     )
+    if margins["drop_vs_float32"]:
+        drop = _figure(margins["drop_vs_float32"])
+        add("drop_vs_float32", accuracy.max_drop_vs_float32, drop, at_most)
     add(
         "gain_vs_baseline",
         accuracy.min_gain_vs_baseline,

@@ -68,17 +68,19 @@ def score_model(
 
 @dataclass(frozen=True, kw_only=True)
 class Margins:
-    """How one artefact stands beside its three references; paired on the same test samples.
+    """How one artefact stands beside its references; paired on the same test samples.
 
     Attributes:
         gain_vs_control: artefact minus control.
         gain_vs_baseline: artefact minus the best baseline.
         drop_vs_teacher: teacher minus artefact; None where the teacher has no answers.
+        drop_vs_float32: the student in float32 minus artefact; None for that student itself.
     """
 
     gain_vs_control: PairedComparison
     gain_vs_baseline: PairedComparison
     drop_vs_teacher: PairedComparison | None
+    drop_vs_float32: PairedComparison | None
 
 
 def compare_with_references(
@@ -88,17 +90,22 @@ def compare_with_references(
     control: NDArray[np.int64],
     baseline: NDArray[np.int64],
     teacher: NDArray[np.int64] | None,
+    float32: NDArray[np.int64] | None,
     confidence: float,
 ) -> Margins:
     """Compare one artefact's predictions [N] with those of its references [N]."""
     right = predictions == labels
-    drop = None
-    if teacher is not None:
-        drop = compare_paired(teacher == labels, right, confidence=confidence)
+
+    def drop(reference: NDArray[np.int64] | None) -> PairedComparison | None:
+        if reference is None:
+            return None
+        return compare_paired(reference == labels, right, confidence=confidence)
+
     return Margins(
         gain_vs_control=compare_paired(right, control == labels, confidence=confidence),
         gain_vs_baseline=compare_paired(right, baseline == labels, confidence=confidence),
-        drop_vs_teacher=drop,
+        drop_vs_teacher=drop(teacher),
+        drop_vs_float32=drop(float32),
     )
 
 
@@ -140,6 +147,7 @@ def evaluate(
             control=answers["control"],
             baseline=baseline,
             teacher=answers.get("teacher"),
+            float32=None if name == "student" else answers["student"],
             confidence=confidence,
         )
         for name, answer in answers.items()

@@ -8,7 +8,6 @@ import contextlib
 import io
 import logging
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
+from distill.deployment.parity import Parity, measure_parity
 from distill.errors import UserError
 from distill.files import write_bytes
 from distill.runtime import OnnxModel
@@ -25,35 +25,6 @@ from distill.runtime import OnnxModel
 OPSET = 20
 RANDOM_OPS = {"RandomUniform", "RandomUniformLike", "RandomNormal", "RandomNormalLike", "Bernoulli"}
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parity:
-    """How far a second implementation's logits are from the first's.
-
-    Attributes:
-        logit_std: root mean square difference over the standard deviation of the reference logits.
-        max_abs: largest difference of a logit.
-        top1_agreement: share of samples with the same answer.
-        num_samples: compared.
-    """
-
-    logit_std: float
-    max_abs: float
-    top1_agreement: float
-    num_samples: int
-
-
-def measure_parity(reference: NDArray[np.floating], other: NDArray[np.floating]) -> Parity:
-    """Compare two sets of logits for the same samples, [N, C] each."""
-    difference = other.astype(np.float64) - reference
-    spread = float(np.std(reference)) or 1.0
-    return Parity(
-        logit_std=float(np.sqrt(np.mean(difference**2))) / spread,
-        max_abs=float(np.abs(difference).max()),
-        top1_agreement=float(np.mean(reference.argmax(axis=1) == other.argmax(axis=1))),
-        num_samples=len(reference),
-    )
 
 
 class SoftmaxHead(nn.Module):
@@ -153,7 +124,22 @@ def export_onnx(
             f"Expected a deterministic graph but it holds {', '.join(random)}. "
             "Dropout or noise is live in eval mode: make it depend on `self.training`."
         )
+    _forget_source(proto)
     write_bytes(path, proto.SerializeToString())
+
+
+def _forget_source(proto: onnx.ModelProto) -> None:
+    """Remove the stack traces that the exporter leaves at every node.
+
+    They are half of a small file, and tell whoever gets it the paths of this machine.
+    """
+    graph = proto.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    for tensor in graph.initializer:
+        tensor.ClearField("metadata_props")
+        tensor.ClearField("doc_string")
 
 
 def _is_random(node: onnx.NodeProto) -> bool:

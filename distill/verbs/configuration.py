@@ -49,7 +49,7 @@ def check_configuration(workspace: Workspace) -> None:
                 make_schedule(scheduler, optimizer, total_steps=100)
         with named_in_errors("trainer"):
             _check_trainer(instantiate(training.trainer)(logger=False, enable_checkpointing=False))
-    for group in ("views", "mixing", "quantize", "target"):
+    for group in ("views", "mixing", "quantize", "head", "target", "scenario", "runtime", "effort"):
         with named_in_errors(group):
             instantiate(cfg[group])
     if cfg.compile and not any(map(shutil.which, ("g++", "clang++"))):

@@ -9,18 +9,12 @@ from distill.deployment.evaluate import evaluate
 from distill.errors import UserError
 from distill.files import read_json, write_arrays
 from distill.runtime import OnnxModel
+from distill.verbs.artefacts import ARTEFACTS, CONTROL, STUDENT
 from distill.verbs.baseline import PREDICTIONS as BASELINE_PREDICTIONS
-from distill.verbs.export import CONTROL, STUDENT, STUDENT_INT8, TEACHER
 from distill.verbs.networks import load_teacher
 from distill.verbs.workspace import Workspace, open_workspace
 
 LOGITS = "predictions/test_logits.npz"
-ARTEFACTS = {
-    "teacher": TEACHER,
-    "control": CONTROL,
-    "student": STUDENT,
-    "student_int8": STUDENT_INT8,
-}
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:

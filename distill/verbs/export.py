@@ -1,40 +1,42 @@
 """`export`: checkpoints to ONNX files that are proven to answer as torch does, with a contract."""
 
 import dataclasses
-import json
-import subprocess
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from distill.contract import (
-    CLASSES_KEY,
     CONTRACT_FILE,
     GOLDEN_FILE,
     HASH_KEY,
-    Contract,
-    ImageInput,
-    Normalization,
     replay_golden,
     save_contract,
     write_golden,
 )
-from distill.errors import UserError
-from distill.files import read_json, sha256, versions
+from distill.deployment.parity import measure_parity
+from distill.deployment.quantize.choice import Outcome
+from distill.files import atomic_path, read_json
+from distill.runtime import OnnxModel
+from distill.verbs.artefacts import (
+    ARTEFACTS,
+    MAY_SHIP,
+    STUDENT,
+    check_weights,
+    export_float32,
+)
 from distill.verbs.bundle import bundle_stage, wanted_bundle
 from distill.verbs.measuring import NUM_INPUTS, measurement
-from distill.verbs.networks import TEACHER_FACTS, load_student, load_teacher, weights_path
+from distill.verbs.networks import weights_path
+from distill.verbs.promise import make_contract
+from distill.verbs.quantization import FLOAT32, STAGE, quantize_stage
+from distill.verbs.references import export_reference_stage, reference_input
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
-STUDENT, STUDENT_INT8, CONTROL, TEACHER = (
-    "model.onnx",
-    "model.int8.onnx",
-    "control.onnx",
-    "teacher.onnx",
-)
+log = logging.getLogger(__name__)
+
 NUM_GOLDEN = 8
 
 
@@ -42,8 +44,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Export the student of a run folder with its teacher and control, or any checkpoint."""
     with open_workspace(cfg) as workspace:
         if cfg.checkpoint:
-            return export_stage(workspace, Path(cfg.checkpoint))
-        result = export_stage(workspace, weights_path(workspace.run_dir, "student"))
+            return export_student(workspace, Path(cfg.checkpoint))
+        result = export_student(workspace, weights_path(workspace.run_dir, "student"))
         for role in ("teacher", "control"):
             if reference_input(workspace, role).is_file():
                 export_reference_stage(workspace, role)
@@ -58,115 +60,96 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         return result
 
 
-def export_stage(workspace: Workspace, checkpoint: Path) -> dict[str, Any]:
-    """Export a student, quantise it, and write its contract and golden samples."""
-    if not checkpoint.is_file():
-        raise UserError(
-            f"Expected the student's weights at {checkpoint} but there are none. Run `train` in "
-            "this run folder first, or give `checkpoint=`."
-        )
-    cfg, parity = workspace.cfg, workspace.budget.parity
-    quantizer = instantiate(cfg.quantize)
+def export_student(workspace: Workspace, checkpoint: Path) -> dict[str, Any]:
+    """Quantise a student as configured, mend it where that is needed and configured, export it."""
+    check_weights(checkpoint)
+    cfg = workspace.cfg
+    if not cfg.quantize:
+        return export_stage(workspace, checkpoint, None)
+    quantized = quantize_stage(workspace, checkpoint)
+    if quantized["outcome"] == Outcome.REPAIR:
+        if "repair" in cfg and cfg.repair:
+            from distill.verbs.repair import (  # pyright: ignore[reportMissingImports]
+                repair_stage,
+            )
+
+            repaired = repair_stage(workspace, quantized)
+            quantized = quantize_stage(workspace, repaired, name="quantize_repaired")
+        else:
+            log.warning(
+                "int8 is less accurate than `budget.accuracy.max_drop_vs_float32` and "
+                "`budget.parity.min_top1_agreement` allow on the validation set. Train with int8 "
+                "in the loop (`repair=`), let `quantize=auto` look for another recipe, or raise "
+                "the limits if you can bear it."
+            )
+    return export_stage(workspace, checkpoint, quantized)
+
+
+def export_stage(
+    workspace: Workspace, checkpoint: Path, quantized: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Write a student's float32 file and the chosen smaller one, with contract and golden samples.
+
+    Args:
+        workspace: the run.
+        checkpoint: the student's weights.
+        quantized: what `quantize_stage` left, of these weights or of repaired ones.
+    """
+    run_dir = workspace.run_dir
+    smaller: dict[str, Path] = {}
+    if quantized and quantized["chosen"]:
+        smaller[quantized["artefact"]] = run_dir / quantized["chosen"]
+    names = (STUDENT, *smaller)
     values = {
         "data": workspace.data.fingerprint,
-        "network": plain(cfg.student),
-        "quantize": plain(cfg.quantize),
-        "parity": dataclasses.asdict(parity),
+        "network": plain(workspace.cfg.student),
+        "head": plain(workspace.cfg.head),
+        "parity": dataclasses.asdict(workspace.budget.parity),
+        "quantized": quantized and {k: quantized[k] for k in ("outcome", "chosen", "checkpoint")},
     }
-    names = (STUDENT, STUDENT_INT8) if quantizer else (STUDENT,)
+    own = (run_dir / quantized["float32"]["path"],) if quantized else ()
 
     def compute() -> dict[str, Any]:
-        return _export_student(workspace, checkpoint, quantizer, names)
+        return _export(workspace, checkpoint, quantized, smaller)
 
     outputs = tuple(f"export/{name}" for name in (*names, CONTRACT_FILE, GOLDEN_FILE))
-    return workspace.stage("export", compute, values=values, inputs=(checkpoint,), outputs=outputs)
-
-
-def export_reference_stage(workspace: Workspace, role: str) -> dict[str, Any]:
-    """Export the teacher or the control, so that it is measured as the student is.
-
-    A teacher that cannot be exported is measured as it is, and the result says why.
-    """
-    from distill.deployment.export import embed_metadata, export_onnx
-
-    cfg = workspace.cfg
-    name = {"teacher": TEACHER, "control": CONTROL}[role]
-    checkpoint = reference_input(workspace, role)
-    network = cfg.teacher if role == "teacher" else cfg.student
-
-    path = workspace.run_dir / "export" / name
-
-    def compute() -> dict[str, Any]:
-        try:
-            model = _reference_model(workspace, role)
-            export_onnx(model, workspace.data.image_shape, path)
-            embed_metadata(path, {CLASSES_KEY: json.dumps(workspace.data.classes)})
-            return {"artefact": name, "parity": _parity(workspace, model, path)}
-        except UserError as error:
-            path.unlink(missing_ok=True)
-            if role == "control":
-                raise
-            return {"artefact": None, "why": str(error)}
-
     return workspace.stage(
-        f"export_{role}",
+        "export",
         compute,
-        values={"data": workspace.data.fingerprint, "network": plain(network)},
-        inputs=(checkpoint,),
-        outputs=(f"export/{name}",),
+        values=values,
+        inputs=(checkpoint, *own, *smaller.values()),
+        outputs=outputs,
     )
 
 
-def reference_input(workspace: Workspace, role: str) -> Path:
-    """Name the file that a reference's export depends on."""
-    if role == "teacher":
-        return workspace.run_dir / TEACHER_FACTS
-    return weights_path(workspace.run_dir, role)
-
-
-def _reference_model(workspace: Workspace, role: str) -> Any:
-    from distill.training.teachers.live import Answers
-
-    if role == "control":
-        checkpoint = reference_input(workspace, role)
-        return _calibrated(load_student(workspace, checkpoint), checkpoint)
-    teacher = load_teacher(workspace)
-    if not teacher.computes_in_torch:
-        raise UserError(f"{type(teacher).__name__} is no torch model, so it is measured as it is.")
-    return Answers(teacher).eval()
-
-
-def _calibrated(model: Any, checkpoint: Path) -> Any:
-    """Fold the temperature that fits the validation set into a model; its answers stay."""
-    from distill.training.fit import load_weights
-    from distill.training.models import TemperatureScaled
-
-    return TemperatureScaled(model, load_weights(checkpoint).get("temperature", 1.0)).eval()
-
-
-def _export_student(
-    workspace: Workspace, checkpoint: Path, quantizer: Any, names: tuple[str, ...]
+def _export(
+    workspace: Workspace,
+    checkpoint: Path,
+    quantized: dict[str, Any] | None,
+    smaller: dict[str, Path],
 ) -> dict[str, Any]:
-    from distill.deployment.export import embed_metadata, export_onnx, measure_parity
-    from distill.runtime import OnnxModel
+    from distill.deployment.export import embed_metadata
 
-    data, folder = workspace.data, workspace.run_dir / "export"
-    for name in {STUDENT, STUDENT_INT8} - set(names):
+    run_dir, folder = workspace.run_dir, workspace.run_dir / "export"
+    names = (STUDENT, *smaller)
+    for name in {ARTEFACTS[role] for role in MAY_SHIP} - set(names):
         (folder / name).unlink(missing_ok=True)  # of an earlier configuration
-    model = _calibrated(load_student(workspace, checkpoint), checkpoint)
-    export_onnx(model, data.image_shape, folder / STUDENT)
-    parity = {STUDENT: _parity(workspace, model, folder / STUDENT)}
-    if quantizer:
-        chosen = np.random.default_rng(workspace.cfg.seed).permutation(len(data.train))
-        images = data.train.images[chosen[: quantizer.num_calibration_samples]]
-        quantizer(folder / STUDENT, folder / STUDENT_INT8, images)
-        images = data.validation.images
-        reference = OnnxModel(folder / STUDENT).predict(images)
-        int8 = OnnxModel(folder / STUDENT_INT8).predict(images)
-        parity[STUDENT_INT8] = measure_parity(reference, int8)
-    golden = data.validation.images[:NUM_GOLDEN]
+    if quantized:  # whose float32 file is that of these weights, already held against torch
+        _copy(run_dir / STAGE / FLOAT32, folder / STUDENT)
+        parity = {STUDENT: read_json(run_dir / f"{STAGE}.json")["float32"]["parity"]}
+    else:
+        parity = {STUDENT: export_float32(workspace, checkpoint, folder / STUDENT)}
+    images = workspace.data.validation.images
+    for name, path in smaller.items():
+        assert quantized is not None
+        _copy(path, folder / name)
+        own = OnnxModel(run_dir / quantized["float32"]["path"], num_threads=2).predict(images)
+        found = OnnxModel(folder / name, num_threads=2).predict(images)
+        parity[name] = measure_parity(own, found)
+    golden = images[:NUM_GOLDEN]
     answers = {name: OnnxModel(folder / name).predict(golden) for name in names}
-    contract = _contract(workspace, checkpoint, write_golden(folder, golden, answers))
+    golden_sha256 = write_golden(folder, golden, answers)
+    contract = make_contract(workspace, checkpoint, golden_sha256, quantized)
     save_contract(contract, folder)
     for name in names:
         embed_metadata(folder / name, {HASH_KEY: contract.sha256})
@@ -176,57 +159,15 @@ def _export_student(
         "parity": parity,
         "size_bytes": {name: (folder / name).stat().st_size for name in names},
         "contract": f"export/{CONTRACT_FILE}",
+        "quantized": _summary(quantized),
     }
 
 
-def _parity(workspace: Workspace, model: Any, path: Path) -> Any:
-    """Hold torch against the ONNX file on the whole validation set."""
-    from distill.deployment.export import check_parity
-    from distill.training.fit import predict_logits
-
-    images, limits = workspace.data.validation.images, workspace.budget.parity
-    return check_parity(predict_logits(model, images), path, images, **dataclasses.asdict(limits))
+def _copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
-def _contract(workspace: Workspace, checkpoint: Path, golden_sha256: str) -> Contract:
-    from distill.deployment.export import INPUT_NAME, OUTPUT_NAME
-    from distill.training.fit import load_weights
-
-    data = workspace.data
-    height, width, channels = data.image_shape
-    state = load_weights(checkpoint)
-    state = state.get("state_dict", state)
-    own = data.channel_statistics
-    mean, std = (
-        (state[name] / 255).tolist() if name in state else values
-        for name, values in zip(("mean", "std"), own, strict=True)
-    )
-    facts = workspace.run_dir / TEACHER_FACTS
-    return Contract(
-        input=ImageInput(name=INPUT_NAME, height=height, width=width, channels=channels),
-        normalization=Normalization(mean=tuple(mean), std=tuple(std)),
-        output=OUTPUT_NAME,
-        classes=data.classes,
-        provenance={
-            "data": {"name": data.name, "sha256": data.fingerprint},
-            "student": {"network": plain(workspace.cfg.student), "sha256": sha256(checkpoint)},
-            "teacher": {
-                "configuration": plain(workspace.cfg.teacher),
-                "fingerprint": read_json(facts)["fingerprint"] if facts.is_file() else None,
-            },
-            "seed": workspace.cfg.seed,
-            "versions": versions(),
-            "code": _git_revision(),
-        },
-        golden_sha256=golden_sha256,
-    )
-
-
-def _git_revision() -> str | None:
-    """Name the commit of the folder the command was started in, marked if it has changes."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() or None
+def _summary(quantized: dict[str, Any] | None) -> dict[str, Any] | None:
+    keys = ("outcome", "why", "chosen", "artefact", "holds", "checkpoint", "checkpoint_sha256")
+    return quantized and {key: quantized[key] for key in keys}

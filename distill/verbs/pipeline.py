@@ -15,11 +15,12 @@ from distill.deployment.report.pipeline import (
     write_pipeline_report,
 )
 from distill.files import read_json, to_json, versions
+from distill.verbs.artefacts import ARTEFACTS, MAY_SHIP, STUDENT
 from distill.verbs.baseline import baseline_stage
 from distill.verbs.benchmark import cost
 from distill.verbs.configuration import check_configuration
-from distill.verbs.evaluate import ARTEFACTS, evaluate_stage
-from distill.verbs.export import STUDENT, export_reference_stage, export_stage
+from distill.verbs.evaluate import evaluate_stage
+from distill.verbs.export import export_student
 from distill.verbs.fitting import HISTORY
 from distill.verbs.measuring import (
     NUM_INPUTS,
@@ -29,12 +30,11 @@ from distill.verbs.measuring import (
     raw_samples,
 )
 from distill.verbs.networks import weights_path
+from distill.verbs.references import export_reference_stage
 from distill.verbs.seeds import seeds, sentence
 from distill.verbs.summary import show_verdict
 from distill.verbs.train import ROLES, train_roles
 from distill.verbs.workspace import Workspace, open_workspace, plain
-
-MAY_SHIP = ("student", "student_int8")
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         training = train_roles(workspace, ROLES)
         for role in ("teacher", "control"):
             export_reference_stage(workspace, role)
-        export = export_stage(workspace, weights_path(workspace.run_dir, "student"))
+        export = export_student(workspace, weights_path(workspace.run_dir, "student"))
         evaluation = evaluate_stage(workspace)
         folder = workspace.run_dir / "export"
         artefacts = {role: name for role, name in ARTEFACTS.items() if role in evaluation["models"]}
@@ -68,7 +68,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             benchmark=benchmark,
             artefacts=artefacts,
             compatibility=compatibility,
-            facts=_facts(workspace),
+            facts=_facts(workspace, export),
         )
         verdict = _verdict_stage(workspace, results)
         show_verdict(workspace.console, cfg.name, verdict)
@@ -174,10 +174,13 @@ def _estimate(value: dict[str, Any] | None) -> float | None:
     return None if value is None else value["estimate"]
 
 
-def _facts(workspace: Workspace) -> list[tuple[str, str]]:
+def _facts(workspace: Workspace, export: dict[str, Any]) -> list[tuple[str, str]]:
     data = workspace.data
     splits = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test"
+    quantized = export["quantized"]
+    smaller = [("quantisation", f"{quantized['outcome']}: {quantized['why']}")] if quantized else []
     return [
+        *smaller,
         ("data", f"{data.name}: {splits} samples; {data.num_skipped} corrupt ones left out"),
         ("seed", str(workspace.cfg.seed)),
         ("loss", ", ".join(f"{k} {plain(v)}" for k, v in workspace.cfg.loss.items())),

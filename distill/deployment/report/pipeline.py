@@ -161,7 +161,7 @@ def _name(role: str) -> str:
 
 
 def _parameters(results: PipelineResults, role: str) -> str:
-    num_parameters = results.training[role.removesuffix("_int8")].get("num_parameters")
+    num_parameters = results.training[role.partition("_")[0]].get("num_parameters")
     return f"{num_parameters:,} parameters" if num_parameters else ""
 
 

@@ -46,7 +46,7 @@ def run_runner(
                 result = _parsed(line)
                 if result is not None:
                     results.append(result)
-                    progress(_told(results))
+                    progress(_told(results) or "starting")
             process.wait()
         finally:
             timed_out = not timer.is_alive()

@@ -1,0 +1,68 @@
+"""The files of an export folder, and how a network becomes a float32 file that answers alike."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+
+from distill.errors import UserError
+from distill.verbs.networks import load_student, named_in_errors
+from distill.verbs.workspace import Workspace
+
+STUDENT, STUDENT_INT8, STUDENT_FP16 = "model.onnx", "model.int8.onnx", "model.fp16.onnx"
+CONTROL, TEACHER = "control.onnx", "teacher.onnx"
+ARTEFACTS = {
+    "teacher": TEACHER,
+    "control": CONTROL,
+    "student": STUDENT,
+    "student_int8": STUDENT_INT8,
+    "student_fp16": STUDENT_FP16,
+}
+MAY_SHIP = ("student", "student_int8", "student_fp16")
+
+
+def export_float32(workspace: Workspace, checkpoint: Path, path: Path) -> Any:
+    """Export a student's weights, its temperature folded in, and return its parity with torch.
+
+    Raises:
+        UserError: there are no weights, or the file does not answer as torch does.
+    """
+    from distill.deployment.export import export_onnx
+
+    check_weights(checkpoint)
+    model = calibrated(load_student(workspace, checkpoint), checkpoint)
+    with named_in_errors("head"):
+        head = instantiate(workspace.cfg.head) or None
+    export_onnx(model, workspace.data.image_shape, path, head=head)
+    return parity_with_torch(workspace, model, path)
+
+
+def check_weights(checkpoint: Path) -> None:
+    """Refuse a checkpoint that is not there.
+
+    Raises:
+        UserError: says where it was looked for.
+    """
+    if not checkpoint.is_file():
+        raise UserError(
+            f"Expected the student's weights at {checkpoint} but there are none. Run `train` in "
+            "this run folder first, or give `checkpoint=`."
+        )
+
+
+def calibrated(model: Any, checkpoint: Path) -> Any:
+    """Fold the temperature that fits the validation set into a model; its answers stay."""
+    from distill.training.fit import load_weights
+    from distill.training.models import TemperatureScaled
+
+    return TemperatureScaled(model, load_weights(checkpoint).get("temperature", 1.0)).eval()
+
+
+def parity_with_torch(workspace: Workspace, model: Any, path: Path) -> Any:
+    """Hold torch against the ONNX file on the whole validation set."""
+    from distill.deployment.export import check_parity
+    from distill.training.fit import predict_logits
+
+    images, limits = workspace.data.validation.images, workspace.budget.parity
+    return check_parity(predict_logits(model, images), path, images, **dataclasses.asdict(limits))

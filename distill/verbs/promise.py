@@ -1,0 +1,78 @@
+"""The contract of an exported student: its input, its classes, and where all of it comes from."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+
+from distill.contract import Contract, ImageInput, Normalization
+from distill.files import read_json, sha256, versions
+from distill.verbs.networks import TEACHER_FACTS
+from distill.verbs.workspace import Workspace, plain
+
+
+def make_contract(
+    workspace: Workspace,
+    checkpoint: Path,
+    golden_sha256: str,
+    quantized: dict[str, Any] | None,
+) -> Contract:
+    """Write down what a student promises, and what it comes from.
+
+    Args:
+        workspace: the run.
+        checkpoint: of the student.
+        golden_sha256: hash of the golden samples' file.
+        quantized: what `quantize_stage` left; None where the student is float32 alone.
+    """
+    from distill.deployment.export import INPUT_NAME, OUTPUT_NAME
+    from distill.training.fit import load_weights
+
+    data = workspace.data
+    height, width, channels = data.image_shape
+    state = load_weights(checkpoint)
+    state = state.get("state_dict", state)
+    own = data.channel_statistics
+    mean, std = (
+        (state[name] / 255).tolist() if name in state else values
+        for name, values in zip(("mean", "std"), own, strict=True)
+    )
+    head = instantiate(workspace.cfg.head) or None
+    facts = workspace.run_dir / TEACHER_FACTS
+    return Contract(
+        input=ImageInput(name=INPUT_NAME, height=height, width=width, channels=channels),
+        normalization=Normalization(mean=tuple(mean), std=tuple(std)),
+        output=OUTPUT_NAME,
+        further_outputs=tuple(getattr(head, "names", ())),
+        classes=data.classes,
+        provenance={
+            "data": {"name": data.name, "sha256": data.fingerprint},
+            "student": {"network": plain(workspace.cfg.student), "sha256": sha256(checkpoint)},
+            "teacher": {
+                "configuration": plain(workspace.cfg.teacher),
+                "fingerprint": read_json(facts)["fingerprint"] if facts.is_file() else None,
+            },
+            "quantized_from": {
+                "checkpoint": quantized["checkpoint"],
+                "sha256": quantized["checkpoint_sha256"],
+                "candidate": quantized["chosen"],
+            }
+            if quantized and quantized["chosen"]
+            else None,
+            "seed": workspace.cfg.seed,
+            "versions": versions(),
+            "code": _git_revision(),
+        },
+        golden_sha256=golden_sha256,
+    )
+
+
+def _git_revision() -> str | None:
+    """Name the commit of the folder the command was started in, marked if it has changes."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
