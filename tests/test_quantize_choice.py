@@ -125,6 +125,7 @@ def test_what_buys_no_latency_goes_first_then_what_costs_most_for_what_it_buys()
         probe("dear", 0.2, 0.8),  # costs 0.2 for 0.3 of float32's time
         probe("free", 0.1, 0.5),  # costs 0.1 for nothing
         probe("cheap", 0.3, 0.6),  # costs 0.3 for 0.1
+        probe("worth it", 0.001, 0.9),
     ]
     found = exclusions(0.5, probes)
     assert found == [("free",), ("free", "cheap"), ("free", "cheap", "dear")]
@@ -144,6 +145,11 @@ def test_differences_within_the_noise_are_none():
     probes = [probe("a", 0.1, 0.49), probe("b", 0.2, 0.51), probe("c", 0.1, 0.53)]
     assert exclusions(0.5, probes, noise=0.02)[0] == ("a", "b")
     assert exclusions(0.5, []) == []
+
+
+def test_noise_that_hides_every_difference_leaves_some_layers_in_int8():
+    probes = [probe("a", 0.1, 0.9), probe("b", 0.2, 1.05)]
+    assert exclusions(1.0, probes, noise=0.3) == [("a",)]
 
 
 class Failing:
