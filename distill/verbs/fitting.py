@@ -115,8 +115,9 @@ def _fit(
         num_workers=cfg.loader_workers,
     )
     student = copy.deepcopy(module.student)  # what is scored and kept is never compiled
+    compiled = cfg.compile and not callbacks  # they may hook into the student's forward
     callbacks = [*map(instantiate, cfg.callbacks.values()), *callbacks]
-    if cfg.compile:
+    if compiled:
         callbacks.append(CompiledStudent())
     if workspace.leads:
         forget_other_recipe(folder, recipe)
