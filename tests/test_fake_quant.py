@@ -15,7 +15,7 @@ from distill.deployment.quantize import StaticQuantizer
 from distill.errors import UserError
 from distill.runtime import OnnxModel
 from distill.training.data.images import ImageDataModule
-from distill.training.fake_quant import FakeQuantization, QuantizationAware
+from distill.training.fake_quant import FakeQuantization, QuantizationAware, Rounding
 from distill.training.fit import fit, load_weights, predict_logits
 from distill.training.losses.logits import CrossEntropy, SoftTargetKL
 from distill.training.models import (
@@ -146,6 +146,26 @@ def test_weights_on_the_grid_stay_and_reduced_ones_have_seven_bits(images, rng, 
     steps = off_grid.abs().amax(dim=(1, 2, 3), keepdim=True) / most
     assert (rounded - off_grid).abs().max() <= steps.max() / 2 * 1.0001
     torch.testing.assert_close(ranges.round_weight(rounded), rounded)
+
+
+@pytest.mark.parametrize(("scale", "zero_point"), [(0.02, 0), (0.031, 130), (0.5, 255), (0.004, 7)])
+def test_activations_and_their_gradients_are_torchs_own(scale, zero_point):
+    torch.manual_seed(0)
+    x = torch.cat([torch.randn(500) * 3, torch.zeros(1)])
+    pairs = []
+    for function, point in (
+        (lambda *a: Rounding.apply(*a), torch.tensor(float(zero_point))),
+        (
+            lambda *a: torch.fake_quantize_per_tensor_affine(*a, 0, 255),
+            torch.tensor(zero_point, dtype=torch.int32),
+        ),
+    ):
+        leaf = x.clone().requires_grad_()
+        rounded = function(leaf, torch.tensor(scale), point)
+        (rounded * torch.arange(501)).sum().backward()
+        pairs.append((rounded.detach(), leaf.grad))
+    for ours, theirs in zip(*pairs, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("kind", ["plain", "residual", "concatenating"])

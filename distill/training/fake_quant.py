@@ -42,6 +42,28 @@ READERS = {torch.cat, torch.mean, torch.sigmoid, Tensor.mean, Tensor.sigmoid, F.
 READERS |= {F.avg_pool2d, F.adaptive_avg_pool2d}
 
 
+class Rounding(torch.autograd.Function):
+    """Round to a grid of 256 levels; the gradient passes where nothing was clipped.
+
+    As `torch.fake_quantize_per_tensor_affine`, whose loop torch 2.14 does not vectorise on a CPU:
+    with it a step of resnet8 takes 40 % longer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Round floats of any shape by a scale and a zero point (a whole number, as float)."""
+        level = x.div(scale).round_().add_(zero_point)
+        kept = level.clamp(0, LEVELS)
+        ctx.save_for_backward(kept.eq(level))
+        return kept.sub_(zero_point).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Pass the gradient straight through."""
+        (inside,) = ctx.saved_tensors
+        return gradient * inside, None, None
+
+
 class Rounded(TorchFunctionMode):
     """While entered, passes whatever the int8 file holds in 8 bits through a function.
 
@@ -175,10 +197,10 @@ class FakeQuantization(nn.Module):
         )
 
     def grid(self) -> tuple[Tensor, Tensor]:
-        """Scale and zero point of every activation, [num_activations] each."""
+        """Scale and zero point (a whole number) of every activation, [num_activations] each."""
         width = self.high - self.low
         width = width.where(width > 0, torch.full_like(width, LEVELS))
-        return width / LEVELS, (-self.low * LEVELS / width).round().int()
+        return width / LEVELS, (-self.low * LEVELS / width).round()
 
     @torch.no_grad()
     def follow(self, extremes: Tensor) -> None:
@@ -206,9 +228,10 @@ class _Pass:
             raise _changing()
         x = x.float()
         if self._follow:
-            self._extremes.append(torch.stack(x.detach().aminmax()))
-        scale, zero_point = self._scale[number], self._zero_point[number]
-        return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, 0, LEVELS)
+            self._extremes.append(_extremes_of(x))
+        rounded = Rounding.apply(x, self._scale[number], self._zero_point[number])
+        assert isinstance(rounded, Tensor)
+        return rounded
 
     def finish(self) -> None:
         """Check that all were seen, and let the ranges follow."""
@@ -223,13 +246,19 @@ def _extremes(student: nn.Module, images: Tensor) -> Tensor:
     seen: list[Tensor] = []
 
     def observe(x: Tensor) -> Tensor:
-        seen.append(torch.stack(x.detach().float().aminmax()))
+        seen.append(_extremes_of(x.float()))
         return x
 
     with Rounded(observe, lambda weight: weight):
         logits = student(images)
     observe(logits)
     return torch.stack(seen)
+
+
+def _extremes_of(x: Tensor) -> Tensor:
+    """The smallest and the largest value, [2]; `aminmax` takes ten times as long on a CPU."""
+    x = x.detach()
+    return torch.stack([x.amin(), x.amax()])
 
 
 def _changing() -> UserError:
