@@ -40,6 +40,8 @@ def check_configuration(workspace: Workspace) -> None:
         elif "network" in member:
             load_network(workspace, member, existing(member.checkpoint))
     trainings = [(student, cfg), *((network, cfg.teacher_training) for network in networks)]
+    if cfg.get("repair"):
+        trainings.append((student, cfg.repair))
     for model, training in trainings:
         with named_in_errors("optimizer"):
             optimizer = instantiate(training.optimizer)(model.parameters())

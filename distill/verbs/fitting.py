@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 import numpy as np
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
@@ -44,8 +45,12 @@ def fit_stage(
     seed: int,
     inputs: tuple[Path, ...] = (),
     num_views: int | None = None,
+    callbacks: Callable[[], Sequence[Callback]] = tuple,
 ) -> dict[str, Any]:
-    """Train what `build` returns, once, and leave its weights alone beside the checkpoint."""
+    """Train what `build` returns, once, and leave its weights alone beside the checkpoint.
+
+    `callbacks` makes those that the training itself needs, beside the user's.
+    """
     from distill.training import views
 
     values = values | {
@@ -63,7 +68,14 @@ def fit_stage(
         OmegaConf.update(workspace.cfg, "role", role.replace("/", "_"))
         parts = {name: instantiate(training[name]) for name in ("optimizer", "scheduler")}
         return _fit(
-            workspace, role, training, build(parts), recipe=recipe, seed=seed, num_views=num_views
+            workspace,
+            role,
+            training,
+            build(parts),
+            recipe=recipe,
+            seed=seed,
+            num_views=num_views,
+            callbacks=callbacks(),
         )
 
     return workspace.stage(
@@ -85,6 +97,7 @@ def _fit(
     recipe: str,
     seed: int,
     num_views: int | None,
+    callbacks: Sequence[Callback],
 ) -> dict[str, Any]:
     from distill.training.data.images import ImageDataModule
     from distill.training.fit import fit, forget_other_recipe
@@ -102,8 +115,9 @@ def _fit(
         num_workers=cfg.loader_workers,
     )
     student = copy.deepcopy(module.student)  # what is scored and kept is never compiled
-    callbacks = [instantiate(callback) for callback in cfg.callbacks.values()]
-    if cfg.compile:
+    compiled = cfg.compile and not callbacks  # they may hook into the student's forward
+    callbacks = [*map(instantiate, cfg.callbacks.values()), *callbacks]
+    if compiled:
         callbacks.append(CompiledStudent())
     if workspace.leads:
         forget_other_recipe(folder, recipe)

@@ -55,23 +55,40 @@ def train_stage(workspace: Workspace, role: str, seed: int) -> dict[str, Any]:
     inputs: tuple[Path, ...] = ()
     if role == "student":
         inputs = (workspace.run_dir / TEACHER_FACTS,)
-        values |= {"losses": plain(cfg.loss), "module": plain(cfg.module)}
-        labels = {k: v for k, v in (plain(cfg.soft_labels) or {}).items() if k != "path"}
-        values["soft_labels"] = labels
+        values |= distillation_values(workspace)
 
     def module(parts: dict[str, Any]) -> lightning.LightningModule:
         student = build_student(workspace)
         if role == "control":
             return SupervisedModule(student, **parts)
-        with_store = uses_store(workspace)
-        losses = instantiate(cfg.loss, _convert_="all")
-        teacher = open_store(workspace) if with_store else load_teacher(workspace)
-        if not any(hasattr(loss, "teacher_taps") for loss in losses.values()):
-            teacher = teacher.folded()
-        return build_distillation(workspace, student, teacher, losses, **parts)
+        return distilled(workspace, student, parts)
 
     folder = seed_folder(workspace, role, seed)
-    shown = num_views(workspace) if role == "student" and uses_store(workspace) else None
+    shown = views_shown(workspace) if role == "student" else None
     return fit_stage(
         workspace, folder, cfg, module, values, seed=seed, inputs=inputs, num_views=shown
     )
+
+
+def distillation_values(workspace: Workspace) -> dict[str, Any]:
+    """List the settings that decide what a student learns from its teacher."""
+    cfg = workspace.cfg
+    labels = {k: v for k, v in (plain(cfg.soft_labels) or {}).items() if k != "path"}
+    return {"losses": plain(cfg.loss), "module": plain(cfg.module), "soft_labels": labels}
+
+
+def views_shown(workspace: Workspace) -> int | None:
+    """Tell how many views a student is shown in turn: those that have labels, or ever new ones."""
+    return num_views(workspace) if uses_store(workspace) else None
+
+
+def distilled(
+    workspace: Workspace, student: Any, parts: dict[str, Any]
+) -> lightning.LightningModule:
+    """Put a student beside its teacher's stored answers, or the live teacher, and the losses."""
+    with_store = uses_store(workspace)
+    losses = instantiate(workspace.cfg.loss, _convert_="all")
+    teacher = open_store(workspace) if with_store else load_teacher(workspace)
+    if not any(hasattr(loss, "teacher_taps") for loss in losses.values()):
+        teacher = teacher.folded()
+    return build_distillation(workspace, student, teacher, losses, **parts)
