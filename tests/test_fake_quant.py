@@ -10,8 +10,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from distill.deployment.export import export_onnx, measure_parity
-from distill.deployment.quantize import StaticQuantizer
+from distill.deployment.export import export_onnx
+from distill.deployment.parity import measure_parity
+from distill.deployment.quantize.recipes import StaticInt8
 from distill.errors import UserError
 from distill.runtime import OnnxModel
 from distill.training.data.images import ImageDataModule
@@ -71,7 +72,7 @@ def int8(request, images, labels, tmp_path_factory):
     """A network and its int8 file, as onnxruntime makes it."""
     folder, model = tmp_path_factory.mktemp(request.param), settled(request.param, images, labels)
     export_onnx(model, tuple(images.shape[1:]), folder / "float.onnx")
-    quantizer = StaticQuantizer(num_calibration_samples=len(images))
+    quantizer = StaticInt8(num_calibration_samples=len(images))
     quantizer(folder / "float.onnx", folder / "int8.onnx", images.numpy())
     return request.param, model, folder / "int8.onnx"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.deployment.export import export_onnx
+from distill.deployment.export import SoftmaxHead, export_onnx
 from distill.deployment.parity import measure_parity
 from distill.deployment.quantize.graph import layers, structure
 from distill.deployment.quantize.recipes import DynamicInt8, Float16, Source, StaticInt8
@@ -87,6 +87,21 @@ def test_what_goes_in_and_comes_out_is_as_before(files, name):
     assert [v.name for v in after] == [v.name for v in before]
     kinds = [[v.type.tensor_type.elem_type for v in values] for values in (before, after)]
     assert kinds[0] == kinds[1] == [onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT]
+
+
+@pytest.mark.parametrize("name", ["static", "float16"])
+def test_a_heads_probabilities_are_not_rounded_but_follow_the_logits(name, tmp_path):
+    torch.manual_seed(0)
+    model = ImageClassifier(CifarResNet(10, 3, depth=8), [0.5] * 3, [0.2] * 3).eval()
+    images = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3)).astype(np.uint8)
+    export_onnx(model, (32, 32, 3), tmp_path / "fp32.onnx", head=SoftmaxHead())
+    RECIPES[name](tmp_path / "fp32.onnx", tmp_path / "small.onnx", images)
+    small = OnnxModel(tmp_path / "small.onnx")
+    logits, probabilities = small.session.run(None, {"image": images})
+    expected = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected /= expected.sum(axis=1, keepdims=True)
+    # int8 would be within 1/512; float16's logits are rounded once more on their way out.
+    np.testing.assert_allclose(probabilities, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", RECIPES)

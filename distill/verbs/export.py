@@ -69,7 +69,7 @@ def export_student(workspace: Workspace, checkpoint: Path) -> dict[str, Any]:
     quantized = quantize_stage(workspace, checkpoint)
     if quantized["outcome"] == Outcome.REPAIR:
         if "repair" in cfg and cfg.repair:
-            from distill.verbs.repair import (  # pyright: ignore[reportMissingImports]
+            from distill.verbs.repair import (
                 repair_stage,
             )
 

@@ -52,6 +52,16 @@ def preprocessing_nodes(graph: onnx.GraphProto) -> list[str]:
     return names
 
 
+def head_nodes(graph: onnx.GraphProto) -> list[str]:
+    """Name the nodes behind the first output: a head's probabilities are not worth rounding."""
+    reached, names = {graph.output[0].name}, []
+    for node in graph.node:
+        if reached & set(node.input):
+            names.append(node.name)
+            reached |= set(node.output)
+    return names
+
+
 def with_followers(graph: onnx.GraphProto, names: Sequence[str]) -> list[str]:
     """Add to nodes in float what only they feed, up to the next layers: their activations.
 

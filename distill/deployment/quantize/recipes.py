@@ -26,7 +26,12 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from distill.deployment.quantize.calibration import METHODS, Activations, tensors_data
-from distill.deployment.quantize.graph import layers, preprocessing_nodes, with_followers
+from distill.deployment.quantize.graph import (
+    head_nodes,
+    layers,
+    preprocessing_nodes,
+    with_followers,
+)
 from distill.errors import UsageError, UserError, nearest
 from distill.files import write_bytes
 
@@ -181,7 +186,8 @@ class StaticInt8:
         ends = [weighted[0]] * self.keep_first + [weighted[-1]] * self.keep_last
         depthwise = [layer for layer in weighted if layer.depthwise and not self.depthwise]
         kept = [layer.name for layer in (*ends, *depthwise)]
-        return [*preprocessing_nodes(graph), *with_followers(graph, [*kept, *self.exclude])]
+        around = [*preprocessing_nodes(graph), *head_nodes(graph)]
+        return [*around, *with_followers(graph, [*kept, *self.exclude])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +258,7 @@ class Float16:
             model = convert_float_to_float16(
                 model,
                 keep_io_types=True,
-                node_block_list=preprocessing_nodes(model.graph),
+                node_block_list=[*preprocessing_nodes(model.graph), *head_nodes(model.graph)],
             )
         converted = ONNXModel(model)
         converted.topological_sort()  # the converter puts its casts at the end
