@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from distill.deployment.compatibility import answered, error_grew, unanswered
 from distill.deployment.measurement import Measurement, Runtime
-from distill.deployment.quantize import StaticQuantizer
+from distill.deployment.quantize.recipes import StaticInt8
 from distill.deployment.targets import qemu
 from distill.deployment.targets.qemu import QemuTarget
 from distill.errors import UserError
@@ -154,7 +154,7 @@ def test_nothing_is_read_from_the_environment_of_python(emulate, tmp_path, image
 def test_errors_against_the_first_artefact_are_those_of_numpy(emulate, tmp_path, images):
     first = dense_model(tmp_path / "model.onnx")
     int8 = tmp_path / "model.int8.onnx"
-    StaticQuantizer(num_calibration_samples=32)(first, int8, images)
+    StaticInt8(num_calibration_samples=32)(first, int8, images)
     other = dense_model(tmp_path / "other.onnx", num_outputs=5)
     rows = emulate(NATIVE).check([first, int8, other], images, Measurement(confidence=0.95)).rows
     here = [qemu_answers(path, images) for path in (first, int8)]
@@ -262,7 +262,7 @@ def test_int8_answers_alike_on_arm_and_saturates_without_vnni(
     require("qemu", "apt-get")
     first = dense_model(tmp_path / "model.onnx")
     int8 = tmp_path / "model.int8.onnx"
-    StaticQuantizer(num_calibration_samples=32)(first, int8, images)
+    StaticInt8(num_calibration_samples=32)(first, int8, images)
     target = QemuTarget(name="real", cpu=cpu, architecture=architecture, download=True)
     try:
         found = target.check([first, int8], images, Measurement(confidence=0.95))
