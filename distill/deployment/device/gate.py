@@ -120,8 +120,8 @@ def design_effect(processes: Sequence[np.ndarray]) -> float:
     for length in [*lengths, shortest]:
         means = np.concatenate([_block_means(taken, length) for taken in flat])
         if len(means) >= 4:
-            # One and a half standard errors of the variance on top: few blocks tell it badly.
-            slack = 1 + 1.5 * math.sqrt(2 / (len(means) - 1))
+            # Two standard errors of the variance on top: few blocks tell it badly.
+            slack = 1 + 2 * math.sqrt(2 / (len(means) - 1))
             largest = max(largest, slack * length * float(means.var(ddof=1)) / binomial)
     return largest
 
