@@ -38,6 +38,17 @@ class Artefact:
     opset: int
     contract: Contract | None
 
+    def takes(self, inputs: NDArray) -> bool:
+        """Tell whether inputs, [K, ...], are of the type and shape that the model takes."""
+        return (
+            inputs.dtype == self.dtype
+            and inputs.ndim == len(self.input_shape)
+            and all(
+                own is None or own == found
+                for own, found in zip(self.input_shape[1:], inputs.shape[1:], strict=True)
+            )
+        )
+
 
 def inspect(path: Path) -> Artefact:
     """Look at an ONNX file, and replay its golden samples where it has a contract.
@@ -141,13 +152,7 @@ def read_inputs(path: Path, artefact: Artefact, key: str | None) -> NDArray:
                 f"holds {', '.join(content.files)}. Say which one with `input_key=<name>`."
             )
         content = content[name]
-    fits = content.dtype == artefact.dtype and content.ndim == len(artefact.input_shape)
-    fits = fits and len(content) > 0
-    fits = fits and all(
-        e is None or e == f
-        for e, f in zip(artefact.input_shape[1:], content.shape[1:], strict=True)
-    )
-    if not fits:
+    if len(content) == 0 or not artefact.takes(content):
         raise UserError(
             f"Expected inputs {artefact.dtype} {_shown(artefact.input_shape)} for {artefact.path} "
             f"but {path} holds {content.dtype} {list(content.shape)}."

@@ -107,12 +107,7 @@ def _inputs(cfg: DictConfig, artefacts: Sequence[Artefact]) -> NDArray[Any]:
         shape = plain(cfg.input_shape)
         inputs = random_inputs(first, NUM_INPUTS, cfg.seed, tuple(shape) if shape else None)
     for other in artefacts[1:]:
-        fits = other.dtype == inputs.dtype and len(other.input_shape) == inputs.ndim
-        fits = fits and all(
-            e is None or e == f
-            for e, f in zip(other.input_shape[1:], inputs.shape[1:], strict=True)
-        )
-        if not fits:
+        if not other.takes(inputs):
             raise UserError(
                 f"Expected all artefacts to take what {first.path} takes, {inputs.dtype} "
                 f"{list(inputs.shape[1:])}, but {other.path} takes {other.dtype} "
