@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import socket
 import time
 import types
@@ -57,6 +58,53 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cache_folder(name: str) -> Path:
+    """Where things of a kind are kept between runs: `$XDG_CACHE_HOME/distill/<name>`.
+
+    Without the variable it is below `~/.cache`.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).resolve() / "distill" / name
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path | None]:
+    """Yield an empty folder that becomes `path` once the block has filled it; else nothing does.
+
+    One process at a time; another waits, and is given None if the folder is there by then. Names
+    that begin like the yielded one are the block's to use; they are removed.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    new = path.with_name(f"{_TEMPORARY}{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (path.parent / f".{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go when the process ends
+            if path.is_dir():
+                yield None
+                return
+            try:
+                _remove_all(new)
+                new.mkdir()
+                yield new
+                os.sync()  # the files reach the disk before the name does
+                new.rename(path)
+            finally:
+                _remove_all(new)
+    except OSError as error:
+        raise UserError(
+            f"Expected to set up {path} but found: {error.strerror or error}. Free some space, or "
+            "point XDG_CACHE_HOME to a folder that can be written."
+        ) from error
+
+
+def _remove_all(new: Path) -> None:
+    for leftover in new.parent.glob(f"{new.name}*"):
+        shutil.rmtree(leftover)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -175,6 +223,7 @@ def versions() -> dict[str, str]:
         "lightning",
         "onnx",
         "onnxruntime",
+        "openvino",
         "numpy",
         "scikit-learn",
     ):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from distill.deployment.targets import apt
-from distill.deployment.targets.emulator import cache_folder, set_up, whole_folder
+from distill.deployment.targets.emulator import set_up
 from distill.errors import UserError
+from distill.files import cache_folder, whole_folder
 
 # One package whose payload stands for all: what `dpkg-deb` unpacks is the file itself, a tar.
 APT_GET = """#!/bin/sh
@@ -69,10 +70,12 @@ def test_an_emulator_is_set_up_once_and_from_then_on_needs_nothing(debian, tmp_p
     assert made.qemu == "1:10.0"
     qemu, *options, python = (word for word in made.command if not word.startswith("-"))
     assert Path(qemu).read_text() == "qemu-aarch64"
-    assert options == ["cortex-a72", str(cache_folder() / "python-trixie-aarch64")]
+    assert options == ["cortex-a72", str(cache_folder("emulator") / "python-trixie-aarch64")]
     assert Path(python).read_text() == "python3.13"
     assert os.access(qemu, os.X_OK)
-    assert (cache_folder() / "python-trixie-aarch64" / "lib").readlink() == Path("usr/lib")
+    assert (cache_folder("emulator") / "python-trixie-aarch64" / "lib").readlink() == Path(
+        "usr/lib"
+    )
     shutil.rmtree(debian)
     again = set_up("aarch64", "cortex-a76", download=False, progress=said.append)
     assert again.command[0] == qemu
@@ -98,7 +101,10 @@ def test_apt_keeps_to_its_folder_and_to_signed_archives(debian, tmp_path):
     for name in ("Dir::State", "Dir::State::status", "Dir::Cache", "Dir::Etc::sourcelist"):
         assert f'{name} "{tmp_path / "cache"}' in settings
     # Nothing of apt's is left, such as a proxy's password.
-    assert sorted(p.name for p in cache_folder().iterdir()) == [".qemu-trixie.lock", "qemu-trixie"]
+    assert sorted(p.name for p in cache_folder("emulator").iterdir()) == [
+        ".qemu-trixie.lock",
+        "qemu-trixie",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,7 @@ def test_what_apt_complains_of_is_one_message_and_nothing_is_left(debian, said, 
     with pytest.raises(UserError, match=advice) as caught:
         set_up("x86_64", "Haswell-noTSX", download=True)
     assert said[3:] in str(caught.value)
-    assert [path.name for path in cache_folder().iterdir()] == [".qemu-trixie.lock"]
+    assert [path.name for path in cache_folder("emulator").iterdir()] == [".qemu-trixie.lock"]
     program(debian, "apt-get", APT_GET)
     assert set_up("x86_64", "Haswell-noTSX", download=True).qemu == "1:10.0"
 
@@ -134,7 +140,7 @@ def test_a_package_that_cannot_be_unpacked_leaves_nothing(debian, tmp_path):
     (tmp_path / "payload.tar").write_bytes(b"half")
     with pytest.raises(UserError, match=r"Expected usr/bin/qemu-aarch64.*Try again"):
         set_up("x86_64", "Haswell-noTSX", download=True)
-    assert not (cache_folder() / "qemu-trixie").exists()
+    assert not (cache_folder("emulator") / "qemu-trixie").exists()
 
 
 def test_a_machine_without_apt_is_told_so(debian, monkeypatch):

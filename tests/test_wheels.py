@@ -4,7 +4,9 @@ import itertools
 import stat
 import subprocess
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -28,6 +30,11 @@ def folder(tmp_path):
     return made
 
 
+def kept(cache):
+    """Folders of unpacked wheels; beside them lie nothing but locks."""
+    return [path.name for path in (cache / "site").iterdir() if path.suffix != ".lock"]
+
+
 def make_wheel(folder, name, version="1.0", tags=f"cp311-cp311-{ARM}", files=None):
     path = folder / f"{name}-{version}-{tags}.whl"
     with zipfile.ZipFile(path, "w") as archive:
@@ -46,7 +53,7 @@ def test_wheels_of_a_folder_are_unpacked_side_by_side_and_once(folder, cache):
     (site / "mark").touch()
     assert site_packages("aarch64", "3.11", wheels=folder, download=False) == site
     assert (site / "mark").exists()
-    assert [path.name for path in site.parent.iterdir()] == [site.name]
+    assert kept(cache) == [site.name]
 
 
 def test_other_contents_are_another_folder(folder):
@@ -100,13 +107,35 @@ def test_the_newest_wheel_that_the_libc_can_load_wins(folder):
     assert version((2, 36)) == "VERSION = '1.11.0'"
 
 
+def test_two_at_once_unpack_once(folder, cache, monkeypatch):
+    make_wheel(folder, "numpy")
+    make_wheel(folder, "onnxruntime")
+    extract, unpacked = wheels._extract, []
+
+    def slowly(archive, target):
+        unpacked.append(archive.filename)
+        time.sleep(0.05)
+        extract(archive, target)
+
+    monkeypatch.setattr(wheels, "_extract", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        work = [
+            pool.submit(site_packages, "aarch64", "3.11", wheels=folder, download=False)
+            for _ in range(2)
+        ]
+        first, second = (made.result() for made in work)
+    assert first == second
+    assert len(unpacked) == 2
+    assert kept(cache) == [first.name]
+
+
 @pytest.mark.parametrize("name", ["../outside", "/outside", "numpy/../../outside", "..\\outside"])
 def test_a_wheel_that_writes_outside_of_its_folder_is_refused(name, folder, cache, tmp_path):
     make_wheel(folder, "numpy", files={"numpy/__init__.py": "", name: "evil"})
     make_wheel(folder, "onnxruntime")
     with pytest.raises(UserError, match="Expected files below the wheel's own folder"):
         site_packages("aarch64", "3.11", wheels=folder, download=False)
-    assert list((cache / "site").iterdir()) == []
+    assert kept(cache) == []
     assert not list(tmp_path.rglob("*outside*"))
 
 
@@ -117,7 +146,7 @@ def test_a_wheel_with_a_link_is_refused(folder, cache):
     make_wheel(folder, "onnxruntime")
     with pytest.raises(UserError, match="numpy/link"):
         site_packages("aarch64", "3.11", wheels=folder, download=False)
-    assert list((cache / "site").iterdir()) == []
+    assert kept(cache) == []
 
 
 def test_a_truncated_wheel_is_refused_and_leaves_nothing(folder, cache):
@@ -126,7 +155,7 @@ def test_a_truncated_wheel_is_refused_and_leaves_nothing(folder, cache):
     path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(UserError, match=r"Expected a whole wheel in .*onnxruntime"):
         site_packages("aarch64", "3.11", wheels=folder, download=False)
-    assert list((cache / "site").iterdir()) == []
+    assert kept(cache) == []
 
 
 def test_libraries_beside_the_package_land_where_an_installer_puts_them(folder):

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from distill.errors import UserError
-from distill.files import sha256
+from distill.files import cache_folder, sha256, whole_folder
 
 ARCHITECTURES = ("aarch64", "x86_64")
 PACKAGES = ("numpy", "onnxruntime")  # onnxruntime's further dependencies are not its inference's
@@ -119,7 +119,7 @@ def own_packages() -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / name)
 
-    return _whole_folder(digest.hexdigest()[:32], fill)
+    return _kept(digest.hexdigest(), fill)
 
 
 def unpack(wheels: Sequence[Path]) -> Path:
@@ -141,7 +141,7 @@ def unpack(wheels: Sequence[Path]) -> Path:
                 ) from error
 
     digest = hashlib.sha256("".join(map(sha256, wheels)).encode()).hexdigest()
-    return _whole_folder(digest[:32], fill)
+    return _kept(digest, fill)
 
 
 def _extract(archive: zipfile.ZipFile, folder: Path) -> None:
@@ -166,22 +166,13 @@ def _extract(archive: zipfile.ZipFile, folder: Path) -> None:
             shutil.copyfileobj(source, file)
 
 
-def _whole_folder(name: str, fill: Callable[[Path], None]) -> Path:
-    """Fill a folder of the cache, once, so that it is whole or absent."""
-    target = _cache("site") / name
-    if target.is_dir():
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=target.parent) as temporary:
-            fill(Path(temporary) / "whole")
-            if not target.is_dir():  # otherwise another process was faster, with the same files
-                (Path(temporary) / "whole").rename(target)
-    except OSError as error:
-        raise UserError(
-            f"Expected to keep numpy and onnxruntime in {target.parent} but found: {error}. Make "
-            "room there, or set XDG_CACHE_HOME to another folder."
-        ) from error
+def _kept(digest: str, fill: Callable[[Path], None]) -> Path:
+    """Fill a folder of the cache, once."""
+    target = cache_folder("site") / digest[:32]
+    if not target.is_dir():
+        with whole_folder(target) as new:
+            if new is not None:
+                fill(new)
     return target
 
 
@@ -286,9 +277,4 @@ def _lacking(what: str, wheels: Path | None) -> str:
 
 
 def _fetched(architecture: str, python_version: str) -> Path:
-    return _cache("wheels") / f"{architecture}-cp{python_version.replace('.', '')}"
-
-
-def _cache(name: str) -> Path:
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "distill" / name
+    return cache_folder("wheels") / f"{architecture}-cp{python_version.replace('.', '')}"

@@ -5,22 +5,20 @@ this CPU lacks is an illegal instruction, as on the device. Nothing is fetched u
 no models.
 """
 
-import fcntl
-import os
 import platform
-import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill.deployment.targets import apt
 from distill.errors import UserError
+from distill.files import cache_folder, whole_folder
 
 # QEMU 7.2 and older die in onnxruntime's CPU detection: they show it this machine's /proc/cpuinfo.
 SUITE = "trixie"  # QEMU 10.0, Python 3.13
 DEBIAN_PYTHON = "3.13"
+KIND = "emulator"  # of the cache
 _DEBIAN_NAMES = {"aarch64": "arm64", "x86_64": "amd64"}
 
 
@@ -74,11 +72,12 @@ def set_up(
     parts: dict[str, Callable[[Path, Path], None]] = {f"qemu-{SUITE}": _fetch_qemu}
     if architecture == "aarch64":
         parts[f"python-{SUITE}-aarch64"] = _fetch_python
-    folders = [cache_folder() / name for name in parts]
+    cache = cache_folder(KIND)
+    folders = [cache / name for name in parts]
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing and not download:
         raise UserError(
-            f"Expected an emulator for {cpu} in {cache_folder()} but "
+            f"Expected an emulator for {cpu} in {cache} but "
             f"{' and '.join(folder.name for folder in missing)} is not there, and nothing is "
             "fetched unless asked. Set `target.download=true`, or "
             "`emulator.<name>.download=true`, to fetch it from this machine's Debian mirror: up to "
@@ -91,50 +90,6 @@ def set_up(
                 if new is not None:
                     fetch(new, new.with_name(f"{new.name}-apt"))
     return _emulator(architecture, cpu, *folders)
-
-
-def cache_folder() -> Path:
-    """Where emulators are kept: `$XDG_CACHE_HOME/distill/emulator`, `~/.cache/...` by default."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base).resolve() / "distill" / "emulator"
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path | None]:
-    """Yield an empty folder that becomes `path` once the block has filled it; else nothing does.
-
-    One process at a time; another waits, and is given None if the folder is there by then. Names
-    that begin like the yielded one are the block's to use; they are removed.
-
-    Raises:
-        UserError: the disk is full, or the folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (path.parent / f".{path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go when the process ends
-            if path.is_dir():
-                yield None
-                return
-            new = path.with_name(f".tmp-{path.name}")
-            try:
-                _remove(new)
-                new.mkdir()
-                yield new
-                os.sync()  # the files reach the disk before the name does
-                new.rename(path)
-            finally:
-                _remove(new)
-    except OSError as error:
-        raise UserError(
-            f"Expected to set up {path} but found: {error.strerror or error}. Free some space, or "
-            "point XDG_CACHE_HOME to a folder that can be written."
-        ) from error
-
-
-def _remove(new: Path) -> None:
-    for leftover in new.parent.glob(f"{new.name}*"):
-        shutil.rmtree(leftover)
 
 
 def _fetch_qemu(folder: Path, work: Path) -> None:
