@@ -3,8 +3,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from distill.contract import (
+    HASH_KEY,
+    Contract,
+    ImageInput,
+    Normalization,
+    save_contract,
+    write_golden,
+)
 from distill.deployment.intake import inspect, random_inputs, read_inputs
 from distill.errors import UserError
+from distill.runtime import OnnxModel
 
 
 def save(path, shape=("n", 4), *, opset=20, inputs=("x",), weights=None):
@@ -115,3 +124,89 @@ def test_pickled_inputs_are_refused(tmp_path):
 
 def test_what_is_written_here_is_a_model(tmp_path):
     onnx.checker.check_model(onnx.load(save(tmp_path / "m.onnx")))
+
+
+def with_contract(folder):
+    """A model beside its contract and golden samples, as an export leaves them."""
+    path = save(folder / "model.onnx")
+    inputs = np.ones((2, 4), np.float32)
+    golden = write_golden(folder, inputs, {"model.onnx": OnnxModel(path).predict(inputs)})
+    contract = Contract(
+        input=ImageInput(name="x", height=1, width=4, channels=1),
+        normalization=Normalization(mean=(0.0,), std=(1.0,)),
+        output="y",
+        classes=("a", "b"),
+        provenance={},
+        golden_sha256=golden,
+    )
+    save_contract(contract, folder)
+    proto = onnx.load(path)
+    proto.metadata_props.add(key=HASH_KEY, value=contract.sha256)
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def test_an_artefact_is_taken_with_the_contract_beside_it(tmp_path):
+    assert inspect(with_contract(tmp_path)).contract.classes == ("a", "b")
+
+
+def test_a_renamed_artefact_beside_its_contract_is_one_message(tmp_path):
+    other = with_contract(tmp_path).rename(tmp_path / "renamed.onnx")
+    with pytest.raises(
+        UserError, match=r"samples of renamed\.onnx in .* are of model\.onnx\. Give"
+    ):
+        inspect(other)
+
+
+def test_golden_samples_that_are_missing_are_one_message(tmp_path):
+    path = with_contract(tmp_path)
+    (tmp_path / "golden.npz").unlink()
+    with pytest.raises(UserError, match=r"golden\.npz but there is no such file"):
+        inspect(path)
+
+
+@pytest.mark.parametrize("kind", ["STRING", "BFLOAT16"])
+def test_inputs_that_numpy_has_no_type_for_are_one_message(tmp_path, kind):
+    number = getattr(TensorProto, kind)
+    values = [helper.make_tensor_value_info(name, number, ["n", 4]) for name in "xy"]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "g", values[:1], values[1:]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=rf"but it takes tensor\({kind.lower()}\)"):
+        inspect(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.textproto", "m.onnxtxt"])
+def test_a_file_name_decides_nothing(tmp_path, name):
+    assert inspect(save(tmp_path / name)).input_name == "x"
+    (tmp_path / name).write_text('{"irVersion": 10}')
+    with pytest.raises(UserError, match="Expected an ONNX model"):
+        inspect(tmp_path / name)
+
+
+@pytest.mark.parametrize("as_constant", [False, True])
+def test_weights_elsewhere_are_found_in_branches_too(tmp_path, as_constant):
+    w = numpy_helper.from_array(np.ones(2, np.float32), "w")
+    w.ClearField("raw_data")
+    w.data_location = TensorProto.EXTERNAL
+    w.external_data.add(key="location", value="m.bin")
+    out = helper.make_tensor_value_info("o", TensorProto.FLOAT, [2])
+    if as_constant:
+        nodes = [helper.make_node("Constant", [], ["o"], value=w)]
+        branch = helper.make_graph(nodes, "b", [], [out])
+    else:
+        branch = helper.make_graph(
+            [helper.make_node("Identity", ["w"], ["o"])], "b", [], [out], [w]
+        )
+    graph = helper.make_graph(
+        [helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.BOOL, [])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=r"keeps those of `w` in m\.bin"):
+        inspect(tmp_path / "m.onnx")

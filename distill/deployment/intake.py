@@ -3,6 +3,7 @@
 Reads the graph with onnx; knows nothing of how the file was made.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,14 @@ import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from distill.contract import CONTRACT_FILE, HASH_KEY, Contract, load_contract, replay_golden
+from distill.contract import (
+    CONTRACT_FILE,
+    GOLDEN_FILE,
+    HASH_KEY,
+    Contract,
+    load_contract,
+    replay_golden,
+)
 from distill.errors import UserError
 from distill.runtime import ModelError, OnnxModel
 
@@ -60,7 +68,7 @@ def inspect(path: Path) -> Artefact:
     if not path.is_file():
         raise UserError(f"Expected an ONNX file at {path} but there is none.")
     try:
-        proto = onnx.load(path, load_external_data=False)
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError) as error:
         raise UserError(
             f"Expected an ONNX model at {path} but it cannot be read ({error}). The file is "
@@ -77,19 +85,18 @@ def inspect(path: Path) -> Artefact:
                 f"{opset}. Export it with `opset_version=20`, or install a newer onnxruntime."
             ) from error
         raise
-    kind = model.input_type.removeprefix("tensor(").removesuffix(")")
     return Artefact(
         path=path,
         input_name=model.input_name,
         input_shape=model.input_shape,
-        dtype=np.dtype(_NUMPY_TYPES.get(kind, kind)),
+        dtype=_dtype(path, model),
         opset=opset,
         contract=_contract_beside(path, model),
     )
 
 
 def _refuse_external_data(path: Path, proto: onnx.ModelProto) -> None:
-    for tensor in proto.graph.initializer:
+    for tensor in _tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         location = next((e.value for e in tensor.external_data if e.key == "location"), "")
@@ -105,6 +112,46 @@ def _refuse_external_data(path: Path, proto: onnx.ModelProto) -> None:
             f"{location}. What ships is measured as one file: "
             "`onnx.save(onnx.load('in.onnx'), 'out.onnx')` joins them."
         )
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Find all weights and constants, also those in branches, loops and functions."""
+    yield from _graph_tensors(proto.graph)
+    for function in proto.functions:
+        yield from _node_tensors(function.node)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _graph_tensors(graph)
+
+
+def _dtype(path: Path, model: OnnxModel) -> np.dtype:
+    kind = model.input_type.removeprefix("tensor(").removesuffix(")")
+    try:
+        dtype = np.dtype(_NUMPY_TYPES.get(kind, kind))
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype.kind not in "biufc":  # other packages teach NumPy bfloat16
+        raise UserError(
+            f"Expected numbers that NumPy knows as input of {path} but it takes "
+            f"{model.input_type}. Export it with another input type, such as float32 or uint8."
+        )
+    return dtype
 
 
 def _contract_beside(path: Path, model: OnnxModel) -> Contract | None:
@@ -123,7 +170,22 @@ def _contract_beside(path: Path, model: OnnxModel) -> Contract | None:
             f"Expected {path} to take `{contract.input.name}`, as its contract says, but it takes "
             f"`{model.input_name}`. Export it again."
         )
-    replay_golden(path.parent, path.name)
+    golden = path.parent / GOLDEN_FILE
+    if not golden.is_file():
+        raise UserError(
+            f"Expected the golden samples of the contract beside {path} in {golden} but there is "
+            "no such file. Keep all files of an export together, or export it again."
+        )
+    try:
+        replay_golden(path.parent, path.name)
+    except KeyError as error:
+        with np.load(golden, allow_pickle=False) as arrays:
+            known = [n.removeprefix("logits/") for n in arrays.files if n.startswith("logits/")]
+        raise UserError(
+            f"Expected golden samples of {path.name} in {golden} but they are of "
+            f"{', '.join(known)}. Give the artefact its old name again, or move it away from its "
+            "contract to measure it without one."
+        ) from error
     return contract
 
 
