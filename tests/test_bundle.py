@@ -5,15 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import onnx
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from onnx import TensorProto, helper
 from rich.console import Console
 
-from distill.budget import Budget
+from distill.budget import Budget, ParityBudget
 from distill.deployment import portable as portable_module
 from distill.deployment.device.latency import Scenario
 from distill.deployment.measurement import Effort, Measurement, Runtime
@@ -22,6 +24,8 @@ from distill.deployment.targets.carried import CarriedTarget
 from distill.deployment.wheels import own_packages
 from distill.errors import UserError
 from distill.verbs.bundle import bundle_stage, wanted_bundle
+from distill.verbs.measuring import benchmark_stage
+from distill.verbs.references import export_reference_stage
 from distill.verbs.workspace import Workspace
 
 MEASUREMENT = Measurement(
@@ -185,6 +189,34 @@ def test_damaged_results_are_one_message(damage, results, artefacts, inputs):
         carried(results).measure(artefacts, inputs, MEASUREMENT)
 
 
+def test_a_benchmark_of_carried_results_depends_on_their_content(
+    results, artefacts, inputs, tmp_path
+):
+    cfg = OmegaConf.create(
+        {
+            "budget": {},
+            "seed": 0,
+            "target": {
+                "_target_": "distill.deployment.targets.carried.CarriedTarget",
+                "name": "board",
+                "results": str(results),
+            },
+            "scenario": {"_target_": "distill.deployment.device.latency.Scenario"},
+            "runtime": {"_target_": "distill.deployment.measurement.Runtime"},
+            "effort": {"_target_": "distill.deployment.measurement.Effort"},
+        }
+    )
+    workspace = Workspace(cfg, tmp_path / "run", Console(quiet=True))
+    assert benchmark_stage(workspace, artefacts, inputs)["conditions"]["processes"] == 2
+    lines = results.read_text().splitlines()
+    first = next(n for n, line in enumerate(lines) if '"step": "measure"' in line)
+    results.write_text("\n".join(lines[: first + 1]))  # of another run
+    assert benchmark_stage(workspace, artefacts, inputs)["conditions"]["processes"] == 1
+    results.unlink()
+    with pytest.raises(UserError, match="there is no such file"):
+        benchmark_stage(workspace, artefacts, inputs)
+
+
 def test_missing_and_empty_results_are_one_message(artefacts, inputs, tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         carried(tmp_path / "results.jsonl").measure(artefacts, inputs, MEASUREMENT)
@@ -207,6 +239,21 @@ def test_the_stage_writes_the_bundle_once_and_anew_when_what_is_asked_changes(
     bundle_stage(workspace, artefacts, inputs, MEASUREMENT, Portable(num_threads=2))
     assert not (folder / "mark").exists()
     assert json.loads((folder / "plan.json").read_text())["num_threads"] == 2
+
+
+def test_an_exported_reference_depends_on_the_parity_that_it_was_held_to(tmp_path):
+    asked = []
+    budget = Budget(parity=ParityBudget(max_logit_std=0.01))
+    workspace = SimpleNamespace(
+        cfg=DictConfig({"teacher": {}, "student": {}}),
+        run_dir=tmp_path,
+        budget=budget,
+        data=SimpleNamespace(fingerprint="x"),
+        stage=lambda *_, values, **__: asked.append(values),
+    )
+    for role in ("teacher", "control"):
+        export_reference_stage(cast(Workspace, workspace), role)
+    assert [values["parity"]["max_logit_std"] for values in asked] == [0.01, 0.01]
 
 
 def test_a_bundle_is_wanted_by_a_word_or_by_its_options():

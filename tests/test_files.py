@@ -16,6 +16,7 @@ from distill.files import (
     read_json,
     run_folder_lock,
     to_json,
+    versions,
     write_arrays,
     write_bytes,
     write_json,
@@ -179,3 +180,8 @@ def test_arrays_are_read_back_without_pickle(tmp_path):
         assert arrays["x"].tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="Object arrays"):
         write_arrays(tmp_path / "b.npz", {"x": np.array([object()])})
+
+
+def test_versions_name_every_runtime_that_is_installed(monkeypatch):
+    monkeypatch.setattr("distill.files.version", lambda name: f"{name} 1")
+    assert {"onnxruntime": "onnxruntime 1", "openvino": "openvino 1"}.items() <= versions().items()

@@ -42,9 +42,8 @@ def benchmark_stage(
         write_arrays(workspace.run_dir / RAW, report.samples)
         return facts(report) | {"raw_nanoseconds": RAW}
 
-    return workspace.stage(
-        "benchmark", compute, values=values, inputs=tuple(artefacts), outputs=(RAW,)
-    )
+    files = (*artefacts, *getattr(target, "files", ()))  # such as results that someone carried
+    return workspace.stage("benchmark", compute, values=values, inputs=files, outputs=(RAW,))
 
 
 def compatibility_stage(

@@ -1,5 +1,6 @@
 """The teacher and the control as ONNX files, so that they are measured as the student is."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,11 @@ def export_reference_stage(workspace: Workspace, role: str) -> dict[str, Any]:
     return workspace.stage(
         f"export_{role}",
         compute,
-        values={"data": workspace.data.fingerprint, "network": plain(network)},
+        values={
+            "data": workspace.data.fingerprint,
+            "network": plain(network),
+            "parity": dataclasses.asdict(workspace.budget.parity),
+        },
         inputs=(checkpoint,),
         outputs=(f"export/{name}",),
     )

@@ -25,6 +25,12 @@ class CarriedTarget:
     name: str
     results: str | Path
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What a measurement depends on besides the artefacts: the results, if they are there."""
+        path = Path(self.results)
+        return (path,) if path.is_file() else ()
+
     def measure(
         self, artefacts: Sequence[Path], inputs: NDArray[Any], measurement: Measurement
     ) -> TargetReport:
