@@ -1,5 +1,6 @@
 """Bundles that people carry to a device: written, run by hand as `run.sh` does, read back."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from onnx import TensorProto, helper
 from rich.console import Console
 
-from distill.budget import Budget, ParityBudget
+from distill.budget import Budget, LatencyBudget, ParityBudget
 from distill.deployment import portable as portable_module
 from distill.deployment.device.latency import Scenario
+from distill.deployment.device.table import table
 from distill.deployment.measurement import Effort, Measurement, Runtime
 from distill.deployment.portable import Portable
 from distill.deployment.targets.carried import CarriedTarget
@@ -106,7 +108,7 @@ def test_a_carried_bundle_comes_back_as_a_report(written, artefacts, inputs, tmp
 
 def test_a_bundle_says_what_it_is_and_what_it_is_held_against(written):
     readme = (written / "README.txt").read_text()
-    assert len(readme.splitlines()) == 10
+    assert len(readme.splitlines()) == 11
     assert "a.onnx, b.onnx" in readme
     assert json.loads((written / "budget.json").read_text())["size_bytes"] == 1000
     pinned = json.loads((written / "manifest.json").read_text())["files"]
@@ -120,6 +122,69 @@ def test_a_changed_bundle_does_not_run(written, artefacts, inputs):
     assert "It stopped early" in ran.stderr
     with pytest.raises(UserError, match=r"neither machine nor plan \(Expected inputs.npy with sha"):
         carried(written / "results.jsonl").measure(artefacts, inputs, MEASUREMENT)
+
+
+def test_latencies_are_shown_beside_the_limits_of_the_budget(artefacts, inputs, tmp_path):
+    limits = LatencyBudget(p50_ms=1e-6, p99_ms=1e4)
+    asked = dataclasses.replace(MEASUREMENT, limits_ms={50: 1e-6}, gated=["a.onnx"])
+    Portable().write(tmp_path / "b", artefacts, inputs, asked, Budget(latency=limits))
+    ran = run_by_hand(tmp_path / "b")
+    assert ran.returncode == 0, ran.stderr
+    *_, head, first, second, last, done = ran.stderr.splitlines()
+    assert head.split() == ["p50", "ms", "p95", "ms", "p99", "ms"]
+    # 60 calls cannot tell whether a 99th percentile holds; no call takes a millionth of a ms.
+    name, p50, fail, p95, p99, undecided = first.split()
+    assert (name, fail, undecided) == ("a.onnx", "fail", "inconclusive")
+    assert float(p50) <= float(p95) <= float(p99)
+    assert len(second.split()) == 4  # may not ship: nothing is decided of it
+    assert last.split() == ["at", "most", "1e-06", "-", "10000"]
+    assert done == "Done. Carry results.jsonl back."
+
+
+def test_a_table_says_what_numpy_and_the_gate_say():
+    calls = np.arange(1, 1001).reshape(10, 100) * 1_000_000  # 1 to 1000 ms
+    budget = {"latency": {"p50_ms": None, "p95_ms": 2000.0, "p99_ms": None}, "confidence": 0.95}
+    shown = table({"m.onnx": [calls] * 5}, budget, {"gated": ["m.onnx"], "processes": 5})
+    assert shown.splitlines()[1].split() == ["m.onnx", "500.500", "950.050", "pass", "990.010"]
+
+
+def test_results_of_an_earlier_run_are_kept(written):
+    for number in range(3):
+        (written / "results.jsonl").write_text(f"run {number}")
+        assert run_by_hand(written).returncode == 0
+    kept = {path.name: path.read_text()[:5] for path in written.glob("results*")}
+    assert kept == {
+        "results-1.jsonl": "run 0",
+        "results-2.jsonl": "run 1",
+        "results-3.jsonl": "run 2",
+        "results.jsonl": '{"sys',
+    }
+
+
+def test_packages_that_are_brought_along_are_pinned(artefacts, inputs, tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "package.py").write_text("good")
+    monkeypatch.setattr(portable_module, "site_packages", lambda *_, **__: site)
+    folder = tmp_path / "bundle"
+    device = Portable(architecture="x86_64", python="3.11")
+    device.write(folder, artefacts, inputs, MEASUREMENT, Budget())
+    assert run_by_hand(folder).returncode == 0
+    (folder / "site" / "left_over.py").touch()
+    ran = run_by_hand(folder)
+    assert ran.returncode == 1
+    assert "Expected the files in site to be" in ran.stderr
+    (folder / "site" / "left_over.py").unlink()
+    assert run_by_hand(folder).returncode == 0
+    (folder / "site" / "package.py").unlink()
+    assert run_by_hand(folder).returncode == 1
+
+
+def test_openvino_is_never_brought_along(artefacts, inputs, tmp_path):
+    asked = dataclasses.replace(MEASUREMENT, runtime=Runtime(name="openvino"))
+    device = Portable(architecture="aarch64", python="3.11")
+    with pytest.raises(UserError, match=r"runtime=onnxruntime.*Leave out `bundle\.architecture`"):
+        device.write(tmp_path / "x", artefacts, inputs, asked, Budget())
 
 
 @pytest.mark.slow

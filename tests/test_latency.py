@@ -13,9 +13,11 @@ from distill.deployment.bundle import _TRAVELLERS
 from distill.deployment.device.latency import Rotation, Scenario, time_rounds, warm_up
 
 TRAVELLERS = [Path(distill.__file__).parent / name for name in _TRAVELLERS]
+ROOM = Path(distill.__file__).parent / "deployment" / "device"
+SENT = {ROOM / name for name in ("guard.py", "probe.py", "receive.py")}  # as programs on stdin
 
 
-@pytest.mark.parametrize("path", TRAVELLERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*TRAVELLERS, *sorted(SENT)], ids=lambda path: path.stem)
 def test_what_travels_needs_python_39_numpy_and_onnxruntime_alone(path):
     tree = ast.parse(path.read_text(), feature_version=(3, 9))
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.Match)]
@@ -35,9 +37,10 @@ def test_what_travels_needs_python_39_numpy_and_onnxruntime_alone(path):
     assert others <= {"numpy", "onnxruntime", "openvino"}
 
 
-def test_everything_in_the_room_travels():
-    room = Path(distill.__file__).parent / "deployment" / "device"
-    assert {p for p in TRAVELLERS if p.parent == room} == set(room.glob("*.py"))
+def test_everything_in_the_room_travels_in_a_bundle_or_over_stdin():
+    bundled = {path for path in TRAVELLERS if path.parent == ROOM}
+    assert bundled | SENT == set(ROOM.glob("*.py"))
+    assert bundled & SENT == set()
 
 
 class Sleeper:

@@ -1,5 +1,6 @@
 """Measuring over ssh, against a real ssh server on this machine that plays the device."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -20,7 +21,7 @@ from onnx import TensorProto, helper
 
 from distill.deployment import bundle
 from distill.deployment.device import probe
-from distill.deployment.measurement import Effort, Measurement
+from distill.deployment.measurement import Effort, Measurement, Runtime
 from distill.deployment.targets import ssh
 from distill.deployment.targets.ssh import SshTarget
 from distill.errors import UserError
@@ -224,12 +225,15 @@ def test_numpy_and_onnxruntime_are_brought_along_once(
     assert report.artefacts[1].num_samples > 0
     assert "copying numpy and onnxruntime to device" in said
     (site,) = (device.cache / "distill").iterdir()
-    (here,) = (tmp_path / "cache here" / "distill" / "site").iterdir()
+    (here,) = (tmp_path / "cache here" / "distill" / "site").glob("[!.]*")
     assert site.name == f"site-{here.name}"
     again = []
     target.measure(artefacts, inputs, asked(progress=again.append))
     assert "copying numpy and onnxruntime to device" not in again
     assert device.leftovers() == []
+    (site / "numpy" / "version.py").write_text("damaged = True")
+    with pytest.raises(UserError, match=r"Expected the files in .*site-.* Remove it and measure"):
+        target.measure(artefacts, inputs, asked())
 
 
 def test_an_unknown_host_key_is_refused(device, artefacts, inputs):
@@ -306,9 +310,12 @@ def test_a_device_without_python_is_one_message(python, device, artefacts, input
             {"architecture": "aarch64", "packages": None, "python": [3, 12, 1]},
             r"for Python 3\.12 on aarch64 .* nothing is fetched unless asked",
         ),
-        (
-            {"architecture": "aarch64", "packages": ["1.26.0", "1.9.0"]},
-            r"numpy and onnxruntime for Python .* nothing is fetched unless asked",
+        *(
+            (
+                {"architecture": "aarch64", "packages": ["1.26.0", version]},
+                r"numpy and onnxruntime for Python .* nothing is fetched unless asked",
+            )
+            for version in ("1.9.0", "1.17.3")
         ),
     ],
 )
@@ -321,6 +328,37 @@ def test_a_device_that_will_not_do_is_refused_before_anything_is_copied(
     target = device.target(python=fake_python(tmp_path / "python", answer), num_threads=4)
     with pytest.raises(UserError, match=message):
         target.measure(artefacts, inputs, asked())
+    assert device.leftovers() == []
+
+
+def test_a_device_without_openvino_is_refused_when_it_is_asked_for(
+    device, artefacts, inputs, tmp_path
+):
+    asked_for = dataclasses.replace(asked(), runtime=Runtime(name="openvino"))
+    target = device.target(python=fake_python(tmp_path / "python", probe_answer(openvino=None)))
+    with pytest.raises(UserError, match=r"Expected OpenVINO on device .*pip install openvino"):
+        target.measure(artefacts, inputs, asked_for)
+    assert device.leftovers() == []
+
+
+def test_a_probe_that_takes_too_long_names_its_own_limit(
+    device, artefacts, inputs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ssh, "PROBE_SECONDS", 1)
+    hangs = tmp_path / "python"
+    hangs.write_text("#!/bin/sh\nexec sleep 60\n")
+    hangs.chmod(0o755)
+    target = device.target(python=str(hangs), connect_seconds=2)
+    with pytest.raises(UserError, match=r"import onnxruntime within 3 s but it did not\. Try `ssh"):
+        target.measure(artefacts, inputs, asked())
+
+
+def test_a_copy_that_takes_too_long_names_its_own_limit(device, artefacts, inputs, monkeypatch):
+    monkeypatch.setattr(ssh, "_patience", lambda num_bytes: 1e-6)
+    with pytest.raises(
+        UserError, match=r"device to take 0\.\d MB into .*/run within 0 s but it did"
+    ):
+        device.target().measure(artefacts, inputs, asked())
     assert device.leftovers() == []
 
 

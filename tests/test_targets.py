@@ -1,7 +1,10 @@
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +12,10 @@ from test_intake import save
 
 from distill.deployment import validity
 from distill.deployment.bundle import write_bundle
+from distill.deployment.device import runner
 from distill.deployment.device.latency import Scenario
-from distill.deployment.device.runner import read_answer, undecided
+from distill.deployment.device.runner import patience, read_answer, undecided
+from distill.deployment.device.step import encode
 from distill.deployment.measurement import (
     PROCESS,
     Effort,
@@ -19,6 +24,7 @@ from distill.deployment.measurement import (
     make_plan,
     split_processes,
 )
+from distill.deployment.targets import local
 from distill.deployment.targets.local import LocalTarget
 from distill.deployment.targets.stream import read_results, run_runner
 from distill.errors import UserError
@@ -109,9 +115,9 @@ def test_openvino_answers_as_onnxruntime_does(files):
     assert report.artefacts[0].p50_latency_ms.estimate > 0
 
 
-def bundle(folder, files, **changes):
+def bundle(folder, files, trees=None, **changes):
     plan = make_plan(files, request(**changes), num_threads=1, pin=False, spin=True)
-    write_bundle(folder, files, INPUTS, plan)
+    write_bundle(folder, files, INPUTS, plan, trees)
     return [sys.executable, "-s", "-m", "distill.deployment.device.runner"]
 
 
@@ -138,6 +144,141 @@ def test_what_a_runner_had_done_before_it_died_is_kept(files, tmp_path):
     assert len(results) >= 5
     assert why is not None
     assert "code -9" in why
+
+
+@pytest.mark.parametrize("last", ["cold", "measure"])
+def test_what_this_machine_had_measured_before_a_step_failed_is_kept(files, monkeypatch, last):
+    def fails_after(command, **options):
+        results, _ = run_runner(command, **options)
+        kinds = [result["step"] for result in results]
+        return results[: kinds.index(last) + 1], "b.onnx: bus error"
+
+    monkeypatch.setattr(local, "run_runner", fails_after)
+    report = LocalTarget(name="here").measure(files, INPUTS, request())
+    assert report.incomplete == "b.onnx: bus error"
+    assert report.artefacts[0].cold_start_ms is not None
+    assert (report.artefacts[1].p50_latency_ms is not None) == (last == "measure")
+
+
+def test_a_machine_that_measures_nothing_is_one_message(files, monkeypatch):
+    monkeypatch.setattr(local, "run_runner", lambda *_, **__: ([{"step": "machine"}], "bus error"))
+    with pytest.raises(UserError, match=r"a\.onnx, b\.onnx on target here .* failed: bus error"):
+        LocalTarget(name="here").measure(files, INPUTS, request())
+
+
+def test_a_runner_that_is_stuck_is_ended_with_what_it_started(tmp_path):
+    pid = tmp_path / "pid"
+    stuck = f'sleep 600 & echo $! > {pid}; echo \'{{"step": "cold", "name": "a"}}\'; wait'
+    results, why = run_runner(["sh", "-c", stuck], progress=print, seconds=2)
+    assert len(results) == 1
+    assert why == "it was ended after 2 s without a result"
+    assert ended(int(pid.read_text()))
+
+
+def test_a_runner_that_dies_leaves_no_step_behind(tmp_path):
+    pid = tmp_path / "pid"
+    dies = f"sleep 600 > /dev/null 2>&1 & echo $! > {pid}; kill -9 $$"
+    _, why = run_runner(["sh", "-c", dies], progress=print)
+    assert why == "the runner ended with code -9"
+    assert ended(int(pid.read_text()))
+
+
+def ended(pid):
+    """Wait until a process has ended; nobody need have asked for it yet."""
+    for _ in range(600):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_slow_step_is_waited_for_as_long_as_the_runner_says():
+    slow = """echo '{"step": "limit", "seconds": 60}'; sleep 3; echo '{"step": "done"}'"""
+    results, why = run_runner(["sh", "-c", slow], progress=print, seconds=2)
+    assert why is None
+    assert [result["step"] for result in results] == ["limit", "done"]
+
+
+def test_patience_grows_with_contenders_and_with_slow_models(files):
+    def seconds(artefacts, slowest_ms, scenario=None):
+        asked = request(scenario=scenario or Scenario())
+        plan = make_plan(artefacts, asked, num_threads=1, pin=True, spin=True)
+        return patience(plan, slowest_ms) - QUICK.max_seconds
+
+    one = seconds(files[:1], 1.0)  # it and its control
+    assert one > 2 * 600
+    assert seconds(files, 1.0) == pytest.approx(1.5 * one)
+    # 20 calls to warm up and 3 after each switch, at 30 s a call, of every contender.
+    assert seconds(files, 30_000.0) > one + 3 * 23 * 30
+    # A queue of 100 calls after at most 2,000 that let it form, ten seconds apart.
+    assert seconds(files[:1], 1.0, Scenario("server", 1, 0.1)) > 2 * 2100 * 10
+
+
+def measured_without_cold_starts(files, monkeypatch, capsys, first_run_ms):
+    """Run a plan whose steps are made up; return the measuring requests and the lines printed."""
+    effort = dataclasses.replace(QUICK, cold_starts=0)
+    plan = make_plan(files, request(effort=effort, golden=False), num_threads=1, pin=0, spin=0)
+    requests = []
+
+    def step(asked, seconds=0.0):
+        if asked["step"] == "cold":
+            return {"first_run_ms": first_run_ms}
+        requests.append(asked)
+        taken = encode(np.ones((1, asked["calls"]), np.int64))
+        return {"samples": {entry["name"]: taken for entry in asked["contenders"]}}
+
+    monkeypatch.setattr(runner, "step", step)
+    runner.run(plan, {"a.onnx": [], "b.onnx": []})
+    return requests, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("first_run_ms", "calls"), [(1000.0, 1), (40.0, 2), (0.01, 10)])
+def test_slow_models_are_called_less_often_in_a_round(
+    files, monkeypatch, capsys, first_run_ms, calls
+):
+    requests, out = measured_without_cold_starts(files, monkeypatch, capsys, first_run_ms)
+    assert {asked["calls"] for asked in requests} == {calls}
+    assert '"cold"' not in out  # nobody asked for cold starts
+
+
+def test_half_a_bundle_is_refused(files, tmp_path):
+    command = bundle(tmp_path / "b", files)
+    (tmp_path / "b" / "manifest.json").unlink()
+    results, why = run_runner(command, progress=print, cwd=tmp_path / "b")
+    assert results == []
+    assert "Expected a manifest.json" in why
+    (tmp_path / "b" / "manifest.json").write_text('{"files"')
+    _, why = run_runner(command, progress=print, cwd=tmp_path / "b")
+    assert "manifest.json is damaged" in why
+
+
+def test_packages_that_a_device_keeps_are_pinned_too(files, tmp_path):
+    here, there = tmp_path / "site", tmp_path / "cache" / "site-1"
+    here.mkdir()
+    (here / "code.py").write_text("good")
+    shutil.copytree(here, there)
+    command = bundle(tmp_path / "b", files, trees={str(there): here})
+    (there / "__pycache__").mkdir()
+    (there / "__pycache__" / "code.pyc").touch()
+    assert run_runner(command, progress=print, cwd=tmp_path / "b")[1] is None
+    (there / "code.py").write_text("evil")
+    results, why = run_runner(command, progress=print, cwd=tmp_path / "b")
+    assert results == []
+    assert f"in {there} to be" in why
+    assert "Remove it and measure again" in why
+
+
+def test_openvino_is_asked_for_before_anything_is_done(files, monkeypatch):
+    runtime = Runtime(name="openvino", model=f"{runner.OPENVINO}OpenVinoModel")
+    plan = make_plan(files, request(runtime=runtime), num_threads=1, pin=True, spin=True)
+    monkeypatch.setattr(runner, "find_spec", lambda name: None)
+    monkeypatch.setattr(runner, "step", lambda *_, **__: pytest.fail("a step was started"))
+    with pytest.raises(runner.StepError, match="pip install openvino"):
+        runner.run(plan, {})
 
 
 def test_results_in_a_file_are_read_and_half_a_line_is_left_out(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from distill.budget import Budget
-from distill.deployment.bundle import pin_files, write_bundle
+from distill.deployment.bundle import SITE, write_bundle
 from distill.deployment.measurement import Measurement, make_plan
 from distill.deployment.wheels import site_packages
 from distill.errors import UserError
@@ -29,6 +29,11 @@ unset PYTHONPATH PYTHONSAFEPATH
 if [ -d site ]; then
     PYTHONPATH=$PWD/site
     export PYTHONPATH
+fi
+if [ -e {RESULTS} ]; then
+    n=1
+    while [ -e results-$n.jsonl ]; do n=$((n + 1)); done
+    mv {RESULTS} results-$n.jsonl
 fi
 DISTILL_PROGRESS=1
 export DISTILL_PROGRESS
@@ -78,25 +83,29 @@ class Portable:
             artefacts: ONNX files with distinct names.
             inputs: to rotate through, [K, ...].
             measurement: what the device shall do.
-            budget: goes along for those who read the results there.
+            budget: goes along, so that the runner shows there how its latency limits are held.
 
         Raises:
-            UserError: half a device is named, or there are no wheels for it.
+            UserError: half a device is named, or there are no wheels for it or for the runtime.
         """
+        if measurement.runtime.name == "openvino" and self.architecture:
+            raise UserError(
+                "Expected `runtime=onnxruntime` in a bundle that brings its packages along but got "
+                "openvino: only numpy and onnxruntime are in them. Leave out `bundle.architecture` "
+                "and `bundle.python` for a device that has numpy, onnxruntime and openvino."
+            )
         site = self._site()
         plan = make_plan(
             artefacts, measurement, num_threads=self.num_threads, pin=self.pin, spin=self.spin
         )
         shutil.rmtree(folder, ignore_errors=True)
         if site is not None:
-            shutil.copytree(site, folder / "site")
-        write_bundle(folder, artefacts, inputs, plan)
-        (folder / "manifest.json").unlink()
+            shutil.copytree(site, folder / SITE)
         write_json(folder / "budget.json", budget)
         write_text(folder / "run.sh", _RUN)
         (folder / "run.sh").chmod(0o755)
-        write_text(folder / "README.txt", self._readme(artefacts))
-        pin_files(folder)
+        write_text(folder / "README.txt", self._readme(artefacts, measurement.runtime.name))
+        write_bundle(folder, artefacts, inputs, plan)
 
     def _site(self) -> Path | None:
         if self.architecture is None and self.python is None:
@@ -119,11 +128,14 @@ class Portable:
             download=self.download,
         )
 
-    def _readme(self, artefacts: Sequence[Path]) -> str:
+    def _readme(self, artefacts: Sequence[Path], runtime: str) -> str:
+        packages = (
+            "numpy, onnxruntime and openvino" if runtime == "openvino" else "numpy and onnxruntime"
+        )
         needs = (
             f"Needs: Linux with glibc on {self.architecture} and Python {self.python}; no network."
             if self.architecture
-            else "Needs: Linux, Python 3.9 or newer, numpy and onnxruntime; no network."
+            else f"Needs: Linux, Python 3.9 or newer, {packages}; no network."
         )
         return "\n".join(
             (
@@ -135,9 +147,10 @@ class Portable:
                 f"   distill benchmark target=carried target.results={RESULTS} "
                 "artefacts=[<the models>]",
                 "Close other programs first; the machine's load and heat are written down as well.",
-                "manifest.json pins every file: a changed one is refused. budget.json is what the",
-                f"results are held against. {RESULTS} grows while it runs, so that what was",
-                "measured before a device failed is not lost.",
+                "manifest.json pins every file: a changed one is refused. At the end the latencies",
+                "are shown beside the limits of budget.json; step 3 judges the whole budget.",
+                f"{RESULTS} grows while it runs, so that what was measured before a device failed",
+                "is not lost; results of an earlier run are kept as results-1.jsonl and so on.",
                 "",
             )
         )

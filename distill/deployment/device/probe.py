@@ -17,6 +17,10 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy, onnxruntime
 print(numpy.__version__, onnxruntime.__version__)
 """
+OPENVINO = """
+import openvino
+print(openvino.__version__.split("-")[0])
+"""
 
 
 def main():
@@ -34,7 +38,8 @@ def main():
         "python": list(sys.version_info[:3]),
         "libc": libc(),
         "cpus": len(getattr(os, "sched_getaffinity", lambda _: ())(0)),
-        "packages": packages(),
+        "packages": imported(PACKAGES, 2),
+        "openvino": (imported(OPENVINO, 1) or [None])[0],
         "temporary": temporary,
         "temporary_free_bytes": free_bytes(temporary),
         "cache": cache,
@@ -52,17 +57,17 @@ def libc():
         return "another than glibc"
 
 
-def packages():
-    """Import numpy and onnxruntime in a process that may die of it; return their versions."""
+def imported(program, count):
+    """Import packages in a process that may die of it; return their versions, or None."""
     process = subprocess.Popen(
-        [sys.executable, "-s", "-c", PACKAGES],
+        [sys.executable, "-s", "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
     )
     out = process.communicate()[0]
     versions = out.split()
-    return versions if process.returncode == 0 and len(versions) == 2 else None
+    return versions if process.returncode == 0 and len(versions) == count else None
 
 
 def free_bytes(path):

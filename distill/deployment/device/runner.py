@@ -12,18 +12,22 @@ import random
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from distill.deployment.device import gate, machine
+from distill.deployment.device import gate, machine, table
 from distill.deployment.device.step import decode
 
 CONTROL_SUFFIX = "#control"
 ROUND_SECONDS = 0.1  # of one contender's calls in a round, about
 MAX_CALLS = 10
-STEP_SECONDS = 600.0  # no step takes longer, except by its own time for measuring
+STEP_SECONDS = 1800.0  # no step takes longer for one contender, its time for measuring aside
+UNTIMED_CALLS = 100  # of a contender in a measuring process, at most: warming up, switching
+OPEN_LOOP_CALLS = 2500  # of it where calls arrive by chance, at most: a queue forms first
+OPENVINO = "distill.deployment.device.openvino_model:"
 
 _SIGNALS = {4: "illegal instruction", 6: "abort", 7: "bus error", 9: "killed, perhaps for memory"}
 _SIGNALS[11] = "segmentation fault"
@@ -36,16 +40,28 @@ class StepError(Exception):
 def main(path: str = "plan.json") -> int:
     """Run the plan in `path`, reporting on stdout; return the exit code."""
     plan = json.loads(Path(path).read_text())
+    taken: Dict[str, List[np.ndarray]] = {entry["name"]: [] for entry in plan["contenders"]}
     try:
         check_files(Path("manifest.json"))
         emit("machine", dict(machine.describe(), **identity(plan)))
         emit("plan", {"plan": plan})
-        run(plan)
+        run(plan, taken)
     except StepError as error:
         emit("error", {"message": str(error)})
+        if os.environ.get("DISTILL_PROGRESS"):
+            print(error, file=sys.stderr)
+        show(plan, taken)
         return 1
     emit("done", {})
+    show(plan, taken)
     return 0
+
+
+def show(plan: dict, taken: Dict[str, List[np.ndarray]]) -> None:
+    """Where a budget travels along, print on stderr how the calls hold its limits."""
+    budget = Path("budget.json")
+    if budget.is_file() and all(taken.values()):
+        print(table.table(taken, json.loads(budget.read_text()), plan), file=sys.stderr)
 
 
 def emit(step: str, result: Dict[str, Any]) -> None:
@@ -57,24 +73,60 @@ def emit(step: str, result: Dict[str, Any]) -> None:
 
 def identity(plan: dict) -> Dict[str, Any]:
     """Say what is measured, so that results which travel alone can be told from others."""
-    manifest = Path("manifest.json")
     return {
-        "manifest_sha256": sha256(manifest) if manifest.is_file() else None,
+        "manifest_sha256": sha256(Path("manifest.json")),
         "models": {entry["name"]: sha256(Path(entry["file"])) for entry in plan["contenders"]},
     }
 
 
 def sha256(path: Path) -> str:
     """Hash a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        for part in iter(lambda: file.read(1 << 20), b""):
+            found.update(part)
+    return found.hexdigest()
+
+
+def tree_sha256(folder: Path) -> str:
+    """Hash all files below a folder and their names, but for what Python keeps in __pycache__."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    found = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        if path.is_file() and "__pycache__" not in name.split("/"):
+            found.update(os.fsencode("%s %s\n" % (sha256(path), name)))
+    return found.hexdigest()
 
 
 def check_files(manifest: Path) -> None:
-    """Refuse files that are not those of the manifest, which maps names to their sha256."""
+    """Refuse files that are not those of the manifest, which lies in the folder of a bundle.
+
+    `files` maps names to their sha256, `trees` folders to that of all their files; a folder that is
+    kept elsewhere is absolute.
+
+    Raises:
+        StepError: a file, or the manifest itself, is missing or another one.
+    """
+    folder = manifest.parent
     if not manifest.is_file():
-        return
-    for name, expected in json.loads(manifest.read_text())["files"].items():
-        path = Path(name)
+        raise StepError(
+            "Expected a manifest.json but there is none: half a bundle is not run. Copy the bundle "
+            "again."
+        )
+    try:
+        pinned = json.loads(manifest.read_text())
+        files, trees = dict(pinned["files"]), dict(pinned["trees"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StepError("manifest.json is damaged (%r). Copy the bundle again." % error)
+    for name, expected in trees.items():
+        if tree_sha256(folder / name) != expected:
+            kept = os.path.isabs(name)
+            raise StepError(
+                "Expected the files in %s to be those that were copied there but found others. %s"
+                % (name, "Remove it and measure again." if kept else "Copy the bundle again.")
+            )
+    for name, expected in files.items():
+        path = folder / name
         found = sha256(path) if path.is_file() else "no file"
         if found != expected:
             raise StepError(
@@ -83,13 +135,18 @@ def check_files(manifest: Path) -> None:
             )
 
 
-def run(plan: dict) -> None:
-    """Golden answers, cold starts, then warm calls."""
+def run(plan: dict, taken: Dict[str, List[np.ndarray]]) -> None:
+    """Golden answers, cold starts, then warm calls, whose nanoseconds are appended to `taken`."""
     available = len(os.sched_getaffinity(0))
     if plan["num_threads"] > available:
         raise StepError(
             "Expected %d CPUs for %d threads but this process may use %d. Lower "
             "`target.num_threads`." % (plan["num_threads"], plan["num_threads"], available)
+        )
+    if plan["runtime"].startswith(OPENVINO) and find_spec("openvino") is None:
+        raise StepError(
+            "Expected OpenVINO for `runtime=openvino` but %s, which measures, has none. Install it "
+            "there (`pip install openvino`), or choose `runtime=onnxruntime`." % sys.executable
         )
     common = {k: plan[k] for k in ("num_threads", "pin", "spin", "runtime", "runtime_options")}
     for entry in plan["contenders"] if plan["golden"] else ():
@@ -101,18 +158,36 @@ def run(plan: dict) -> None:
             answer = step(dict(common, step="cold", **entry))
             first_run_ms[entry["name"]] = answer["first_run_ms"]
             emit("cold", dict(answer, name=entry["name"]))
-    if plan["processes"]:
-        measure(plan, common, max(first_run_ms.values(), default=1.0))
+    if not plan["processes"]:
+        return
+    if not first_run_ms:  # nobody asks for cold starts, but how slow a model is decides on rounds
+        for entry in plan["contenders"]:
+            answer = step(dict(common, step="cold", **entry))
+            first_run_ms[entry["name"]] = answer["first_run_ms"]
+    measure(plan, common, max(first_run_ms.values()), taken)
 
 
-def measure(plan: dict, common: dict, slowest_ms: float) -> None:
+def patience(plan: dict, slowest_ms: float) -> float:
+    """Say after how many seconds a measuring process, with all contenders, counts as stuck."""
+    calls, longest = UNTIMED_CALLS, slowest_ms / 1000
+    rate = plan["scenario"]["rate_per_second"]
+    if rate:
+        calls, longest = calls + OPEN_LOOP_CALLS, max(longest, 1 / rate)
+    contenders = len(plan["contenders"]) + 1
+    return plan["max_seconds"] + contenders * (STEP_SECONDS + calls * longest)
+
+
+def measure(
+    plan: dict, common: dict, slowest_ms: float, taken: Dict[str, List[np.ndarray]]
+) -> None:
     """Start measuring processes until every limit is decided, or time is up."""
     first = plan["contenders"][0]
     contenders = plan["contenders"] + [dict(first, name=first["name"] + CONTROL_SUFFIX)]
     calls = int(min(MAX_CALLS, max(1, 1000 * ROUND_SECONDS / max(slowest_ms, 1e-6))))
     if plan["scenario"]["rate_per_second"]:
         calls = plan["open_loop_calls"]
-    taken: Dict[str, List[np.ndarray]] = {entry["name"]: [] for entry in plan["contenders"]}
+    seconds = patience(plan, slowest_ms)
+    emit("limit", {"seconds": seconds})  # for those who wait: no line may come for so long
     start, count, look = time.monotonic(), 0, plan["processes"]
     while True:
         left = plan["max_seconds"] - (time.monotonic() - start)
@@ -130,7 +205,7 @@ def measure(plan: dict, common: dict, slowest_ms: float) -> None:
                 max_seconds=max(0.0, min(share, left)),
                 seed=plan["seed"] + count,
             ),
-            seconds=plan["max_seconds"] + STEP_SECONDS,
+            seconds=seconds,
         )
         emit("measure", dict(answer, elapsed_s=time.monotonic() - start))
         for name, samples in taken.items():

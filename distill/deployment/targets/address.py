@@ -99,13 +99,10 @@ class Address:
             f"`ssh {self._port_option}{self.host}` by hand."
         )
 
-    @property
-    def silence(self) -> UserError:
-        """Say that nothing answers."""
+    def too_slow(self, task: str, seconds: float, remedy: str) -> UserError:
+        """Say which task did not end within which limit, and what to do."""
         return UserError(
-            f"Expected {self.host} to answer within {self.connect_seconds:g} s but it said "
-            "nothing. Look whether the device is up and this is its ssh port, or raise "
-            "`connect_seconds`."
+            f"Expected {self.host} {task} within {seconds:.0f} s but it did not. {remedy}"
         )
 
     @property
@@ -143,14 +140,22 @@ _FAILURES = (
 
 
 def run_program(
-    address: Address, source: str, *, seconds: float
+    address: Address, source: str, *, seconds: float, task: str, remedy: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a program with the Python there, over a connection of its own; it is read from stdin.
 
+    Args:
+        address: of the device.
+        source: of the program.
+        seconds: for all of it.
+        task: what the device has to do in them, such as "to say what it is".
+        remedy: what to do where it does not.
+
     Raises:
-        UserError: the device is not reached, does not let us in, or says nothing.
+        UserError: the device is not reached, does not let us in, or is not done in time.
     """
-    done = run_ssh(address.command([address.python, "-s", "-"]), address, source, seconds)
+    command = address.command([address.python, "-s", "-"])
+    done = run_ssh(command, address, source, seconds=seconds, task=task, remedy=remedy)
     if done.returncode == 255:
         raise address.explain(done.returncode, done.stderr)
     return done
@@ -169,9 +174,19 @@ def find_answer(stdout: str, key: str) -> Any:
 
 
 def run_ssh(
-    command: list[str], address: Address, stdin: "str | IO[bytes]", seconds: float
+    command: list[str],
+    address: Address,
+    stdin: "str | IO[bytes]",
+    *,
+    seconds: float,
+    task: str,
+    remedy: str,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ssh to its end; what it says is text."""
+    """Run ssh to its end; what it says is text.
+
+    Raises:
+        UserError: it is not done in time, with task and remedy as `run_program` takes them.
+    """
     given: dict[str, Any] = {"input": stdin} if isinstance(stdin, str) else {"stdin": stdin}
     try:
         return subprocess.run(
@@ -185,7 +200,7 @@ def run_ssh(
             env=quiet_environment(),
         )
     except subprocess.TimeoutExpired as error:
-        raise address.silence from error
+        raise address.too_slow(task, seconds, remedy) from error
     except FileNotFoundError as error:
         raise UserError(
             "Expected the program `ssh` for this target but it is not installed. Install "

@@ -4,6 +4,8 @@ Hands archives to the device's Python, which unpacks them. Knows nothing of what
 """
 
 import contextlib
+import os
+import signal
 import subprocess
 import tarfile
 import tempfile
@@ -21,6 +23,7 @@ from distill.deployment.targets.address import (
 )
 from distill.errors import UserError
 
+GREETING_SECONDS = 30.0  # for the device's Python to start and make a folder, once connected
 HEARTBEAT_SECONDS = guard.SILENCE_SECONDS / 4
 LEAVING_SECONDS = 20.0  # for the device to end what runs and remove the folder
 
@@ -111,9 +114,18 @@ class Connection:
             with tarfile.open(fileobj=parcel, mode="w:gz", compresslevel=1) as archive:
                 for path in files:
                     archive.add(path, str(path.relative_to(folder)), filter=_anonymous)
-            parcel.seek(0)
             words = [self.address.python, "-s", "-c", _STARTER, target, str(len(files))]
-            done = run_ssh(self.command(words), self.address, parcel, seconds)
+            megabytes = parcel.seek(0, os.SEEK_END) / 1e6
+            parcel.seek(0)
+            done = run_ssh(
+                self.command(words),
+                self.address,
+                parcel,
+                seconds=seconds,
+                task=f"to take {megabytes:.1f} MB into {target}",
+                remedy="The connection or the device's disk is too slow for it: use a faster one, "
+                "or carry a bundle there (`export bundle.write=true`).",
+            )
         if find_answer(done.stdout, "received") is None:
             said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise UserError(
@@ -126,7 +138,8 @@ class Connection:
         process, lines = self._process, []
         assert process.stdin is not None
         assert process.stdout is not None
-        timer = threading.Timer(self.address.connect_seconds + 30, process.kill)
+        seconds = self.address.connect_seconds + GREETING_SECONDS
+        timer = threading.Timer(seconds, process.kill)
         timer.start()
         try:
             process.stdin.write(b"%d\n%s" % (len(program), program))
@@ -142,9 +155,13 @@ class Connection:
             timer.cancel()
         code = process.wait()
         self._errors.seek(0)
-        raise (
-            self.address.silence if code == -9 else self.address.explain(code, self._errors.read())
-        )
+        if code == -signal.SIGKILL:
+            raise self.address.too_slow(
+                "to let us in and make a folder",
+                seconds,
+                "Look whether the device is up and not busy, or raise `target.connect_seconds`.",
+            )
+        raise self.address.explain(code, self._errors.read())
 
     def _beat(self) -> None:
         """Say from time to time that we are still there."""

@@ -10,7 +10,7 @@ from distill.deployment.wheels import ARCHITECTURES, own_packages, site_packages
 from distill.errors import UserError
 
 MIN_PYTHON = (3, 9)
-MIN_NUMPY, MIN_ONNXRUNTIME = (1, 21), (1, 16)  # older ones do not know today's ONNX files
+MIN_NUMPY, MIN_ONNXRUNTIME = (1, 21), (1, 18)  # of ONNX 1.16: opset 20 in files of IR 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class DeviceFacts:
         libc: name and version.
         cpus: that a process may use.
         packages: versions of numpy and onnxruntime, None where they cannot be imported together.
+        openvino: its version, None where it cannot be imported.
         temporary: folder for temporary files, with the room on its disk.
         cache: folder that we keep things in, with the room on its disk.
         sites: what is in it.
@@ -39,6 +40,7 @@ class DeviceFacts:
     libc: str
     cpus: int
     packages: tuple[str, ...] | None
+    openvino: str | None
     temporary: str
     temporary_free_bytes: int
     cache: str
@@ -62,6 +64,19 @@ class DeviceFacts:
             raise UserError(
                 f"Expected {num_threads} CPUs on {host} but a process may use {self.cpus} there. "
                 "Lower `target.num_threads`."
+            )
+
+    def check_runtime(self, host: str, runtime: str) -> None:
+        """Refuse a device that lacks a runtime which is not brought along.
+
+        Raises:
+            UserError: says what to install.
+        """
+        if runtime == "openvino" and self.openvino is None:
+            raise UserError(
+                f"Expected OpenVINO on {host} for `runtime=openvino` but its Python cannot import "
+                "it: only numpy and onnxruntime are brought along. Install it there (`pip install "
+                "openvino`), or choose `runtime=onnxruntime`."
             )
 
     def check_room(self, host: str, run_bytes: int, site_bytes: int) -> None:

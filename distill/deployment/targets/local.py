@@ -17,7 +17,7 @@ from distill.deployment.measurement import (
     make_plan,
     summarise,
 )
-from distill.deployment.targets.stream import run_runner
+from distill.deployment.targets.stream import has_figures, run_runner
 from distill.errors import UserError
 
 
@@ -40,10 +40,10 @@ class LocalTarget:
     def measure(
         self, artefacts: Sequence[Path], inputs: NDArray[Any], measurement: Measurement
     ) -> TargetReport:
-        """Measure artefacts, see `Target`.
+        """Measure artefacts, see `Target`; what was measured before a step failed is kept.
 
         Raises:
-            UserError: a step fails.
+            UserError: a step fails before anything was measured.
         """
         available = len(os.sched_getaffinity(0))
         if self.num_threads > available:
@@ -64,13 +64,12 @@ class LocalTarget:
             results, incomplete = run_runner(
                 [sys.executable, "-s", "-m", "distill.deployment.device.runner"],
                 progress=measurement.progress,
-                seconds=measurement.effort.max_seconds * 2 + 600,
                 cwd=name,
                 env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
             )
-        if incomplete is not None:
+        if not has_figures(results):
             raise UserError(
                 f"Expected to measure {', '.join(path.name for path in artefacts)} on target "
                 f"{self.name} but the measurement failed: {incomplete}"
             )
-        return summarise(self.name, artefacts, plan, results, measurement, incomplete=None)
+        return summarise(self.name, artefacts, plan, results, measurement, incomplete=incomplete)

@@ -30,6 +30,7 @@ from distill.deployment.measurement import (
     summarise,
 )
 from distill.deployment.targets.emulator import Emulator, set_up
+from distill.deployment.targets.stream import end_group
 from distill.deployment.wheels import own_packages, site_packages
 from distill.errors import UserError
 
@@ -217,8 +218,7 @@ def _run(
         except subprocess.TimeoutExpired:
             return None, "", ""
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            end_group(process)
     return process.returncode, out, errors
 
 

@@ -25,7 +25,7 @@ from distill.deployment.measurement import (
 from distill.deployment.targets.address import Address, find_answer, run_program
 from distill.deployment.targets.connection import Connection
 from distill.deployment.targets.facts import DeviceFacts
-from distill.deployment.targets.stream import run_runner
+from distill.deployment.targets.stream import has_figures, run_runner
 from distill.errors import UserError
 from distill.files import from_json
 
@@ -94,15 +94,17 @@ class SshTarget:
         measurement.progress(f"connecting to {self.host}")
         facts = self._probe()
         facts.check(self.host, self.num_threads)
+        facts.check_runtime(self.host, measurement.runtime.name)
         site = facts.site(wheels=Path(self.wheels) if self.wheels else None, download=self.download)
         plan = make_plan(
             artefacts, measurement, num_threads=self.num_threads, pin=self.pin, spin=self.spin
         )
+        kept = f"{facts.cache}/{_kept(site)}"
         with tempfile.TemporaryDirectory(prefix="distill-") as name:
             bundle = Path(name) / "bundle"
-            write_bundle(bundle, artefacts, inputs, plan)
+            write_bundle(bundle, artefacts, inputs, plan, {kept: site} if site else None)
             results, incomplete = self._run(bundle, site, facts, measurement)
-        if not results:
+        if not has_figures(results, golden=True):
             raise UserError(
                 f"Expected to measure {', '.join(path.name for path in artefacts)} on target "
                 f"{self.name} but the measurement failed: {incomplete}"
@@ -113,7 +115,14 @@ class SshTarget:
     def _probe(self) -> DeviceFacts:
         """Ask the device what it is."""
         source = Path(probe.__file__).read_text()
-        done = run_program(self.address, source, seconds=self.connect_seconds + PROBE_SECONDS)
+        done = run_program(
+            self.address,
+            source,
+            seconds=self.connect_seconds + PROBE_SECONDS,
+            task="to say what it is and to import onnxruntime",
+            remedy=f"Try `ssh {self.host} {self.python} -c 'import onnxruntime'` by hand, see what "
+            "keeps the device busy, or raise `target.connect_seconds`.",
+        )
         facts = find_answer(done.stdout, "probe")
         if facts is not None:
             return from_json(DeviceFacts, facts, where="probe")
@@ -127,7 +136,7 @@ class SshTarget:
         self, bundle: Path, site: Path | None, facts: DeviceFacts, measurement: Measurement
     ) -> tuple[list[Result], str | None]:
         """Copy what is needed, run the runner, bring its results back."""
-        kept = f"site-{site.name}" if site else None
+        kept = _kept(site) if site else None
         missing = site if kept not in facts.sites else None
         site_bytes = _size(missing) if missing else 0
         facts.check_room(self.host, _size(bundle) + SLACK_BYTES, site_bytes)
@@ -141,8 +150,6 @@ class SshTarget:
             results, incomplete = run_runner(
                 device.command(self._runner(folder, f"{facts.cache}/{kept}" if kept else None)),
                 progress=measurement.progress,
-                seconds=measurement.effort.max_seconds * 2 + 600,
-                start_new_session=True,  # an interrupt is for us alone
             )
             if incomplete and device.is_lost():
                 incomplete = f"the connection to {self.host} was lost: {incomplete}"
@@ -169,6 +176,11 @@ class SshTarget:
                 here,
                 there,
             )
+
+
+def _kept(site: Path | None) -> str:
+    """Name a folder of numpy and onnxruntime on the device, in its cache."""
+    return f"site-{site.name}" if site else ""
 
 
 def _size(folder: Path) -> int:
