@@ -12,6 +12,8 @@ from typing import cast
 import numpy as np
 import onnx
 import pytest
+from conftest import REPOSITORY
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from onnx import TensorProto, helper
 from rich.console import Console
@@ -25,6 +27,8 @@ from distill.deployment.portable import Portable
 from distill.deployment.targets.carried import CarriedTarget
 from distill.deployment.wheels import own_packages
 from distill.errors import UserError
+from distill.training.fit import save_weights
+from distill.training.models import ImageClassifier, PlainCNN
 from distill.verbs.bundle import bundle_stage, wanted_bundle
 from distill.verbs.measuring import benchmark_stage
 from distill.verbs.references import export_reference_stage
@@ -321,18 +325,105 @@ def test_an_exported_reference_depends_on_the_parity_that_it_was_held_to(tmp_pat
     assert [values["parity"]["max_logit_std"] for values in asked] == [0.01, 0.01]
 
 
-def test_a_bundle_is_wanted_by_a_word_or_by_its_options():
-    options = {"write": False, "architecture": None, "python": None, "download": False}
-    assert wanted_bundle(None) is None
-    assert wanted_bundle(False) is None
-    assert wanted_bundle(DictConfig(options)) is None
-    assert wanted_bundle(True) == Portable()
-    assert wanted_bundle(DictConfig(options | {"write": True})) == Portable()
-    aarch64 = options | {"architecture": "aarch64"}
+@pytest.fixture
+def stage(tmp_path, artefacts, inputs):
+    """Run the stage; return the folder, in which a mark stays as long as it is not written anew."""
+    workspace = Workspace(DictConfig({"budget": {}}), tmp_path / "run", Console(quiet=True))
+    folder = tmp_path / "run" / "export" / "bundle"
+
+    def run(portable=None):
+        bundle_stage(workspace, artefacts, inputs, MEASUREMENT, portable or Portable())
+        fresh = not (folder / "mark").exists()
+        (folder / "mark").touch()
+        return fresh, folder
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["models/a.onnx", "inputs.npy", "golden.npz", "run.sh", "distill/runtime.py", "manifest.json"],
+)
+def test_a_bundle_that_lacks_a_file_is_written_anew(stage, name):
+    _, folder = stage()
+    assert not stage()[0]
+    (folder / name).unlink()
+    assert stage()[0]
+    assert (folder / name).is_file()
+    assert not stage()[0]
+
+
+def test_a_bundle_whose_packages_changed_is_written_anew(stage, tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "package.py").write_text("good")
+    monkeypatch.setattr(portable_module, "site_packages", lambda *_, **__: site)
+    device = Portable(architecture="aarch64", python="3.11")
+    _, folder = stage(device)
+    (folder / "site" / "package.py").write_text("evil")
+    assert stage(device)[0]
+    assert (folder / "site" / "package.py").read_text() == "good"
+
+
+def test_other_wheels_make_another_bundle(stage, tmp_path, monkeypatch):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "numpy.whl").write_text("1")
+    monkeypatch.setattr(portable_module, "site_packages", lambda *_, **__: wheels)
+    device = Portable(architecture="aarch64", python="3.11", wheels=str(wheels))
+    stage(device)
+    assert not stage(device)[0]
+    (wheels / "numpy.whl").write_text("longer")
+    assert stage(device)[0]
+    (wheels / "onnxruntime.whl").touch()
+    assert stage(device)[0]
+
+
+def bundle_options(*overrides):
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        return compose("export", overrides=list(overrides)).bundle
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        ([], None),
+        (["bundle=true"], Portable()),
+        (["bundle=false"], None),
+        (["bundle.write=true"], Portable()),
+        (["bundle.num_threads=4"], Portable(num_threads=4)),
+        (["bundle.num_threads=1"], Portable()),
+        (["bundle.spin=false"], Portable(spin=False)),
+        (["bundle.write=false", "bundle.num_threads=4"], None),
+        (
+            ["bundle.write=false", "bundle.architecture=aarch64", "bundle.python=3.11"],
+            None,
+        ),
+        (
+            ["bundle.architecture=aarch64", "bundle.python=3.10"],
+            Portable(architecture="aarch64", python="3.10"),
+        ),
+    ],
+)
+def test_any_option_asks_for_a_bundle_and_an_explicit_no_is_a_no(overrides, wanted):
+    assert wanted_bundle(bundle_options(*overrides)) == wanted
+
+
+def test_python_versions_are_read_as_they_are_meant_and_nonsense_is_refused():
     for given, meant in (("3.11", "3.11"), (3.11, "3.11"), (3.10, "3.10"), (3.9, "3.9")):
-        asked = wanted_bundle(DictConfig(aarch64 | {"python": given}))
+        asked = wanted_bundle(DictConfig({"architecture": "aarch64", "python": given}))
         assert asked == Portable(architecture="aarch64", python=meant)
+    assert wanted_bundle(None) is None
     with pytest.raises(UserError, match=r"Unknown field `bundle\.arch`"):
         wanted_bundle(DictConfig({"arch": "aarch64"}))
     with pytest.raises(UserError, match="Expected `bundle` to be true or its options"):
         wanted_bundle("yes")
+
+
+def test_a_checkpoint_from_elsewhere_is_bundled_too(cli, tmp_path):
+    model = ImageClassifier(PlainCNN(10, 1, widths=(16, 24, 28)), [0.3], [0.4])
+    save_weights({"state_dict": model.state_dict()}, tmp_path / "own.pt")
+    ran = cli("export", "run_dir=run", "checkpoint=own.pt", "bundle.pin=false", "quantize=none")
+    assert ran.code == 0, ran.stderr
+    assert ran.document["bundle"] == str(tmp_path / "run" / "export" / "bundle")
+    assert (tmp_path / "run" / "export" / "bundle" / "models" / "model.onnx").is_file()

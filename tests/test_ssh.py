@@ -231,7 +231,7 @@ def test_numpy_and_onnxruntime_are_brought_along_once(
     target.measure(artefacts, inputs, asked(progress=again.append))
     assert "copying numpy and onnxruntime to device" not in again
     assert device.leftovers() == []
-    (site / "numpy" / "version.py").write_text("damaged = True")
+    (site / "numpy" / "conftest.py").write_text("damaged = True")
     with pytest.raises(UserError, match=r"Expected the files in .*site-.* Remove it and measure"):
         target.measure(artefacts, inputs, asked())
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.deployment.device.runner import StepError, check_files
 from distill.deployment.measurement import Measurement
 from distill.deployment.portable import Portable
 from distill.errors import UsageError
@@ -16,7 +17,7 @@ from distill.files import from_json
 from distill.verbs.workspace import Workspace, plain
 
 FOLDER = "export/bundle"
-FILES = ("manifest.json", "plan.json", "run.sh", "budget.json", "README.txt")
+MANIFEST = f"{FOLDER}/manifest.json"
 
 
 def bundle_stage(
@@ -58,18 +59,34 @@ def bundle_stage(
         "measurement": asked | {"scenario": measurement.scenario._asdict()},
         "budget": budget,
         "inputs": hashlib.sha256(np.ascontiguousarray(inputs).tobytes()).hexdigest(),
+        "wheels": _content(portable.wheels),
     }
+    if workspace.leads:
+        _forget_unless_whole(workspace.run_dir / MANIFEST)
     return workspace.stage(
-        "bundle",
-        compute,
-        values=values,
-        inputs=tuple(artefacts),
-        outputs=tuple(f"{FOLDER}/{name}" for name in FILES),
+        "bundle", compute, values=values, inputs=tuple(artefacts), outputs=(MANIFEST,)
     )
 
 
+def _content(folder: str | None) -> list[tuple[str, int]]:
+    """List the files of a folder with their sizes: other wheels make another bundle."""
+    if folder is None or not Path(folder).is_dir():
+        return []
+    return sorted((path.name, path.stat().st_size) for path in Path(folder).iterdir())
+
+
+def _forget_unless_whole(manifest: Path) -> None:
+    """Remove the manifest of a bundle whose files are not all those that it names."""
+    try:
+        check_files(manifest)
+    except StepError:
+        manifest.unlink(missing_ok=True)
+
+
 def wanted_bundle(node: Any) -> Portable | None:
-    """Read `bundle=true`, or `bundle.architecture=aarch64 bundle.python=3.11`; None: no bundle.
+    """Read `bundle=true`, or any options of it, such as `bundle.num_threads=4`; None: no bundle.
+
+    An option that is null is not given. `bundle.write=false` writes none, whatever else is given.
 
     Raises:
         UsageError: it is something else.
@@ -81,9 +98,9 @@ def wanted_bundle(node: Any) -> Portable | None:
         return Portable()
     if not isinstance(value, dict):
         raise UsageError(f"Expected `bundle` to be true or its options but got {value!r}.")
-    options = dict(value)
-    write = options.pop("write", True)
+    options = {name: option for name, option in value.items() if option is not None}
+    write = options.pop("write", bool(options))
     if isinstance(options.get("python"), float):  # YAML reads 3.10 as a number
         options["python"] = "3.10" if options["python"] == 3.1 else str(options["python"])
     portable = from_json(Portable, options, where="bundle")
-    return portable if write or portable.architecture else None
+    return portable if write else None

@@ -43,13 +43,12 @@ NUM_GOLDEN = 8
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Export the student of a run folder with its teacher and control, or any checkpoint."""
     with open_workspace(cfg) as workspace:
-        if cfg.checkpoint:
-            return export_student(workspace, Path(cfg.checkpoint))
-        result = export_student(workspace, weights_path(workspace.run_dir, "student"))
-        for role in ("teacher", "control"):
+        portable = wanted_bundle(cfg.bundle)
+        own = weights_path(workspace.run_dir, "student")
+        result = export_student(workspace, Path(cfg.checkpoint) if cfg.checkpoint else own)
+        for role in ("teacher", "control") if not cfg.checkpoint else ():
             if reference_input(workspace, role).is_file():
                 export_reference_stage(workspace, role)
-        portable = wanted_bundle(cfg.bundle)
         if portable is not None:
             folder = workspace.run_dir / "export"
             artefacts = [folder / name for name in result["artefacts"]]
