@@ -85,10 +85,16 @@ class Trials:
         return candidate
 
     def error(self, recipe: Recipe, num_samples: int = 512) -> float:
-        """Mean square error of a recipe's logits on a few images, over their variance."""
+        """Mean square error of a recipe's logits on a few images, over their variance.
+
+        Infinite for a recipe that cannot be made: its layers are then given back to float first.
+        """
         path = self.source.prepared.with_name("probe.onnx")
-        recipe.make(self.source, path)
-        logits = OnnxModel(path, num_threads=2).predict(self.images[:num_samples])
+        try:
+            recipe.make(self.source, path)
+            logits = OnnxModel(path, num_threads=2).predict(self.images[:num_samples])
+        except Exception:  # as in `make`
+            return float("inf")
         return measure_parity(self._logits[:num_samples], logits).logit_std ** 2
 
     def skip(self, name: str, recipe: Recipe, reason: str) -> None:
