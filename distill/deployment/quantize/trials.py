@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.deployment.parity import measure_parity
-from distill.deployment.quantize.choice import Candidate, Limits, holds
+from distill.deployment.quantize.choice import Candidate, Limits, agrees, is_accurate
 from distill.deployment.quantize.graph import structure
 from distill.deployment.quantize.recipes import Recipe, Source
 from distill.errors import UserError
@@ -135,11 +135,13 @@ class Trials:
             confidence=self.confidence,
         )
         same = proportion(answers == self._logits.argmax(axis=1), confidence=self.confidence)
+        accurate = is_accurate(self.limits, drop)
         return replace(
             candidate,
             accuracy_drop=drop,
             agreement=same,
             logit_std=measure_parity(self._logits, logits).logit_std,
             size_bytes=path.stat().st_size,
-            holds=holds(self.limits, drop, same),
+            accurate=accurate,
+            holds=accurate and agrees(self.limits, same),
         )
