@@ -98,7 +98,7 @@ def _process(name: str, exported: dict[str, str], seed: int) -> dict:
     np.random.default_rng(seed).shuffle(order)
     request = {
         "network": name, "files": exported, "shape": SHAPES[name], "seed": seed,
-        "contenders": order, "rounds": 100, "loadgen_s": 4,
+        "contenders": order, "rounds": 60, "loadgen_s": 3,
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, HERE / "latency_worker.py"],
