@@ -37,7 +37,7 @@ class AccuracyBudget:
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyBudget:
-    """Limits on time, in milliseconds: percentiles of a call, and a process's first answer."""
+    """Limits on time, in milliseconds: of a call, and from opening a file to its first answer."""
 
     p50_ms: float | None = None
     p95_ms: float | None = None

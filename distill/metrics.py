@@ -4,7 +4,7 @@ Knows nothing of models or files. Logits are [N, C] float, labels and prediction
 accuracies are fractions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,15 @@ def proportion(hits: Array, *, confidence: float = 0.95) -> Estimate:
     result = stats.binomtest(int(np.sum(hits)), len(hits))
     low, high = result.proportion_ci(confidence, method="wilson")
     return Estimate(estimate=float(np.mean(hits)), interval=(float(low), float(high)))
+
+
+def estimate_from(value: Mapping[str, Any]) -> Estimate:
+    """Read an estimate back from JSON, where an end without bound is written as null."""
+    low, high = value["interval"]
+    return Estimate(
+        estimate=value["estimate"],
+        interval=(-np.inf if low is None else low, np.inf if high is None else high),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from distill.deployment.estimates import is_difference, median_ratio, percentiles, throughput
+from distill.deployment.estimates import (
+    is_difference,
+    median_of_few,
+    median_ratio,
+    percentiles,
+    throughput,
+)
 from distill.metrics import Estimate
 
 
@@ -76,3 +82,10 @@ def test_one_process_shows_no_difference():
 
 def test_throughput_counts_samples():
     assert throughput([np.full((10, 10), 2e6)] * 2, 32, 0.95).estimate == pytest.approx(16_000)
+
+
+def test_a_few_draws_bound_a_median_only_where_their_range_covers_it():
+    six = median_of_few([3.0, 1.0, 2.0, 4.0, 5.0, 6.0], 0.95)  # covers with 1 - 2^-5 = 96.9 %
+    assert (six.estimate, six.interval) == (3.5, (1.0, 6.0))
+    assert median_of_few([1.0, 2.0], 0.95).interval == (0.0, np.inf)
+    assert median_of_few([1.0, 2.0], 0.5).interval == (1.0, 2.0)

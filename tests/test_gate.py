@@ -64,13 +64,13 @@ def test_too_few_calls_say_how_many_it_takes():
     taken = [np.full((5, 10), 1e6)] * 2
     found = judge(taken, 2e6, 99, 0.95, first_look=2)
     assert found.outcome == "inconclusive"
-    # (1 - 0.01)^n <= 0.025
-    assert found.calls_needed == int(np.ceil(np.log(0.025) / np.log(0.99)))
+    # (1 - 0.01)^n <= 0.05 / 6, the error of the second look that more calls would mean
+    assert found.calls_needed == int(np.ceil(np.log(0.05 / 6) / np.log(0.99)))
 
 
 def test_independent_calls_have_a_design_effect_near_one(rng):
     effects = [design_effect([rng.random((60, 10)) < 0.05 for _ in range(5)]) for _ in range(50)]
-    assert 1.0 <= np.median(effects) < 2.5
+    assert 1.0 <= np.median(effects) < 3.5
 
 
 def test_calls_that_come_in_clumps_count_less(rng):
@@ -86,11 +86,12 @@ def test_processes_that_differ_count_as_clusters():
     assert design_effect(processes) > 500
 
 
-def test_later_looks_spend_less_of_the_error(rng):
-    # 95 calls of which 0 are over pass p95 at 2.5 % (needs 72) but not at the second look's 0.8 %.
-    quiet = [np.full((1, 95), 1e6)]
-    assert judge(quiet, 2e6, 95, 0.95, first_look=1).outcome == "pass"
-    noisy = np.full((1, 95), 1e6)
-    noisy[0, :4] = 3e6
-    second = judge([noisy, np.full((1, 1), 1e6)], 2e6, 95, 0.95, first_look=1)
-    assert second.num_looks == 2
+def test_later_looks_spend_less_of_the_error():
+    # With none over the limit a share of 5 % is refused at 2.5 % by 72 calls, at 0.83 % by 94.
+    assert binomial_at_most(0, 72, 0.05) <= 0.025 < binomial_at_most(0, 71, 0.05)
+    slow, quiet = np.full((1, 1), 3e6), np.full((1, 79), 1e6)
+    assert judge([quiet], 2e6, 95, 0.95, first_look=1).outcome == "pass"
+    # The same calls, one of them slow and seen at a first look alone, which decides nothing.
+    late = judge([slow, quiet], 2e6, 95, 0.95, first_look=1)
+    assert (late.outcome, late.num_looks) == ("inconclusive", 2)
+    assert binomial_at_most(1, 80, 0.05) > 0.05 / 6

@@ -10,7 +10,7 @@ import pytest
 
 import distill
 from distill.deployment.bundle import _TRAVELLERS
-from distill.deployment.device.latency import Rotation, Scenario, time_rounds, warm_up
+from distill.deployment.device.latency import Rotation, Scenario, lead_in, time_rounds, warm_up
 
 TRAVELLERS = [Path(distill.__file__).parent / name for name in _TRAVELLERS]
 ROOM = Path(distill.__file__).parent / "deployment" / "device"
@@ -92,6 +92,22 @@ def test_an_open_loop_waits_for_arrivals():
     Scenario("server", 1, 200.0).time_calls(Sleeper(), Rotation(np.zeros((1, 1)), 1, seed=1), out)
     assert time.perf_counter() - start > 0.03  # 20 arrivals at 200 a second take about 100 ms
     assert (out >= 0).all()
+
+
+def test_what_arrives_while_a_queue_forms_is_not_timed():
+    out = np.zeros(10, np.int64)
+    model = Sleeper(0.002)
+    Scenario("server", 1, 1000.0).time_calls(
+        model, Rotation(np.zeros((1, 1)), 1, seed=0), out, lead_in=30
+    )
+    assert len(model.seen) == 40
+    assert out.min() > 20e6  # 30 arrivals a millisecond apart, served 2 ms each, were before
+
+
+def test_a_busier_queue_takes_longer_to_settle():
+    assert lead_in(None) == 0
+    assert lead_in(0.0) == 4
+    assert 16 <= lead_in(0.5) < lead_in(0.9) < lead_in(0.99) == lead_in(5.0) <= 1600
 
 
 def test_rounds_hold_every_contender_and_stop_when_time_is_up():

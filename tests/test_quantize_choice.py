@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from distill.deployment.quantize.choice import (
     Limits,
     Outcome,
     accept,
+    agrees,
     decide,
-    holds,
+    is_accurate,
 )
 from distill.deployment.quantize.graph import layers
 from distill.deployment.quantize.layers import Probe, exclusions, in_groups
@@ -31,7 +33,12 @@ INT8, FLOAT16, FLOAT32, REPAIR = Outcome.INT8, Outcome.FLOAT16, Outcome.FLOAT32,
 def candidate(recipe, low, high, good, precision="int8", reason=None):
     ratio = Estimate(estimate=(low + high) / 2, interval=(low, high))
     return Candidate(
-        recipe=recipe, precision=precision, latency_ratio=ratio, holds=good, reason=reason
+        recipe=recipe,
+        precision=precision,
+        latency_ratio=ratio,
+        accurate=good,
+        holds=good,
+        reason=reason,
     )
 
 
@@ -86,12 +93,22 @@ def test_limits_are_held_by_estimate():
     worse = right.copy()
     worse[:2] = False
     drop, same = compare_paired(right, worse), proportion(worse)
-    assert holds(Limits(max_drop=0.02, min_agreement=0.98), drop, same)
-    assert not holds(Limits(max_drop=0.019), drop, same)
-    assert not holds(Limits(min_agreement=0.981), drop, same)
-    assert holds(Limits(), None, None)
-    assert not holds(Limits(max_drop=0.5), None, same)
-    assert holds(Limits(max_drop=0.0), compare_paired(worse, right), same)  # better is no drop
+    assert is_accurate(Limits(max_drop=0.02), drop)
+    assert agrees(Limits(min_agreement=0.98), same)
+    assert not is_accurate(Limits(max_drop=0.019), drop)
+    assert not agrees(Limits(min_agreement=0.981), same)
+    assert is_accurate(Limits(), None)
+    assert agrees(Limits(), None)
+    assert not is_accurate(Limits(max_drop=0.5), None)
+    assert not agrees(Limits(min_agreement=0.5), None)
+    assert is_accurate(Limits(max_drop=0.0), compare_paired(worse, right))  # better is no drop
+
+
+def test_agreement_alone_is_not_worth_a_repair():
+    fast = dataclasses.replace(candidate("a", 0.4, 0.5, False), accurate=True)
+    assert decide([fast]).outcome is FLOAT32
+    assert decide([fast, candidate("b", 0.4, 0.5, False)]).outcome is REPAIR
+    assert accept(fast).outcome is INT8  # the only recipe, right as often as float32
 
 
 def test_an_only_recipe_is_taken_as_it_is():

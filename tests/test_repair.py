@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY, SHORT, run_cli
@@ -14,12 +15,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from distill.cli import config_dir
+from distill.deployment.export import export_onnx
+from distill.deployment.quantize import StaticQuantizer
 from distill.files import read_json, sha256
+from distill.runtime import OnnxModel
 from distill.verbs.networks import load_student, weights_path
 from distill.verbs.repair import ROLE, repair_stage
 from distill.verbs.workspace import open_workspace
 
 pytestmark = pytest.mark.slow
+NAMES = ("float", "int8")
 FAILED = {
     "outcome": "repair needed",
     "candidates": [{"recipe": "static", "precision": "int8", "reason": None}],
@@ -42,7 +47,7 @@ def workspace(run_dir, *overrides):
 
 def repaired(run_dir, *overrides, quantized=FAILED):
     with workspace(run_dir, *overrides) as opened:
-        path = repair_stage(opened, quantized)
+        path = repair_stage(opened, quantized, weights_path(run_dir, "student"))
         load_student(opened, path)
     return path
 
@@ -114,6 +119,39 @@ def test_a_repair_killed_by_sigkill_goes_on_and_ends_bit_identical(run_dir, tmp_
     assert states[0]["temperature"] == states[1]["temperature"]
     for name, tensor in states[0]["state_dict"].items():
         assert torch.equal(tensor, states[1]["state_dict"][name]), name
+
+
+def uneven(path, factor):
+    """Scale a channel up ahead of a ReLU and down again behind it: in float, the same function."""
+    content = torch.load(path, weights_only=True)
+    state = content["state_dict"]
+    for kind in ("weight", "bias"):
+        state[f"network.features.2.1.{kind}"][3] *= factor
+    state["network.features.4.0.weight"][:, 3] /= factor
+    torch.save(content, path)
+
+
+def int8_beside_float(run_dir, path, data):
+    """Accuracy of a student in float and of its int8 file, on the validation set."""
+    with workspace(run_dir) as opened:
+        model = load_student(opened, path)
+    folder = path.parent / "files"
+    folder.mkdir(exist_ok=True)
+    export_onnx(model, data.image_shape, folder / "float.onnx")
+    StaticQuantizer()(folder / "float.onnx", folder / "int8.onnx", data.train.images)
+    logits = [OnnxModel(folder / f"{n}.onnx").predict(data.validation.images) for n in NAMES]
+    return [float(np.mean(found.argmax(axis=1) == data.validation.labels)) for found in logits]
+
+
+def test_a_repair_mends_what_rounding_has_broken(run_dir, data):
+    student = weights_path(run_dir, "student")
+    sound = int8_beside_float(run_dir, student, data)
+    uneven(student, 120)
+    broken = int8_beside_float(run_dir, student, data)
+    assert broken[0] == pytest.approx(sound[0], abs=0.01)
+    assert broken[1] < sound[1] - 0.1
+    mended = int8_beside_float(run_dir, repaired(run_dir, "repair.trainer.max_epochs=8"), data)
+    assert mended[1] > sound[1] - 0.02
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from test_intake import save
 
+from distill.budget import parse_budget
 from distill.deployment import validity
 from distill.deployment.bundle import write_bundle
+from distill.deployment.checks import target_checks
 from distill.deployment.device import runner
 from distill.deployment.device.latency import Scenario
 from distill.deployment.device.runner import patience, read_answer, undecided
@@ -27,7 +29,8 @@ from distill.deployment.measurement import (
 from distill.deployment.targets import local
 from distill.deployment.targets.local import LocalTarget
 from distill.deployment.targets.stream import read_results, run_runner
-from distill.errors import UserError
+from distill.errors import UsageError, UserError
+from distill.files import to_json
 
 QUICK = Effort(cold_starts=1, processes=2, rounds=3, max_seconds=20)
 INPUTS = np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32)
@@ -92,6 +95,31 @@ def test_offline_counts_samples_and_the_server_scenario_waits_for_arrivals(files
     )
     assert report.samples["a.onnx"].shape == (2, 100)
     assert report.artefacts[0].samples_per_second is None
+
+
+@pytest.mark.parametrize(
+    "values", [{"rounds": 0}, {"processes": 0}, {"max_seconds": -1}, {"cold_starts": -1}]
+)
+def test_an_effort_that_measures_nothing_is_refused(values):
+    with pytest.raises(UsageError, match="effort"):
+        Effort(**values)
+
+
+@pytest.mark.parametrize("scenario", [Scenario("s", 0), Scenario("s", 1, 0.0)])
+def test_a_scenario_without_calls_is_refused(scenario):
+    with pytest.raises(UsageError, match="scenario"):
+        request(scenario=scenario)
+
+
+def test_a_queue_that_grows_without_end_fails_however_short_it_was_watched(files):
+    report = LocalTarget(name="here").measure(
+        files[:1], INPUTS, request(scenario=Scenario("server", 1, 1e7), limits_ms={95: 1e6})
+    )
+    assert report.conditions["utilisation"]["a.onnx"] > 1
+    found = to_json(report) | {"samples": None, "problems": []}
+    budget = parse_budget({"latency": {"p95_ms": 1e6}})
+    (check,) = target_checks(budget, found, report.samples)
+    assert (check.outcome, "times as fast" in check.note) == ("fail", True)
 
 
 def test_more_threads_than_cpus_is_one_message(files):
@@ -299,38 +327,44 @@ def test_a_signal_is_named(code, reason):
 
 def counters(**changes):
     calm = {
-        "steal_s": 0.0, "throttled": 0.0, "involuntary_switches": 0, "load": 0.5,
+        "busy_s": 0.0, "steal_s": 0.0, "throttled": 0.0, "load": 0.5,
         "celsius": None, "throttle_flags": None,
     }  # fmt: skip
     return calm | changes
 
 
-def found(after, before=None, reference=None):
+def found(after, before=None, reference=None, num_cpus=1):
     step = {"before": before or counters(), "after": counters(**after), "wall_s": 10.0}
+    step["cpu_s"] = 10.0
     reference = [np.full((30, 10), 1000)] if reference is None else reference
-    return validity.problems([step], reference, num_threads=1, num_cpus=2)
+    return validity.problems([step], reference, num_threads=1, num_cpus=num_cpus)
 
 
 def test_a_calm_run_has_no_problems():
-    assert found({}) == []
+    assert found({"busy_s": 10.1}) == []
 
 
 @pytest.mark.parametrize(
     ("after", "words"),
     [
-        ({"steal_s": 1.0}, "10.0% of the time"),
+        ({"steal_s": 1.0}, "10.0% of a CPU"),
         ({"throttled": 3.0}, "3 periods"),
         ({"throttle_flags": 0x50005}, "under-voltage"),
+        ({"throttle_flags": 0x50000}, "under-voltage"),
         ({"celsius": 85.0}, "85 degrees"),
+        ({"busy_s": 12.0}, "other programs took 20.0% of a CPU"),
     ],
 )
 def test_what_disturbs_is_named(after, words):
     assert words in found(after)[0]
 
 
-def test_other_programs_are_told_from_our_own_threads():
-    assert found({}, before=counters(load=1.4)) == []
-    assert "kept 2.0 of 2 CPUs busy" in found({}, before=counters(load=3.0))[0]
+def test_a_board_that_was_throttled_before_the_run_is_not_blamed_for_it():
+    assert found({"throttle_flags": 0x50000}, before=counters(throttle_flags=0x50000)) == []
+
+
+def test_programs_on_cpus_that_are_free_disturb_nobody():
+    assert found({"busy_s": 19.0}, num_cpus=2) == []
 
 
 def test_drift_is_a_steady_change_and_not_noise(rng):

@@ -87,9 +87,15 @@ def is_difference(ratio: Estimate, noise_floor: Estimate) -> bool:
     return not low <= 1 <= high and not floor_low <= ratio.estimate <= floor_high
 
 
-def median_of_few(values: Sequence[float]) -> Estimate:
-    """Median with the range as its interval (David & Nagaraja, "Order Statistics", 2003)."""
-    return Estimate(estimate=float(np.median(values)), interval=(min(values), max(values)))
+def median_of_few(values: Sequence[float], confidence: float) -> Estimate:
+    """Median with the range as its interval (David & Nagaraja, "Order Statistics", 2003).
+
+    The range of n values covers the median with 1 - 2^(1 - n); where that is less than asked,
+    nothing does, and the interval has no bounds.
+    """
+    covers = 1 - 2.0 ** (1 - len(values)) >= confidence
+    interval = (min(values), max(values)) if covers else (0.0, np.inf)
+    return Estimate(estimate=float(np.median(values)), interval=interval)
 
 
 def _pooled(processes: Processes) -> NDArray[np.int64]:

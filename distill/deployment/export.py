@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,14 @@ from distill.files import write_bytes
 from distill.runtime import OnnxModel
 
 OPSET = 20
-RANDOM_OPS = {"RandomUniform", "RandomUniformLike", "RandomNormal", "RandomNormalLike", "Bernoulli"}
+RANDOM_OPS = {
+    "RandomUniform",
+    "RandomUniformLike",
+    "RandomNormal",
+    "RandomNormalLike",
+    "Bernoulli",
+    "Multinomial",
+}
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
 
 
@@ -118,7 +126,7 @@ def export_onnx(
     opsets = {entry.domain: entry.version for entry in proto.opset_import}
     if opsets.get("") != OPSET:
         raise UserError(f"Expected opset {OPSET} but the exporter wrote {opsets.get('')}.")
-    random = sorted({node.op_type for node in proto.graph.node if _is_random(node)})
+    random = sorted({node.op_type for node in _nodes(proto.graph) if _is_random(node)})
     if random:
         raise UserError(
             f"Expected a deterministic graph but it holds {', '.join(random)}. "
@@ -142,6 +150,15 @@ def _forget_source(proto: onnx.ModelProto) -> None:
         tensor.ClearField("doc_string")
 
 
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Walk all nodes, those in the branches and bodies of others too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
 def _is_random(node: onnx.NodeProto) -> bool:
     """Tell whether a node draws; a Dropout does where it has a training mode (third input)."""
     return node.op_type in RANDOM_OPS or (node.op_type == "Dropout" and len(node.input) > 2)
@@ -161,6 +178,13 @@ def check_parity(
         UserError: the two disagree; the file is removed, so that nobody ships it.
     """
     parity = measure_parity(reference, OnnxModel(path, num_threads=2).predict(inputs))
+    if not np.isfinite(parity.max_abs):
+        path.unlink()
+        raise UserError(
+            f"Expected {path.name} to answer with numbers but on {parity.num_samples} validation "
+            "samples some logits are infinite or no numbers. The file was not kept. Look for a "
+            "division or a logarithm of 0 in the network."
+        )
     too_far = max_logit_std is not None and not parity.logit_std <= max_logit_std
     too_rare = min_top1_agreement is not None and not parity.top1_agreement >= min_top1_agreement
     if too_far or too_rare:

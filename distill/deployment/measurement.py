@@ -18,6 +18,7 @@ from distill.deployment.device.latency import Scenario
 from distill.deployment.device.runner import CONTROL_SUFFIX
 from distill.deployment.device.step import decode
 from distill.deployment.estimates import median_of_few, median_ratio, percentiles, throughput
+from distill.errors import UsageError
 from distill.metrics import Estimate
 
 Progress = Callable[[str], None]
@@ -34,12 +35,23 @@ class Effort:
             undecided, until `max_seconds`.
         rounds: at most, in each process; a contender makes about 10 calls in each.
         max_seconds: of measuring, cold starts not counted.
+
+    Raises:
+        UsageError: a number is too small to measure anything.
     """
 
     cold_starts: int = 6
     processes: int = 5
     rounds: int = 60
     max_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        least = {"cold_starts": 0, "processes": 1, "rounds": 1, "max_seconds": 0}
+        for name, limit in least.items():
+            if getattr(self, name) < limit:
+                raise UsageError(
+                    f"Expected `effort.{name}` of at least {limit} but got {getattr(self, name)}."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +95,14 @@ class Measurement:
     effort: Effort = field(default_factory=Effort)
     golden: bool = True
     progress: Progress = lambda said: None
+
+    def __post_init__(self) -> None:
+        rate = self.scenario.rate_per_second
+        if self.scenario.batch_size < 1 or (rate is not None and rate <= 0):
+            raise UsageError(
+                "Expected `scenario.batch_size` of at least 1 and a `scenario.rate_per_second` "
+                f"above 0, or null, but got {self.scenario.batch_size} and {rate}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +236,7 @@ def summarise(
             measured,
             reference,
             num_threads=plan["num_threads"],
-            num_cpus=len(machine["cpus"]),
+            num_cpus=len(measured[0]["cpus"] or machine["cpus"]),
         )
     return TargetReport(
         target=target,
@@ -262,8 +282,12 @@ def _row(
         p99_latency_ms=p99,
         samples_per_second=None if plan["scenario"]["rate_per_second"] else rate,
         ratio_to_first=ratio,
-        cold_start_ms=median_of_few([s["cold_start_ms"] for s in cold]) if cold else None,
-        peak_rss_bytes=median_of_few([s["peak_rss_bytes"] for s in cold]) if cold else None,
+        cold_start_ms=median_of_few([s["cold_start_ms"] for s in cold], confidence)
+        if cold
+        else None,
+        peak_rss_bytes=median_of_few([s["peak_rss_bytes"] for s in cold], confidence)
+        if cold
+        else None,
         golden=golden[0] if golden else None,
     )
 
@@ -279,6 +303,10 @@ def _conditions(
         "num_threads": plan["num_threads"],
         "pinned_to": measured[0]["cpus"] if measured else None,
         "spin": plan["spin"],
+        "utilisation": {
+            entry["name"]: _highest([step["utilisation"][entry["name"]] for step in measured])
+            for entry in plan["contenders"]
+        },
         "processes": len(measured),
         "first_decision_after": plan["processes"],
         "rounds": sum(next(iter(step["samples"].values()))["shape"][0] for step in measured),
@@ -289,6 +317,10 @@ def _conditions(
         "cpu_share": sum(step["cpu_s"] for step in measured) / wall if wall else None,
         "load": max((step["before"]["load"] for step in measured), default=None),
     }
+
+
+def _highest(shares: Sequence[float | None]) -> float | None:
+    return max((share for share in shares if share is not None), default=None)
 
 
 def _joined(taken: dict[str, list[NDArray[np.int64]]]) -> dict[str, NDArray[np.int64]]:

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-MAX_STEAL = 0.02  # of the wall time
+MAX_STEAL = MAX_OTHERS = 0.05  # of the wall time, each CPU's
 MAX_DRIFT = 0.05  # of the reference's latency, from the first third of the rounds to the last
 HOT_CELSIUS = 80.0
+_NOW, _SINCE_BOOT = 0xF, 0xF0000  # of a Raspberry Pi's flags
 
 
 def problems(
@@ -25,20 +26,20 @@ def problems(
         steps: results of the measuring processes, with the machine's counters before and after.
         reference: nanoseconds of the first contender in each of them, [rounds, calls].
         num_threads: of the target.
-        num_cpus: of the machine.
+        num_cpus: that the measuring process could use: as many as threads where it is pinned.
     """
     found = []
-    wall = sum(step["wall_s"] for step in steps)
-    steal = _grown(steps, "steal_s") / max(wall, 1e-9)
-    if steal > MAX_STEAL:
-        found.append(f"the hypervisor gave {steal:.1%} of the time to others")
+    wall = max(sum(step["wall_s"] for step in steps), 1e-9)
+    steal = _grown(steps, "steal_s") / wall
+    if steal > MAX_STEAL * num_threads:
+        found.append(f"the hypervisor gave {steal:.1%} of a CPU to others")
     throttled = _grown(steps, "throttled")
     if throttled > 0:
         found.append(f"the CPU quota of this container was used up in {throttled:.0f} periods")
-    others = max(step["before"]["load"] for step in steps) - num_threads
-    if others > 0.5 * num_cpus:
-        found.append(f"other programs kept {others:.1f} of {num_cpus} CPUs busy")
-    if any(step["after"]["throttle_flags"] for step in steps):
+    others = (_grown(steps, "busy_s") - sum(step["cpu_s"] for step in steps)) / wall
+    if others > num_cpus - num_threads + MAX_OTHERS * num_threads:
+        found.append(f"other programs took {others:.1%} of a CPU that was to be measured")
+    if any(_throttles(step) for step in steps):
         found.append("the board reports under-voltage or throttling")
     celsius = max((step["after"]["celsius"] or 0.0) for step in steps)
     if celsius > HOT_CELSIUS:
@@ -52,6 +53,12 @@ def problems(
 
 def _grown(steps: Sequence[Mapping[str, Any]], name: str) -> float:
     return sum((step["after"][name] or 0) - (step["before"][name] or 0) for step in steps)
+
+
+def _throttles(step: Mapping[str, Any]) -> bool:
+    """Tell whether a board throttles now, or did during the step; its flags remember since boot."""
+    before, after = (int(step[when]["throttle_flags"] or 0) for when in ("before", "after"))
+    return bool(after & _NOW or (after & ~before) & _SINCE_BOOT)
 
 
 def _drift(reference: Sequence[NDArray[np.int64]]) -> float:

@@ -16,6 +16,8 @@ from distill.deployment.checks import compatibility_checks, target_checks
 from distill.deployment.device.latency import Scenario
 from distill.deployment.intake import Artefact, inspect, random_inputs, read_inputs
 from distill.deployment.report.benchmark import write_benchmark_report
+from distill.deployment.targets.local import LocalTarget
+from distill.deployment.targets.ssh import SshTarget
 from distill.errors import UsageError, UserError
 from distill.files import to_json, write_json
 from distill.verbs.measuring import (
@@ -23,8 +25,10 @@ from distill.verbs.measuring import (
     benchmark_stage,
     compatibility_stage,
     configured,
+    digest,
     facts,
     measure,
+    measurement_values,
     raw_samples,
 )
 from distill.verbs.summary import show_benchmark
@@ -45,13 +49,13 @@ def run(cfg: DictConfig) -> dict[str, Any]:
                 )
         inputs = _inputs(cfg, artefacts)
         report = benchmark_stage(workspace, paths, inputs)
-        report["sweep"] = _sweep(workspace, paths, inputs)
+        report["sweep"] = _sweep_stage(workspace, paths, inputs)
         compatibility = compatibility_stage(workspace, paths, inputs)
         budget = workspace.budget
         names = [path.name for path in paths]
         samples = raw_samples(workspace)
         checks = target_checks(budget, report, samples)
-        checks += compatibility_checks(compatibility, names, budget.parity.min_top1_agreement)
+        checks += compatibility_checks(compatibility, names, budget.parity.max_logit_std)
         choice = choose(checks, {row["artefact"]: cost(row) for row in report["artefacts"]})
         result = {
             "verdict": choice.outcome,
@@ -60,6 +64,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             "chosen": {"artefact": choice.artefact, "target": report["target"]},
             "checks": checks,
             "artefacts": report["artefacts"],
+            "sweep": report["sweep"],
             "noise_floor": report["noise_floor"],
             "problems": report["problems"],
             "incomplete": report["incomplete"],
@@ -116,30 +121,36 @@ def _inputs(cfg: DictConfig, artefacts: Sequence[Artefact]) -> NDArray[Any]:
     return inputs
 
 
-def _sweep(
+def _sweep_stage(
     workspace: Workspace, paths: Sequence[Path], inputs: NDArray[Any]
 ) -> list[dict[str, Any]]:
     """Measure with other numbers of threads and batch sizes."""
-    sweep = workspace.cfg.sweep
+    sweep, target = workspace.cfg.sweep, configured(workspace, "target")
     if not sweep.num_threads and not sweep.batch_sizes:
         return []
-    target = configured(workspace, "target")
-    if sweep.num_threads and not hasattr(target, "num_threads"):
-        raise UsageError(f"Expected a target with threads for `sweep` but got {target.name}.")
-    rows = []
-    for num_threads in sweep.num_threads or [target.num_threads]:
-        for batch_size in sweep.batch_sizes or [1]:
-            report = measure(
-                workspace,
-                dataclasses.replace(target, num_threads=num_threads),
-                paths,
-                inputs,
-                scenario=Scenario("offline", batch_size),
-                effort=dataclasses.replace(configured(workspace, "effort"), cold_starts=0),
-                limits_ms={},
-                golden=False,
-            )
-            setting = {"num_threads": num_threads, "batch_size": batch_size}
-            setting["cpu_share"] = report.conditions["cpu_share"]
-            rows += [setting | row for row in to_json(facts(report))["artefacts"]]
-    return rows
+    if not isinstance(target, LocalTarget | SshTarget):
+        raise UsageError(
+            f"Expected a target that takes latencies for `sweep` but got {target.name}."
+        )
+
+    def compute() -> dict[str, Any]:
+        rows = []
+        for num_threads in sweep.num_threads or [target.num_threads]:
+            for batch_size in sweep.batch_sizes or [1]:
+                report = measure(
+                    workspace,
+                    dataclasses.replace(target, num_threads=num_threads),
+                    paths,
+                    inputs,
+                    scenario=Scenario("offline", batch_size),
+                    effort=dataclasses.replace(configured(workspace, "effort"), cold_starts=0),
+                    limits_ms={},
+                    golden=False,
+                )
+                setting = {"num_threads": num_threads, "batch_size": batch_size}
+                setting["cpu_share"] = report.conditions["cpu_share"]
+                rows += [setting | row for row in to_json(facts(report))["artefacts"]]
+        return {"rows": rows}
+
+    values = measurement_values(workspace) | {"sweep": plain(sweep), "inputs": digest(inputs)}
+    return workspace.stage("sweep", compute, values=values, inputs=tuple(paths))["rows"]

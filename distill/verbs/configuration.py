@@ -54,6 +54,9 @@ def check_configuration(workspace: Workspace) -> None:
     for group in ("views", "mixing", "quantize", "head", "target", "scenario", "runtime", "effort"):
         with named_in_errors(group):
             instantiate(cfg[group])
+    with named_in_errors("emulator"):
+        for emulator in cfg.emulator.values():
+            instantiate(emulator)
     if cfg.compile and not any(map(shutil.which, ("g++", "clang++"))):
         raise UserError(
             "Expected a C++ compiler for `compile=true` but found neither g++ nor clang++. Install "

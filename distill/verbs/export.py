@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from distill.contract import (
@@ -17,7 +18,9 @@ from distill.contract import (
     write_golden,
 )
 from distill.deployment.parity import measure_parity
+from distill.deployment.quantize.auto import Auto
 from distill.deployment.quantize.choice import Outcome
+from distill.deployment.quantize.recipes import StaticInt8
 from distill.files import atomic_path, read_json
 from distill.runtime import OnnxModel
 from distill.verbs.artefacts import (
@@ -29,7 +32,7 @@ from distill.verbs.artefacts import (
 )
 from distill.verbs.bundle import bundle_stage, wanted_bundle
 from distill.verbs.measuring import NUM_INPUTS, measurement
-from distill.verbs.networks import weights_path
+from distill.verbs.networks import TEACHER_FACTS, weights_path
 from distill.verbs.promise import make_contract
 from distill.verbs.quantization import FLOAT32, STAGE, quantize_stage
 from distill.verbs.references import export_reference_stage, reference_input
@@ -67,21 +70,43 @@ def export_student(workspace: Workspace, checkpoint: Path) -> dict[str, Any]:
         return export_stage(workspace, checkpoint, None)
     quantized = quantize_stage(workspace, checkpoint)
     if quantized["outcome"] == Outcome.REPAIR:
-        if "repair" in cfg and cfg.repair:
-            from distill.verbs.repair import (
-                repair_stage,
-            )
+        why_not = _cannot_be_repaired(workspace)
+        if why_not is None:
+            from distill.verbs.repair import repair_stage
 
-            repaired = repair_stage(workspace, quantized)
-            quantized = quantize_stage(workspace, repaired, name="quantize_repaired")
+            repaired = repair_stage(workspace, quantized, checkpoint)
+            again = quantize_stage(workspace, repaired, name="quantize_repaired")
+            if again["holds"] or _drop(again) < _drop(quantized):
+                quantized = again
+            else:
+                log.warning("The repair did not help; its weights are not exported.")
         else:
             log.warning(
                 "int8 is less accurate than `budget.accuracy.max_drop_vs_float32` and "
-                "`budget.parity.min_top1_agreement` allow on the validation set. Train with int8 "
-                "in the loop (`repair=`), let `quantize=auto` look for another recipe, or raise "
-                "the limits if you can bear it."
+                "`budget.parity.min_top1_agreement` allow on the validation set, and is not "
+                "trained for: %s. Let `quantize=auto` look for another recipe, or raise the limits "
+                "if you can bear it.",
+                why_not,
             )
     return export_stage(workspace, checkpoint, quantized)
+
+
+def _drop(quantized: dict[str, Any]) -> float:
+    """Say how much accuracy the best int8 candidate of a quantisation loses."""
+    drops = [c["accuracy_drop"]["estimate"] for c in quantized["candidates"] if c["accuracy_drop"]]
+    return min(drops, default=1.0)
+
+
+def _cannot_be_repaired(workspace: Workspace) -> str | None:
+    """Say why a student is not trained with int8 in the loop; None if it can be."""
+    cfg = workspace.cfg
+    if not cfg.get("repair"):
+        return "`repair` is not configured"
+    if not isinstance(instantiate(cfg.quantize), StaticInt8 | Auto):
+        return "training rounds as static recipes do, and this one is none"
+    if not (workspace.run_dir / TEACHER_FACTS).is_file():
+        return "this run folder has no teacher (run `train` in it)"
+    return None
 
 
 def export_stage(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from hydra.utils import instantiate
 from numpy.typing import NDArray
+from rich.markup import escape
 
 from distill.deployment.measurement import Measurement, TargetReport
 from distill.files import write_arrays
@@ -35,7 +36,7 @@ def benchmark_stage(
         gated: names of those whose latency limits are to be decided; None for all.
     """
     target = configured(workspace, "target")
-    values = measurement_values(workspace) | {"inputs": _digest(inputs), "gated": gated}
+    values = measurement_values(workspace) | {"inputs": digest(inputs), "gated": gated}
 
     def compute() -> dict[str, Any]:
         report = measure(workspace, target, artefacts, inputs, gated=gated)
@@ -58,14 +59,14 @@ def compatibility_stage(
         rows = []
         for name in emulators:
             with workspace.console.status(f"answers under {name}") as status:
-                request = measurement(workspace, lambda said: status.update(said))
+                request = measurement(workspace, lambda said: status.update(escape(said)))
                 rows.append(instantiate(emulators[name]).check(artefacts, inputs, request))
         return {"processors": rows}
 
     return workspace.stage(
         "compatibility",
         compute,
-        values={"emulators": plain(emulators), "inputs": _digest(inputs)},
+        values={"emulators": plain(emulators), "inputs": digest(inputs)},
         inputs=tuple(artefacts),
     )
 
@@ -80,7 +81,7 @@ def measure(
     """Measure on a target as configured, saying on stderr what is being done."""
     about = f"{target.name}: {len(artefacts)} artefacts"
     with workspace.console.status(about) as status:
-        request = measurement(workspace, lambda said: status.update(f"{about}, {said}"))
+        request = measurement(workspace, lambda said: status.update(escape(f"{about}, {said}")))
         return target.measure(artefacts, inputs, dataclasses.replace(request, **changes))
 
 
@@ -126,5 +127,6 @@ def raw_samples(workspace: Workspace) -> dict[str, NDArray[np.int64]]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def _digest(inputs: NDArray[Any]) -> str:
+def digest(inputs: NDArray[Any]) -> str:
+    """Hash inputs, for a stage that depends on them."""
     return hashlib.sha256(np.ascontiguousarray(inputs).tobytes()).hexdigest()

@@ -144,7 +144,7 @@ def _checks(workspace: Workspace, results: PipelineResults) -> list[Check]:
     own = [row for row in benchmark["artefacts"] if row["artefact"] in names]
     checks += target_checks(budget, benchmark | {"artefacts": own}, raw_samples(workspace))
     checks += compatibility_checks(
-        results.compatibility, sorted(names), budget.parity.min_top1_agreement
+        results.compatibility, sorted(names), budget.parity.max_logit_std
     )
     return sorted(checks, key=lambda check: check.artefact != STUDENT)
 

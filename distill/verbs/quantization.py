@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
+from rich.markup import escape
 from rich.table import Table
 
+from distill.deployment.estimates import is_difference
 from distill.deployment.quantize.auto import Auto
 from distill.deployment.quantize.choice import Candidate, Decision, Limits, accept
 from distill.deployment.quantize.recipes import ARTEFACTS, Source
@@ -65,7 +67,7 @@ def quantize_stage(workspace: Workspace, checkpoint: Path, name: str = STAGE) ->
         with tempfile.TemporaryDirectory() as scratch, workspace.console.status(name) as status:
             source = Source(float32, _images(workspace, recipe), Path(scratch))
             answers = None if name == STAGE else OnnxModel(original).predict(_validation(workspace))
-            trials = _trials(workspace, source, answers, status.update)
+            trials = _trials(workspace, source, answers, lambda said: status.update(escape(said)))
             decision = recipe(trials) if is_search else _only(recipe, trials)
         candidates = list(trials.found.values())
         _show(workspace, name, candidates, decision)
@@ -115,7 +117,11 @@ def _only(recipe: Any, trials: Trials) -> Decision:
 
 
 def _measure(workspace: Workspace) -> Measure:
-    """Time files on the configured target, beside the first."""
+    """Time files on the configured target, beside the first.
+
+    Each of many candidates has its chance to look fast by chance: the error is shared out among
+    them (Bonferroni). A difference within the noise floor is none: its interval is made to hold 1.
+    """
     inputs, effort = _validation(workspace)[:NUM_INPUTS], configured(workspace, "effort")
 
     def ratios(paths: Sequence[Path]) -> dict[str, Estimate]:
@@ -127,7 +133,10 @@ def _measure(workspace: Workspace) -> Measure:
             effort=dataclasses.replace(effort, cold_starts=0),
             limits_ms={},
             golden=False,
+            confidence=1 - (1 - workspace.budget.confidence) / max(1, len(paths) - 1),
         )
+        for problem in report.problems:
+            log.warning("while candidates were timed, %s", problem)
         rows = {row.artefact: row.ratio_to_first for row in report.artefacts}
         missing = [name for name, ratio in rows.items() if ratio is None]
         if missing:
@@ -137,9 +146,17 @@ def _measure(workspace: Workspace) -> Measure:
                 f"is none: {why}. Take a target that measures, or one recipe instead of "
                 "`quantize=auto`."
             )
-        return {name: ratio for name, ratio in rows.items() if ratio is not None}
+        found = {name: ratio for name, ratio in rows.items() if ratio is not None}
+        return {name: _beyond_noise(ratio, report.noise_floor) for name, ratio in found.items()}
 
     return ratios
+
+
+def _beyond_noise(ratio: Estimate, floor: Estimate | None) -> Estimate:
+    if floor is not None and is_difference(ratio, floor):
+        return ratio
+    low, high = ratio.interval
+    return dataclasses.replace(ratio, interval=(min(low, 1.0), max(high, 1.0)))
 
 
 def _images(workspace: Workspace, recipe: Any) -> Any:
@@ -174,7 +191,7 @@ def _show(
             percent(c.agreement.estimate) if c.agreement else "",
             f"{ratio.estimate:.3f} ({low:.3f} to {high:.3f})" if ratio else "",
             size(c.size_bytes) if c.size_bytes else "",
-            c.reason or ("" if c.holds else "does not hold"),
+            escape(c.reason or ("" if c.holds else "does not hold")),
             style="bold green" if c.recipe == decision.recipe else None,
         )
     workspace.console.print(table)

@@ -19,25 +19,25 @@ ROLE = "student_qat"
 NUM_CALIBRATION_SAMPLES = 512
 
 
-def repair_stage(workspace: Workspace, quantized: dict[str, Any]) -> Path:
+def repair_stage(workspace: Workspace, quantized: dict[str, Any], checkpoint: Path) -> Path:
     """Distil the student with its weights and activations rounded, once.
 
     Args:
         workspace: of the run, its student trained.
         quantized: the result of the quantisation; weights of 7 bits are trained for where all of
             its candidates have them.
+        checkpoint: the student's weights to start from.
 
     Returns:
         The path of the repaired weights of the best epoch, chosen on the rounded student's
         validation accuracy; `load_student` reads them.
     """
     cfg, seed = workspace.cfg, workspace.cfg.seed
-    start = weights_path(workspace.run_dir, "student")
     reduce_range = _reduces_range(workspace, quantized)
     values = {"network": plain(cfg.student), "seed": seed, "reduce_range": reduce_range}
 
     def module(parts: dict[str, Any]) -> lightning.LightningModule:
-        student = load_student(workspace, start)
+        student = load_student(workspace, checkpoint)
         return distilled(workspace, student.train(), parts)
 
     def callbacks() -> list[Any]:
@@ -54,7 +54,7 @@ def repair_stage(workspace: Workspace, quantized: dict[str, Any]) -> Path:
         module,
         values | distillation_values(workspace),
         seed=seed,
-        inputs=(start, workspace.run_dir / TEACHER_FACTS),
+        inputs=(checkpoint, workspace.run_dir / TEACHER_FACTS),
         num_views=views_shown(workspace),
         callbacks=callbacks,
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from distill.budget import Check, Choice
@@ -26,7 +27,7 @@ def show_benchmark(
         names += ["cold_start_ms", "peak_rss_bytes"]
         values = [row[name]["estimate"] if row[name] else None for name in names]
         table.add_row(
-            row["artefact"],
+            escape(row["artefact"]),
             *[figure(value) for value in values[:4]],
             size(values[4]),
             size(row["size_bytes"]),
@@ -36,7 +37,7 @@ def show_benchmark(
     for problem in report["problems"]:
         console.print(f"[bold]disturbed[/bold]: {problem}")
     if report["incomplete"]:
-        console.print(f"[bold]incomplete[/bold]: {report['incomplete']}")
+        console.print(f"[bold]incomplete[/bold]: {escape(report['incomplete'])}")
     show_checks(console, to_json(checks))
 
 
@@ -67,7 +68,7 @@ def show_checks(console: Console, checks: Sequence[Values]) -> None:
     for check in checks:
         if check["outcome"] != "pass":
             console.print(
-                f"[bold]{check['outcome']}[/bold] {check['artefact']} {check['name']}: measured "
-                f"{figure(check['measured']) or 'nothing'}, limit {figure(check['limit'])}"
-                + (f" ({check['note']})" if check["note"] else "")
+                f"[bold]{check['outcome']}[/bold] {escape(check['artefact'])} {check['name']}: "
+                f"measured {figure(check['measured']) or 'nothing'}, limit {figure(check['limit'])}"
+                + (f" ({escape(check['note'])})" if check["note"] else "")
             )

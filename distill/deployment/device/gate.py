@@ -89,7 +89,8 @@ def _look(
         outcome = FAIL
     needed = None
     if outcome == INCONCLUSIVE:
-        needed = math.ceil(effect * math.log(error) / math.log(1 - share))
+        next_error = error * number / (number + 2)  # more calls mean another look
+        needed = math.ceil(effect * math.log(next_error) / math.log(1 - share))
     return Gate(outcome, n, t, effect, number, needed)
 
 

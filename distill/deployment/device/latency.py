@@ -32,14 +32,45 @@ class Scenario(NamedTuple):
     batch_size: int = 1
     rate_per_second: Optional[float] = None
 
-    def time_calls(self, model: Model, rotation: "Rotation", out: np.ndarray) -> None:
-        """Time calls on ever other inputs into `out`, nanoseconds."""
+    def time_calls(
+        self, model: Model, rotation: "Rotation", out: np.ndarray, lead_in: int = 0
+    ) -> None:
+        """Time calls on ever other inputs into `out`, nanoseconds.
+
+        Args:
+            model: called.
+            rotation: of its inputs.
+            out: filled.
+            lead_in: arrivals before the first that is timed: a queue starts empty.
+        """
         if self.rate_per_second is None:
             _time_closed(model, rotation, out)
         else:
-            gaps = rotation.rng.expovariate
-            due = np.cumsum([gaps(self.rate_per_second) for _ in out]) * 1e9
-            _time_open(model, rotation, due.astype(np.int64).tolist(), out)
+            gaps, count = rotation.rng.expovariate, lead_in + len(out)
+            due = np.cumsum([gaps(self.rate_per_second) for _ in range(count)]) * 1e9
+            taken = np.zeros(count, np.int64)
+            _time_open(model, rotation, due.astype(np.int64).tolist(), taken)
+            out[:] = taken[lead_in:]
+
+    def utilisation(self, model: Model, rotation: "Rotation") -> Optional[float]:
+        """Say how busy arrivals keep the model: 1 and more is more than it can serve."""
+        if self.rate_per_second is None:
+            return None
+        taken = np.zeros(WARM_UP_CALLS, np.int64)
+        _time_closed(model, rotation, taken)
+        return self.rate_per_second * float(taken.mean()) / 1e9
+
+
+def lead_in(utilisation: Optional[float]) -> int:
+    """Say how many arrivals it takes until a queue has forgotten that it started empty.
+
+    About 1 / (1 - utilisation)^2 services (the relaxation time of a queue with one server); four
+    of them, at most 2,000: a queue that is fuller than that is not in a steady state anyhow.
+    """
+    if utilisation is None:
+        return 0
+    idle = max(1 - utilisation, 0.05)
+    return min(2000, int(4 / idle**2))
 
 
 class Rotation:
@@ -116,6 +147,7 @@ def time_rounds(
     calls: int,
     max_seconds: float,
     seed: int,
+    lead_ins: Optional[Dict[str, int]] = None,
 ) -> Dict[str, np.ndarray]:
     """Time all contenders in rounds; in each of them every one runs once, in shuffled order.
 
@@ -126,10 +158,12 @@ def time_rounds(
         calls: of each contender in a round.
         max_seconds: after which no further round starts; the first always does.
         seed: of the shuffling.
+        lead_ins: arrivals of each contender that are not timed, in an open loop.
 
     Returns:
         Nanoseconds per contender, [rounds, calls] int64, in the order of time.
     """
+    lead_ins = lead_ins or {}
     rng, names = random.Random(seed), list(models)
     samples = {name: np.zeros((rounds, calls), np.int64) for name in names}
     unclocked = np.zeros(min(UNTIMED_AFTER_SWITCH, calls), np.int64)
@@ -141,7 +175,7 @@ def time_rounds(
             for name in names:
                 model, rotation = models[name]
                 _time_closed(model, rotation, unclocked)
-                scenario.time_calls(model, rotation, samples[name][done])
+                scenario.time_calls(model, rotation, samples[name][done], lead_ins.get(name, 0))
             done += 1
     finally:
         gc.enable()

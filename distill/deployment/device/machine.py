@@ -5,7 +5,7 @@ import platform
 import resource
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import onnxruntime
@@ -33,16 +33,17 @@ def counters() -> Dict[str, Optional[float]]:
     """Read what grows while a machine is disturbed; None where it does not say.
 
     Returns:
-        `steal_s`: CPU time that the hypervisor gave to others; `throttled`: periods in which a
-        container's CPU quota was used up; `involuntary_switches` of this process; `load`: mean
-        number of runnable processes over a minute; `celsius`: the hottest zone; `throttle_flags`:
-        a Raspberry Pi's own (under-voltage, frequency capped, throttled).
+        `busy_s` and `steal_s`: time that the CPUs which this process may use worked for anybody,
+        and that the hypervisor gave to others; `throttled`: periods in which a container's CPU
+        quota was used up; `load`: mean number of runnable processes over a minute; `celsius`: the
+        hottest zone; `throttle_flags`: a Raspberry Pi's own, bits 0 to 3 now, 16 to 19 since boot.
     """
+    busy, steal = _cpu_seconds()
     flags = _text("/sys/devices/platform/soc/soc:firmware/get_throttled")
     return {
-        "steal_s": _steal_seconds(),
+        "busy_s": busy,
+        "steal_s": steal,
         "throttled": _throttled(),
-        "involuntary_switches": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
         "load": os.getloadavg()[0],
         "celsius": _celsius(),
         "throttle_flags": float(int(flags, 16)) if flags else None,
@@ -77,9 +78,18 @@ def _processor() -> Optional[str]:
     return platform.processor() or None
 
 
-def _steal_seconds() -> Optional[float]:
-    fields = (_text("/proc/stat") or "").split()
-    return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else None
+def _cpu_seconds() -> Tuple[Optional[float], Optional[float]]:
+    """Sum what the CPUs of this process did (all but idle and waiting), and what was stolen."""
+    busy = steal = 0
+    own = {"cpu%d" % cpu for cpu in os.sched_getaffinity(0)}
+    for line in (_text("/proc/stat") or "").splitlines():
+        name, *fields = line.split()
+        if name in own and len(fields) > 7:
+            user, nice, system, _, _, irq, softirq, stolen = map(int, fields[:8])
+            busy += user + nice + system + irq + softirq
+            steal += stolen
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (busy / ticks, steal / ticks) if busy else (None, None)
 
 
 def _throttled() -> Optional[float]:

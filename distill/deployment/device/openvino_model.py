@@ -7,6 +7,11 @@ import numpy as np
 
 from distill.runtime import ModelError
 
+try:
+    import openvino
+except ImportError:
+    openvino = None
+
 
 class OpenVinoModel:
     """An ONNX model with one input, run by OpenVINO on the CPU.
@@ -29,13 +34,11 @@ class OpenVinoModel:
         spin: bool = True,
         precision: str = "f32",
     ) -> None:
-        try:
-            import openvino
-        except ImportError as error:
+        if openvino is None:
             raise ModelError(
                 "Expected OpenVINO for `runtime=openvino` but it is not installed. "
                 "Install the extra: `pip install distill[openvino]`."
-            ) from error
+            )
         options = {
             "INFERENCE_NUM_THREADS": num_threads,
             "NUM_STREAMS": 1,

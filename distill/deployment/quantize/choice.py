@@ -48,7 +48,8 @@ class Candidate:
         latency_ratio: to float32, interleaved on the target.
         latency_of: the recipe whose file of the same structure was timed in its place.
         size_bytes: of the file.
-        holds: whether it holds the limits, by estimate.
+        accurate: whether its accuracy holds its limit, by estimate.
+        holds: whether it holds that of agreement, too.
         reason: why it is out of the running, if it is.
     """
 
@@ -62,6 +63,7 @@ class Candidate:
     latency_ratio: Estimate | None = None
     latency_of: str | None = None
     size_bytes: int | None = None
+    accurate: bool | None = None
     holds: bool | None = None
     reason: str | None = None
 
@@ -86,22 +88,24 @@ class Decision:
     why: str
 
 
-def holds(
-    limits: Limits, accuracy_drop: PairedComparison | None, agreement: Estimate | None
-) -> bool:
-    """Tell whether both limits are held by estimate; what is unknown holds only no limit."""
+def is_accurate(limits: Limits, accuracy_drop: PairedComparison | None) -> bool:
+    """Tell whether accuracy holds its limit by estimate; what is unknown holds only no limit."""
     drop = 1.0 if accuracy_drop is None else accuracy_drop.estimate
+    return limits.max_drop is None or drop <= limits.max_drop
+
+
+def agrees(limits: Limits, agreement: Estimate | None) -> bool:
+    """Tell whether agreement with float32 holds its limit, likewise."""
     same = 0.0 if agreement is None else agreement.estimate
-    return (limits.max_drop is None or drop <= limits.max_drop) and (
-        limits.min_agreement is None or same >= limits.min_agreement
-    )
+    return limits.min_agreement is None or same >= limits.min_agreement
 
 
 def decide(candidates: Sequence[Candidate]) -> Decision:
     """Choose the fastest candidate that holds the limits and is shown faster than float32.
 
-    Without one, float32, unless an int8 candidate is shown faster and only its accuracy is missing:
-    then a repair by training is worth its time. (No training with int8 in the loop mends float16.)
+    Without one, float32, unless an int8 candidate is shown faster and its accuracy is missing: then
+    a repair by training is worth its time. (It mends neither float16, nor agreement alone: answers
+    that are as often right, but not the same.)
     """
     running = [candidate for candidate in candidates if candidate.reason is None]
     faster = {c.recipe: c.latency_ratio for c in running if c.is_shown_faster and c.latency_ratio}
@@ -115,12 +119,13 @@ def decide(candidates: Sequence[Candidate]) -> Decision:
             why=f"{best} holds the limits and takes {ratio.estimate:.2f} of float32's time "
             f"({ratio.interval[0]:.2f} to {ratio.interval[1]:.2f}).",
         )
-    mendable = sum(c.recipe in faster and c.precision == Outcome.INT8 for c in running)
+    small = [c for c in running if c.recipe in faster and c.precision == Outcome.INT8]
+    mendable = sum(not c.accurate for c in small)
     if mendable:
         return Decision(
             outcome=Outcome.REPAIR,
             recipe=None,
-            why=f"{mendable} in int8 are faster than float32, none as accurate as it must be.",
+            why=f"{mendable} in int8 are faster than float32, but not as accurate as they must be.",
         )
     return Decision(
         outcome=Outcome.FLOAT32,
@@ -134,7 +139,7 @@ def accept(candidate: Candidate) -> Decision:
     if candidate.reason is not None:
         why = f"{candidate.recipe} could not be made: {candidate.reason}"
         return Decision(outcome=Outcome.FLOAT32, recipe=None, why=why)
-    if candidate.holds or candidate.precision != Outcome.INT8:
+    if candidate.accurate or candidate.precision != Outcome.INT8:
         state = "holds" if candidate.holds else "does not hold"
         return Decision(
             outcome=Outcome(candidate.precision),

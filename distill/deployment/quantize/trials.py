@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.deployment.parity import measure_parity
-from distill.deployment.quantize.choice import Candidate, Limits, holds
+from distill.deployment.quantize.choice import Candidate, Limits, agrees, is_accurate
 from distill.deployment.quantize.graph import structure
 from distill.deployment.quantize.recipes import Recipe, Source
 from distill.errors import UserError
@@ -85,10 +85,16 @@ class Trials:
         return candidate
 
     def error(self, recipe: Recipe, num_samples: int = 512) -> float:
-        """Mean square error of a recipe's logits on a few images, over their variance."""
+        """Mean square error of a recipe's logits on a few images, over their variance.
+
+        Infinite for a recipe that cannot be made: its layers are then given back to float first.
+        """
         path = self.source.prepared.with_name("probe.onnx")
-        recipe.make(self.source, path)
-        logits = OnnxModel(path, num_threads=2).predict(self.images[:num_samples])
+        try:
+            recipe.make(self.source, path)
+            logits = OnnxModel(path, num_threads=2).predict(self.images[:num_samples])
+        except Exception:  # as in `make`
+            return float("inf")
         return measure_parity(self._logits[:num_samples], logits).logit_std ** 2
 
     def skip(self, name: str, recipe: Recipe, reason: str) -> None:
@@ -129,11 +135,13 @@ class Trials:
             confidence=self.confidence,
         )
         same = proportion(answers == self._logits.argmax(axis=1), confidence=self.confidence)
+        accurate = is_accurate(self.limits, drop)
         return replace(
             candidate,
             accuracy_drop=drop,
             agreement=same,
             logit_std=measure_parity(self._logits, logits).logit_std,
             size_bytes=path.stat().st_size,
-            holds=holds(self.limits, drop, same),
+            accurate=accurate,
+            holds=accurate and agrees(self.limits, same),
         )

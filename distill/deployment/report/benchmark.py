@@ -22,7 +22,7 @@ from distill.deployment.report.cells import (
 from distill.deployment.report.matrix import matrix_table
 from distill.deployment.report.pictures import latency_by_percentile
 from distill.deployment.report.write import choice_sentence, write_report
-from distill.metrics import Estimate
+from distill.metrics import estimate_from
 from distill.pages import figure, size
 
 
@@ -123,15 +123,10 @@ def _ratio(ratio: Values | None, floor: Values | None) -> Cell:
         return cell("")
     if ratio["interval"][0] == ratio["interval"][1] == 1:
         return cell("1", "the reference")
-    shown = is_difference(_estimate(ratio), _estimate(floor))
+    shown = is_difference(estimate_from(ratio), estimate_from(floor))
     words = ("faster" if ratio["estimate"] < 1 else "slower") if shown else "no difference shown"
     text, interval = span(ratio)
     return cell(text, f"{words}, {interval}")
-
-
-def _estimate(value: Values) -> Estimate:
-    low, high = value["interval"]
-    return Estimate(estimate=value["estimate"], interval=(low, high))
 
 
 def _sweep_table(sweep: Sequence[Values]) -> list[dict[str, Any]]:

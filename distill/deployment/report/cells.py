@@ -31,9 +31,10 @@ def span(value: Values) -> tuple[str, str]:
     return figure(value["estimate"]), interval_text(value["interval"])
 
 
-def interval_text(interval: Sequence[float]) -> str:
+def interval_text(interval: Sequence[float | None]) -> str:
     """Write an interval."""
-    return f"{figure(interval[0])} to {figure(interval[1])}"
+    low, high = ("no bound" if end is None else figure(end) for end in interval)
+    return f"{low} to {high}"
 
 
 _FRACTIONS = (
@@ -42,7 +43,6 @@ _FRACTIONS = (
     "drop_vs_float32",
     "gain_vs_baseline",
     "parity_top1_agreement",
-    "golden_agreement",
 )
 
 
@@ -51,9 +51,11 @@ def check_row(check: Check) -> dict[str, Any]:
     show = figure
     if check.name.endswith("_bytes"):
         show = size
-    elif check.name in _FRACTIONS or check.name.startswith("agreement_on_"):
+    elif check.name in _FRACTIONS:
         show = percent
-    ends = [] if check.interval is None else [show(end) for end in check.interval]
+    ends = []
+    if check.interval is not None:
+        ends = [show(end) if abs(end) != float("inf") else "no bound" for end in check.interval]
     return to_json(check) | {
         "limit": show(check.limit),
         "measured": "unknown" if check.measured is None else show(check.measured),
