@@ -262,7 +262,7 @@ def test_layers_are_searched_where_what_is_faster_is_not_accurate_enough(trials)
     # All of int8 is fast; agreement of 1.0 is asked, which no file of random weights need have.
     found, asked = trials(lambda name: 0.5 if name == "static" else 0.6, min_agreement=1.1)
     decision = Auto(recipes={"static": StaticInt8()}, max_candidates=9)(found)
-    assert decision.outcome is REPAIR
+    assert decision.outcome is FLOAT32  # no training mends agreement alone
     searched = [row for row in found.found.values() if row.base == "static"]
     assert 3 <= len(searched) <= 6  # beside the three of each layer alone
     assert {len(row.excluded) for row in searched[:3]} == {1}  # each layer once

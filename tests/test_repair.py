@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from distill.cli import config_dir
 from distill.deployment.export import export_onnx
-from distill.deployment.quantize import StaticQuantizer
+from distill.deployment.quantize.recipes import StaticInt8
 from distill.files import read_json, sha256
 from distill.runtime import OnnxModel
 from distill.verbs.networks import load_student, weights_path
@@ -138,7 +138,7 @@ def int8_beside_float(run_dir, path, data):
     folder = path.parent / "files"
     folder.mkdir(exist_ok=True)
     export_onnx(model, data.image_shape, folder / "float.onnx")
-    StaticQuantizer()(folder / "float.onnx", folder / "int8.onnx", data.train.images)
+    StaticInt8()(folder / "float.onnx", folder / "int8.onnx", data.train.images)
     logits = [OnnxModel(folder / f"{n}.onnx").predict(data.validation.images) for n in NAMES]
     return [float(np.mean(found.argmax(axis=1) == data.validation.labels)) for found in logits]
 
