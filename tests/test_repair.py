@@ -47,7 +47,7 @@ def workspace(run_dir, *overrides):
 
 def repaired(run_dir, *overrides, quantized=FAILED):
     with workspace(run_dir, *overrides) as opened:
-        path = repair_stage(opened, quantized, weights_path(run_dir, "student"))
+        path = repair_stage(opened, quantized, weights_path(opened.run_dir, "student"))
         load_student(opened, path)
     return path
 
