@@ -88,6 +88,13 @@ def test_every_verb_explains_itself_without_torch(verb, tmp_path):
     assert f"distill {verb}" in done.stdout
 
 
+@pytest.mark.parametrize("verb", ["benchmark", "predict"])
+def test_what_only_runs_models_loads_no_torch(verb):
+    code = f"import sys, distill.verbs.{verb}; print({{'torch', 'lightning'}} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.parametrize("experiment", sorted(p.stem for p in (CONF / "experiment").glob("*.yaml")))
 def test_every_experiment_composes(experiment, cli):
     ran = cli("pipeline", f"experiment={experiment}", "--cfg", "job")

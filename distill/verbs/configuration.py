@@ -18,13 +18,12 @@ from distill.verbs.networks import (
     existing,
     load_member,
     load_network,
-    named_in_errors,
     teacher_members,
 )
 from distill.verbs.ranks import launched
 from distill.verbs.seeds import seeds
 from distill.verbs.store import check_store_settings, uses_store
-from distill.verbs.workspace import Workspace
+from distill.verbs.workspace import Workspace, named_in_errors
 
 
 def check_configuration(workspace: Workspace) -> None:

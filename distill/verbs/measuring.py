@@ -13,8 +13,7 @@ from rich.markup import escape
 
 from distill.deployment.measurement import Measurement, TargetReport
 from distill.files import write_arrays
-from distill.verbs.networks import named_in_errors
-from distill.verbs.workspace import Workspace, plain
+from distill.verbs.workspace import Workspace, named_in_errors, plain
 
 RAW = "benchmark.npz"
 NUM_INPUTS = 64

@@ -1,40 +1,19 @@
 """Networks and teachers of a run: built from the configuration, their weights read back."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from distill.contract import check_classes
-from distill.errors import UsageError, UserError
-from distill.verbs.workspace import Workspace, plain
+from distill.errors import UserError
+from distill.verbs.workspace import Workspace, named_in_errors, plain
 
 if TYPE_CHECKING:
     from distill.training.teachers.base import Teacher
 
 TEACHER_FACTS = "train/teacher/teacher.json"
-
-
-@contextmanager
-def named_in_errors(group: str) -> Iterator[None]:
-    """Turn a class's refusal of its arguments into a message that names the config group."""
-    try:
-        yield
-    except (
-        TypeError,
-        ValueError,
-        MisconfigurationException,
-        AttributeError,
-        RuntimeError,
-    ) as error:
-        raise UsageError(
-            f"Expected `{group}` to be usable as configured but it is refused: {error}. "
-            f"See its values with `--cfg job -p {group}`."
-        ) from error
 
 
 def weights_path(run_dir: Path, role: str, epoch: str = "best") -> Path:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from distill.budget import Budget, parse_budget
+from distill.errors import UsageError
 from distill.files import Stage, run_folder_lock, write_text
 from distill.verbs.ranks import agree, launched
 
@@ -127,6 +128,24 @@ def open_workspace(cfg: DictConfig) -> Iterator[Workspace]:
 def plain(node: Any) -> Any:
     """Resolve a part of the configuration to plain values."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+@contextmanager
+def named_in_errors(group: str) -> Iterator[None]:
+    """Turn a class's refusal of its arguments into a message that names the config group."""
+    try:
+        yield
+    except Exception as error:
+        # By its name: importing Lightning takes seconds, and measuring has no need of it.
+        refused = type(error).__name__ == "MisconfigurationException"
+        if not refused and not isinstance(
+            error, TypeError | ValueError | AttributeError | RuntimeError
+        ):
+            raise
+        raise UsageError(
+            f"Expected `{group}` to be usable as configured but it is refused: {error}. "
+            f"See its values with `--cfg job -p {group}`."
+        ) from error
 
 
 def redacted(cfg: DictConfig) -> DictConfig:
