@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from distill.cli import main
+from distill.deployment.quantize.recipes import Source
 from distill.training.data.images import ImageData
 from distill.training.data.sources import digits
 
@@ -86,6 +88,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
     ran = run_cli("pipeline", "run_dir=run", *SHORT, cwd=folder)
     assert ran.code in (0, 3, 4), ran.stderr
     return folder / "run", ran
+
+
+def make_file(recipe, source: Path, target: Path, images: np.ndarray) -> None:
+    """Make a recipe's file of a float32 file."""
+    with tempfile.TemporaryDirectory() as folder:
+        recipe.make(Source(source, images, Path(folder)), target)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from conftest import make_file
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
@@ -73,7 +74,7 @@ def int8(request, images, labels, tmp_path_factory):
     folder, model = tmp_path_factory.mktemp(request.param), settled(request.param, images, labels)
     export_onnx(model, tuple(images.shape[1:]), folder / "float.onnx")
     quantizer = StaticInt8(num_calibration_samples=len(images))
-    quantizer(folder / "float.onnx", folder / "int8.onnx", images.numpy())
+    make_file(quantizer, folder / "float.onnx", folder / "int8.onnx", images.numpy())
     return request.param, model, folder / "int8.onnx"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, make_file
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from onnx import TensorProto, helper, numpy_helper
@@ -154,7 +154,7 @@ def test_nothing_is_read_from_the_environment_of_python(emulate, tmp_path, image
 def test_errors_against_the_first_artefact_are_those_of_numpy(emulate, tmp_path, images):
     first = dense_model(tmp_path / "model.onnx")
     int8 = tmp_path / "model.int8.onnx"
-    StaticInt8(num_calibration_samples=32)(first, int8, images)
+    make_file(StaticInt8(num_calibration_samples=32), first, int8, images)
     other = dense_model(tmp_path / "other.onnx", num_outputs=5)
     rows = emulate(NATIVE).check([first, int8, other], images, Measurement(confidence=0.95)).rows
     here = [qemu_answers(path, images) for path in (first, int8)]
@@ -262,7 +262,7 @@ def test_int8_answers_alike_on_arm_and_saturates_without_vnni(
     require("qemu", "apt-get")
     first = dense_model(tmp_path / "model.onnx")
     int8 = tmp_path / "model.int8.onnx"
-    StaticInt8(num_calibration_samples=32)(first, int8, images)
+    make_file(StaticInt8(num_calibration_samples=32), first, int8, images)
     target = QemuTarget(name="real", cpu=cpu, architecture=architecture, download=True)
     try:
         found = target.check([first, int8], images, Measurement(confidence=0.95))

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, SHORT, run_cli
+from conftest import REPOSITORY, SHORT, make_file, run_cli
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -139,7 +139,7 @@ def int8_beside_float(run_dir, path, data):
     folder = path.parent / "files"
     folder.mkdir(exist_ok=True)
     export_onnx(model, data.image_shape, folder / "float.onnx")
-    StaticInt8()(folder / "float.onnx", folder / "int8.onnx", data.train.images)
+    make_file(StaticInt8(), folder / "float.onnx", folder / "int8.onnx", data.train.images)
     logits = [OnnxModel(folder / f"{n}.onnx").predict(data.validation.images) for n in NAMES]
     return [float(np.mean(found.argmax(axis=1) == data.validation.labels)) for found in logits]
 

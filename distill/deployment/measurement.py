@@ -169,7 +169,6 @@ class Target(Protocol):
 
 
 PROCESS = "#process"
-OPEN_LOOP_CALLS = 100  # in a round: a queue needs time to form
 
 
 def make_plan(
@@ -194,7 +193,6 @@ def make_plan(
         "confidence": measurement.confidence,
         "seed": measurement.seed,
         "scenario": scenario._asdict(),
-        "open_loop_calls": OPEN_LOOP_CALLS,
         "runtime": measurement.runtime.model,
         "runtime_options": measurement.runtime.options,
         "num_threads": num_threads,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.deployment.device.step import compare
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
@@ -25,11 +27,10 @@ class Parity:
 
 def measure_parity(reference: NDArray[np.floating], other: NDArray[np.floating]) -> Parity:
     """Compare two sets of logits for the same samples, [N, C] each."""
-    difference = other.astype(np.float64) - reference
-    spread = float(np.std(reference)) or 1.0
+    found = compare(other, reference)
     return Parity(
-        logit_std=float(np.sqrt(np.mean(difference**2))) / spread,
-        max_abs=float(np.abs(difference).max()),
-        top1_agreement=float(np.mean(reference.argmax(axis=1) == other.argmax(axis=1))),
-        num_samples=len(reference),
+        logit_std=found["output_std"],
+        max_abs=found["max_abs"],
+        top1_agreement=found["top1_agreement"],
+        num_samples=found["num_samples"],
     )

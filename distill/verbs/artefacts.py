@@ -7,8 +7,8 @@ from typing import Any
 from hydra.utils import instantiate
 
 from distill.errors import UserError
-from distill.verbs.networks import load_student, named_in_errors
-from distill.verbs.workspace import Workspace
+from distill.verbs.networks import load_student
+from distill.verbs.workspace import Workspace, named_in_errors
 
 STUDENT, STUDENT_INT8, STUDENT_FP16 = "model.onnx", "model.int8.onnx", "model.fp16.onnx"
 CONTROL, TEACHER = "control.onnx", "teacher.onnx"
@@ -19,6 +19,7 @@ ARTEFACTS = {
     "student_int8": STUDENT_INT8,
     "student_fp16": STUDENT_FP16,
 }
+OF_PRECISION = {"int8": STUDENT_INT8, "float16": STUDENT_FP16}
 MAY_SHIP = ("student", "student_int8", "student_fp16")
 
 

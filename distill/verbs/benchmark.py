@@ -16,8 +16,6 @@ from distill.deployment.checks import compatibility_checks, target_checks
 from distill.deployment.device.latency import Scenario
 from distill.deployment.intake import Artefact, inspect, random_inputs, read_inputs
 from distill.deployment.report.benchmark import write_benchmark_report
-from distill.deployment.targets.local import LocalTarget
-from distill.deployment.targets.ssh import SshTarget
 from distill.errors import UsageError, UserError
 from distill.files import to_json, write_json
 from distill.verbs.measuring import (
@@ -45,7 +43,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         for artefact in artefacts:
             if artefact.contract is None:
                 log.info(
-                    "%s has no contract: latency, memory and size alone are judged", artefact.path
+                    "%s has no contract: its accuracy is not known here, and not judged",
+                    artefact.path,
                 )
         inputs = _inputs(cfg, artefacts)
         report = benchmark_stage(workspace, paths, inputs)
@@ -128,7 +127,7 @@ def _sweep_stage(
     sweep, target = workspace.cfg.sweep, configured(workspace, "target")
     if not sweep.num_threads and not sweep.batch_sizes:
         return []
-    if not isinstance(target, LocalTarget | SshTarget):
+    if not hasattr(target, "num_threads"):
         raise UsageError(
             f"Expected a target that takes latencies for `sweep` but got {target.name}."
         )

@@ -1,12 +1,10 @@
 """The stage that writes `export/bundle/`, a folder to carry to a device that nobody reaches."""
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from distill.deployment.device.runner import StepError, check_files
@@ -14,6 +12,7 @@ from distill.deployment.measurement import Measurement
 from distill.deployment.portable import Portable
 from distill.errors import UsageError
 from distill.files import from_json
+from distill.verbs.measuring import digest
 from distill.verbs.workspace import Workspace, plain
 
 FOLDER = "export/bundle"
@@ -58,7 +57,7 @@ def bundle_stage(
         "portable": portable,
         "measurement": asked | {"scenario": measurement.scenario._asdict()},
         "budget": budget,
-        "inputs": hashlib.sha256(np.ascontiguousarray(inputs).tobytes()).hexdigest(),
+        "inputs": digest(inputs),
         "wheels": _content(portable.wheels),
     }
     if workspace.leads:

@@ -82,10 +82,9 @@ def export_student(workspace: Workspace, checkpoint: Path) -> dict[str, Any]:
                 log.warning("The repair did not help; its weights are not exported.")
         else:
             log.warning(
-                "int8 is less accurate than `budget.accuracy.max_drop_vs_float32` and "
-                "`budget.parity.min_top1_agreement` allow on the validation set, and is not "
-                "trained for: %s. Let `quantize=auto` look for another recipe, or raise the limits "
-                "if you can bear it.",
+                "int8 is less accurate than `budget.accuracy.max_drop_vs_float32` allows on the "
+                "validation set, and is not trained for: %s. Let `quantize=auto` look for another "
+                "recipe, or raise the limit if you can bear it.",
                 why_not,
             )
     return export_stage(workspace, checkpoint, quantized)
@@ -129,7 +128,7 @@ def export_stage(
         "network": plain(workspace.cfg.student),
         "head": plain(workspace.cfg.head),
         "parity": dataclasses.asdict(workspace.budget.parity),
-        "quantized": quantized and {k: quantized[k] for k in ("outcome", "chosen", "checkpoint")},
+        "quantized": _summary(quantized),
     }
     own = (run_dir / quantized["float32"]["path"],) if quantized else ()
 

@@ -15,14 +15,14 @@ from rich.table import Table
 from distill.deployment.estimates import is_difference
 from distill.deployment.quantize.auto import Auto
 from distill.deployment.quantize.choice import Candidate, Decision, Limits, accept
-from distill.deployment.quantize.recipes import ARTEFACTS, Source
+from distill.deployment.quantize.recipes import Source
 from distill.deployment.quantize.trials import Measure, Trials
 from distill.errors import UserError
 from distill.files import sha256
 from distill.metrics import Estimate
 from distill.pages import percent, size
 from distill.runtime import OnnxModel
-from distill.verbs.artefacts import check_weights, export_float32
+from distill.verbs.artefacts import OF_PRECISION, check_weights, export_float32
 from distill.verbs.measuring import NUM_INPUTS, configured, measure, measurement_values
 from distill.verbs.workspace import Workspace, plain
 
@@ -76,7 +76,7 @@ def quantize_stage(workspace: Workspace, checkpoint: Path, name: str = STAGE) ->
             "outcome": decision.outcome,
             "why": decision.why,
             "chosen": f"{name}/{chosen.recipe}.onnx" if chosen else None,
-            "artefact": ARTEFACTS[chosen.precision] if chosen else None,
+            "artefact": OF_PRECISION[chosen.precision] if chosen else None,
             "holds": chosen.holds if chosen else None,
             "float32": {"path": f"{name}/{FLOAT32}", "parity": parity},
             "checkpoint": str(_relative(checkpoint, run_dir)),

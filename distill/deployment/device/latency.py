@@ -14,6 +14,7 @@ Model = Callable[[np.ndarray], Any]
 
 UNTIMED_AFTER_SWITCH = 3  # the other contenders' data is in the caches
 WARM_UP_CALLS = 20
+MAX_LEAD_IN = 1600  # arrivals: what it takes at 95 % utilisation
 WARM_UP_SECONDS = (0.3, 10.0)  # at least, at most
 
 
@@ -65,12 +66,12 @@ def lead_in(utilisation: Optional[float]) -> int:
     """Say how many arrivals it takes until a queue has forgotten that it started empty.
 
     About 1 / (1 - utilisation)^2 services (the relaxation time of a queue with one server); four
-    of them, at most 2,000: a queue that is fuller than that is not in a steady state anyhow.
+    of them, at most `MAX_LEAD_IN`: a fuller queue is not in a steady state anyhow.
     """
     if utilisation is None:
         return 0
-    idle = max(1 - utilisation, 0.05)
-    return min(2000, int(4 / idle**2))
+    idle = max(1 - utilisation, 1e-9)
+    return min(MAX_LEAD_IN, int(4 / idle**2))
 
 
 class Rotation:

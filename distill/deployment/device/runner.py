@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from distill.deployment.device import gate, machine, table
+from distill.deployment.device.latency import MAX_LEAD_IN
 from distill.deployment.device.step import decode
 
 CONTROL_SUFFIX = "#control"
@@ -26,7 +27,7 @@ ROUND_SECONDS = 0.1  # of one contender's calls in a round, about
 MAX_CALLS = 10
 STEP_SECONDS = 1800.0  # no step takes longer for one contender, its time for measuring aside
 UNTIMED_CALLS = 100  # of a contender in a measuring process, at most: warming up, switching
-OPEN_LOOP_CALLS = 2500  # of it where calls arrive by chance, at most: a queue forms first
+OPEN_LOOP_CALLS = 100  # in a round where calls arrive by chance
 OPENVINO = "distill.deployment.device.openvino_model:"
 
 _SIGNALS = {4: "illegal instruction", 6: "abort", 7: "bus error", 9: "killed, perhaps for memory"}
@@ -172,7 +173,7 @@ def patience(plan: dict, slowest_ms: float) -> float:
     calls, longest = UNTIMED_CALLS, slowest_ms / 1000
     rate = plan["scenario"]["rate_per_second"]
     if rate:
-        calls, longest = calls + OPEN_LOOP_CALLS, max(longest, 1 / rate)
+        calls, longest = calls + MAX_LEAD_IN + OPEN_LOOP_CALLS, max(longest, 1 / rate)
     contenders = len(plan["contenders"]) + 1
     return plan["max_seconds"] + contenders * (STEP_SECONDS + calls * longest)
 
@@ -185,7 +186,7 @@ def measure(
     contenders = plan["contenders"] + [dict(first, name=first["name"] + CONTROL_SUFFIX)]
     calls = int(min(MAX_CALLS, max(1, 1000 * ROUND_SECONDS / max(slowest_ms, 1e-6))))
     if plan["scenario"]["rate_per_second"]:
-        calls = plan["open_loop_calls"]
+        calls = OPEN_LOOP_CALLS
     seconds = patience(plan, slowest_ms)
     emit("limit", {"seconds": seconds})  # for those who wait: no line may come for so long
     start, count, look = time.monotonic(), 0, plan["processes"]

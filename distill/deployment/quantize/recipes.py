@@ -36,7 +36,6 @@ from distill.errors import UsageError, UserError, nearest
 from distill.files import write_bytes
 
 INT8, FLOAT16 = "int8", "float16"
-ARTEFACTS = {INT8: "model.int8.onnx", FLOAT16: "model.fp16.onnx"}
 
 
 class Source:
@@ -82,15 +81,6 @@ class Recipe(Protocol):
     def make(self, source: Source, target: Path) -> None:
         """Write the file, whole or not at all."""
         ...
-
-    def __call__(self, source: Path, target: Path, images: NDArray[np.uint8]) -> None:
-        """Write the file of a float32 file, calibrated on images [N, H, W, C]."""
-        ...
-
-
-def _from_path(recipe: Recipe, source: Path, target: Path, images: NDArray[np.uint8]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        recipe.make(Source(source, images, Path(folder)), target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,10 +128,6 @@ class StaticInt8:
             raise UsageError(
                 f"Expected `percentile` above 50 and at most 100 but got {self.percentile}."
             )
-
-    def __call__(self, source: Path, target: Path, images: NDArray[np.uint8]) -> None:
-        """Write the file of a float32 file, see `Recipe`."""
-        _from_path(self, source, target, images)
 
     def make(self, source: Source, target: Path) -> None:
         """Write the file, see `Recipe`.
@@ -206,10 +192,6 @@ class DynamicInt8:
         """None: it looks at no image."""
         return 0
 
-    def __call__(self, source: Path, target: Path, images: NDArray[np.uint8]) -> None:
-        """Write the file of a float32 file, see `Recipe`."""
-        _from_path(self, source, target, images)
-
     def make(self, source: Source, target: Path) -> None:
         """Write the file, see `Recipe`."""
         with tempfile.TemporaryDirectory() as folder, quiet():
@@ -234,10 +216,6 @@ class Float16:
     def num_calibration_samples(self) -> int:
         """None: it looks at no image."""
         return 0
-
-    def __call__(self, source: Path, target: Path, images: NDArray[np.uint8]) -> None:
-        """Write the file of a float32 file, see `Recipe`."""
-        _from_path(self, source, target, images)
 
     def make(self, source: Source, target: Path) -> None:
         """Write the file, see `Recipe`.
