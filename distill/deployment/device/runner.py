@@ -26,7 +26,7 @@ CONTROL_SUFFIX = "#control"
 ROUND_SECONDS = 0.1  # of one contender's calls in a round, about
 MAX_CALLS = 10
 STEP_SECONDS = 1800.0  # no step takes longer for one contender, its time for measuring aside
-UNTIMED_CALLS = 100  # of a contender in a measuring process, at most: warming up, switching
+UNTIMED_CALLS = 500  # of a contender in a measuring process, at most: warming up, switching
 OPEN_LOOP_CALLS = 100  # in a round where calls arrive by chance
 OPENVINO = "distill.deployment.device.openvino_model:"
 
