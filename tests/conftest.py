@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 from distill.cli import main
@@ -116,3 +117,10 @@ def require() -> Callable[[str, str], str]:
 def rng() -> np.random.Generator:
     """Random numbers, the same in every run."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def batch(rng):
+    """Eight examples of six classes, [B, C], [B, C] and [B]."""
+    student, teacher = rng.normal(size=(2, 8, 6)) * 3
+    return torch.tensor(student), torch.tensor(teacher), torch.tensor(rng.integers(0, 6, 8))
