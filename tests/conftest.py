@@ -13,7 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from devices import artefacts as artefacts
+from devices import inputs as inputs
+from devices import written as written
 from hypothesis import settings
+from sshd import device as device
 
 from distill.cli import main
 from distill.deployment.quantize.recipes import Source

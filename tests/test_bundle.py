@@ -1,113 +1,29 @@
-"""Bundles that people carry to a device: written, run by hand as `run.sh` does, read back."""
+"""Bundles for people to carry: written, run by hand as `run.sh` does, written anew."""
 
 import dataclasses
 import json
-import os
-import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
-import onnx
 import pytest
 from conftest import REPOSITORY
+from devices import MEASUREMENT, carried, run_by_hand
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
-from onnx import TensorProto, helper
+from omegaconf import DictConfig
 from rich.console import Console
 
-from distill.budget import Budget, LatencyBudget, ParityBudget
+from distill.budget import Budget, LatencyBudget
 from distill.deployment import portable as portable_module
-from distill.deployment.device.latency import Scenario
 from distill.deployment.device.table import table
-from distill.deployment.measurement import Effort, Measurement, Runtime
+from distill.deployment.measurement import Runtime
 from distill.deployment.portable import Portable
-from distill.deployment.targets.carried import CarriedTarget
 from distill.deployment.wheels import own_packages
 from distill.errors import UserError
 from distill.training.fit import save_weights
 from distill.training.models import ImageClassifier, PlainCNN
 from distill.verbs.bundle import bundle_stage, wanted_bundle
-from distill.verbs.measuring import benchmark_stage
-from distill.verbs.references import export_reference_stage
 from distill.verbs.workspace import Workspace
-
-MEASUREMENT = Measurement(
-    confidence=0.95, effort=Effort(processes=2, rounds=3, cold_starts=1, max_seconds=5)
-)
-
-
-@pytest.fixture
-def artefacts(tmp_path):
-    return [make_model(tmp_path / name, seed) for seed, name in enumerate(("a.onnx", "b.onnx"))]
-
-
-@pytest.fixture
-def inputs(rng):
-    return rng.standard_normal((16, 8)).astype(np.float32)
-
-
-@pytest.fixture
-def written(tmp_path, artefacts, inputs):
-    folder = tmp_path / "bundle"
-    Portable().write(folder, artefacts, inputs, MEASUREMENT, Budget(size_bytes=1000))
-    return folder
-
-
-@pytest.fixture
-def results(written):
-    assert run_by_hand(written).returncode == 0
-    return written / "results.jsonl"
-
-
-def make_model(path, seed):
-    weights = np.random.default_rng(seed).standard_normal((8, 3)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["input", "weights"], ["logits"])],
-        "tiny",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 8])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
-        [onnx.numpy_helper.from_array(weights, "weights")],
-    )
-    opset = helper.make_opsetid("", 17)
-    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
-    return path
-
-
-def run_by_hand(folder, python=sys.executable):
-    """Run the bundle from elsewhere, with a PYTHONPATH that must not get in the way."""
-    return subprocess.run(
-        ["sh", folder / "run.sh"],
-        cwd="/",
-        env={"PATH": os.environ["PATH"], "PYTHON": str(python), "PYTHONPATH": "/nonexistent"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def carried(results):
-    return CarriedTarget(name="board", results=str(results))
-
-
-def test_a_carried_bundle_comes_back_as_a_report(written, artefacts, inputs, tmp_path):
-    there = tmp_path / "a 'device' with \"odd\" $(names)"
-    shutil.copytree(written, there)
-    ran = run_by_hand(there)
-    assert ran.returncode == 0, ran.stderr
-    assert "golden a.onnx\n" in ran.stderr
-    assert "Done. Carry results.jsonl back." in ran.stderr
-    assert ran.stdout == ""
-    back = artefacts[::-1]  # in another order than measured
-    report = carried(there / "results.jsonl").measure(back, inputs, MEASUREMENT)
-    assert report.target == "board"
-    assert report.incomplete is None
-    assert [row.artefact for row in report.artefacts] == ["a.onnx", "b.onnx"]
-    assert report.artefacts[1].num_samples > 0
-    assert report.artefacts[1].golden["max_abs"] < 1e-5
-    assert report.noise_floor.estimate > 0
 
 
 def test_a_bundle_says_what_it_is_and_what_it_is_held_against(written):
@@ -219,81 +135,6 @@ def test_half_a_device_is_refused(artefacts, inputs, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_results_of_a_device_that_died_are_kept_and_say_so(results, artefacts, inputs):
-    lines = results.read_text().splitlines()
-    first = next(n for n, line in enumerate(lines) if '"step": "measure"' in line)
-    results.write_text("\n".join([*lines[: first + 1], lines[first + 1][:100]]))
-    report = carried(results).measure(artefacts, inputs, MEASUREMENT)
-    assert "ends before the measurement does" in report.incomplete
-    assert report.artefacts[0].num_samples > 0
-    assert report.conditions["processes"] == 1
-
-
-def test_results_of_other_models_are_refused(results, artefacts, inputs, tmp_path):
-    with pytest.raises(UserError, match=r"results of a\.onnx in .* they are of a\.onnx, b\.onnx"):
-        carried(results).measure(artefacts[:1], inputs, MEASUREMENT)
-    make_model(tmp_path / "b.onnx", seed=9)
-    with pytest.raises(UserError, match=r"the b\.onnx that was measured is another file"):
-        carried(results).measure(artefacts, inputs, MEASUREMENT)
-
-
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        ({"scenario": Scenario("offline", 8)}, "scenario"),
-        ({"runtime": Runtime(name="other", model="other:Model")}, "runtime"),
-        ({"runtime": Runtime(options={"precision": "bf16"})}, "runtime options"),
-    ],
-)
-def test_results_of_other_settings_are_refused(changes, what, results, artefacts, inputs):
-    other = Measurement(confidence=0.95, **changes)
-    with pytest.raises(UserError, match=f"Expected results of {what} "):
-        carried(results).measure(artefacts, inputs, other)
-
-
-@pytest.mark.parametrize("damage", [("data", "dat"), ("contenders", "x"), ('"shape": [', '"s": [')])
-def test_damaged_results_are_one_message(damage, results, artefacts, inputs):
-    results.write_text(results.read_text().replace(*damage))
-    with pytest.raises(UserError, match=r"damaged .* Copy the file again"):
-        carried(results).measure(artefacts, inputs, MEASUREMENT)
-
-
-def test_a_benchmark_of_carried_results_depends_on_their_content(
-    results, artefacts, inputs, tmp_path
-):
-    cfg = OmegaConf.create(
-        {
-            "budget": {},
-            "seed": 0,
-            "target": {
-                "_target_": "distill.deployment.targets.carried.CarriedTarget",
-                "name": "board",
-                "results": str(results),
-            },
-            "scenario": {"_target_": "distill.deployment.device.latency.Scenario"},
-            "runtime": {"_target_": "distill.deployment.measurement.Runtime"},
-            "effort": {"_target_": "distill.deployment.measurement.Effort"},
-        }
-    )
-    workspace = Workspace(cfg, tmp_path / "run", Console(quiet=True))
-    assert benchmark_stage(workspace, artefacts, inputs)["conditions"]["processes"] == 2
-    lines = results.read_text().splitlines()
-    first = next(n for n, line in enumerate(lines) if '"step": "measure"' in line)
-    results.write_text("\n".join(lines[: first + 1]))  # of another run
-    assert benchmark_stage(workspace, artefacts, inputs)["conditions"]["processes"] == 1
-    results.unlink()
-    with pytest.raises(UserError, match="there is no such file"):
-        benchmark_stage(workspace, artefacts, inputs)
-
-
-def test_missing_and_empty_results_are_one_message(artefacts, inputs, tmp_path):
-    with pytest.raises(UserError, match="there is no such file"):
-        carried(tmp_path / "results.jsonl").measure(artefacts, inputs, MEASUREMENT)
-    (tmp_path / "results.jsonl").write_text("")
-    with pytest.raises(UserError, match="neither machine nor plan"):
-        carried(tmp_path / "results.jsonl").measure(artefacts, inputs, MEASUREMENT)
-
-
 def test_the_stage_writes_the_bundle_once_and_anew_when_what_is_asked_changes(
     tmp_path, artefacts, inputs
 ):
@@ -308,21 +149,6 @@ def test_the_stage_writes_the_bundle_once_and_anew_when_what_is_asked_changes(
     bundle_stage(workspace, artefacts, inputs, MEASUREMENT, Portable(num_threads=2))
     assert not (folder / "mark").exists()
     assert json.loads((folder / "plan.json").read_text())["num_threads"] == 2
-
-
-def test_an_exported_reference_depends_on_the_parity_that_it_was_held_to(tmp_path):
-    asked = []
-    budget = Budget(parity=ParityBudget(max_logit_std=0.01))
-    workspace = SimpleNamespace(
-        cfg=DictConfig({"teacher": {}, "student": {}}),
-        run_dir=tmp_path,
-        budget=budget,
-        data=SimpleNamespace(fingerprint="x"),
-        stage=lambda *_, values, **__: asked.append(values),
-    )
-    for role in ("teacher", "control"):
-        export_reference_stage(cast(Workspace, workspace), role)
-    assert [values["parity"]["max_logit_std"] for values in asked] == [0.01, 0.01]
 
 
 @pytest.fixture
