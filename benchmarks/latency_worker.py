@@ -17,12 +17,11 @@ from distill.runtime import OnnxModel
 class IoBound:
     """The model in a bare loop over an IO binding: the least that onnxruntime can take."""
 
-    def __init__(self, path: str, example: np.ndarray) -> None:
+    def __init__(self, path: str) -> None:
         model = OnnxModel(path)
         self.session, self.binding = model.session, model.session.io_binding()
         self.name = model.input_name
         self.binding.bind_output(model.output_names[0], "cpu")
-        self.example = example
 
     def __call__(self, batch: np.ndarray) -> None:
         """Bind and run."""
@@ -93,7 +92,7 @@ def main() -> None:
     contenders = {}
     for name in request["contenders"]:
         rotation = Rotation(pixels if name == "bare" else images, 1, request["seed"])
-        contenders[name] = (_model(name, request, images), rotation)
+        contenders[name] = (_model(name, request), rotation)
     for model, rotation in contenders.values():
         warm_up(model, rotation)
     answer = {}
@@ -125,18 +124,18 @@ def _loadgen(request: dict, contenders: dict, images: np.ndarray) -> dict:
     return {"loadgen": {"p50": int(p50), "p99": int(p99)}}
 
 
-def _model(name: str, request: dict, images: np.ndarray):
+def _model(name: str, request: dict):
     if name == "nothing":
         return nothing
     if name == "eager":
         return eager(0, request["network"])
     if name == "io binding":
-        return IoBound(request["files"]["baked"], images[:1])
+        return IoBound(request["files"]["baked"])
     if name == "session":  # what a program without us would call
         model = OnnxModel(request["files"]["baked"])
         run, key = model.session.run, model.input_name
         return lambda batch: run(None, {key: batch})
-    return OnnxModel(request["files"]["bare" if name == "bare" else "baked"])
+    return OnnxModel(request["files"].get(name, request["files"]["baked"]))
 
 
 if __name__ == "__main__":
