@@ -1,189 +1,26 @@
 """`pipeline`: from data to verdict, every stage in order, in one resumable run folder."""
 
-import dataclasses
-import platform
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from distill.budget import Check, choose
-from distill.deployment.checks import compatibility_checks, quality_checks, target_checks
-from distill.deployment.report.pipeline import (
-    PipelineResults,
-    distillation_sentence,
-    write_pipeline_report,
-)
-from distill.files import read_json, to_json, versions
-from distill.verbs.artefacts import ARTEFACTS, MAY_SHIP, STUDENT
-from distill.verbs.baseline import baseline_stage
-from distill.verbs.benchmark import cost
-from distill.verbs.configuration import check_configuration
-from distill.verbs.evaluate import evaluate_stage
-from distill.verbs.export import export_student
-from distill.verbs.fitting import HISTORY
-from distill.verbs.measuring import (
-    NUM_INPUTS,
-    RAW,
-    benchmark_stage,
-    compatibility_stage,
-    raw_samples,
-)
-from distill.verbs.networks import weights_path
-from distill.verbs.references import export_reference_stage
-from distill.verbs.seeds import seeds, sentence
 from distill.verbs.summary import show_verdict
-from distill.verbs.train import ROLES, train_roles
-from distill.verbs.workspace import Workspace, open_workspace, plain
+from distill.verbs.unchanged import needs_of, nothing_to_do, remember
+from distill.verbs.workspace import open_workspace
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    """Run all stages and return the verdict."""
+    """Run all stages and return the verdict; that of a finished run whose inputs are the same."""
+    needs = needs_of(cfg)
+    found = nothing_to_do(cfg, needs)
+    if found is not None:
+        return found
+    from distill.verbs.configuration import check_configuration
+    from distill.verbs.stages import all_stages
+
     with open_workspace(cfg) as workspace:
         check_configuration(workspace)
-        baseline = baseline_stage(workspace)
-        training = train_roles(workspace, ROLES)
-        for role in ("teacher", "control"):
-            export_reference_stage(workspace, role)
-        export = export_student(workspace, weights_path(workspace.run_dir, "student"))
-        evaluation = evaluate_stage(workspace)
-        folder = workspace.run_dir / "export"
-        artefacts = {role: name for role, name in ARTEFACTS.items() if role in evaluation["models"]}
-        artefacts = {role: name for role, name in artefacts.items() if (folder / name).is_file()}
-        # The student comes first: it is the one with an A/A control beside it.
-        order = sorted(artefacts.values(), key=lambda name: name != STUDENT)
-        inputs = workspace.data.validation.images[:NUM_INPUTS]
-        shippable = [artefacts[role] for role in MAY_SHIP if role in artefacts]
-        paths = [folder / name for name in order]
-        benchmark = benchmark_stage(workspace, paths, inputs, gated=shippable)
-        shipped = [folder / name for name in shippable]
-        compatibility = compatibility_stage(workspace, shipped, inputs)
-        results = PipelineResults(
-            name=cfg.name,
-            baseline=baseline,
-            training={role: training[role] for role in ROLES},
-            over_seeds=_over_seeds(training["over_seeds"], workspace),
-            export=export,
-            evaluation=evaluation,
-            benchmark=benchmark,
-            artefacts=artefacts,
-            compatibility=compatibility,
-            facts=_facts(workspace, export),
-        )
-        verdict = _verdict_stage(workspace, results)
+        verdict = all_stages(workspace)
+        remember(workspace, needs)
         show_verdict(workspace.console, cfg.name, verdict)
         return verdict
-
-
-def _verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, Any]:
-    budget, run_dir = workspace.budget, workspace.run_dir
-    outputs = ("report.html", "report.md", "junit.xml")
-
-    def compute() -> dict[str, Any]:
-        checks = _checks(workspace, results)
-        shippable = [results.artefacts[role] for role in MAY_SHIP if role in results.artefacts]
-        rows = {row["artefact"]: row for row in results.benchmark["artefacts"]}
-        choice = choose(checks, {name: cost(rows[name]) for name in shippable})
-        with_history = {
-            role: trained | {"history": _history(run_dir / "train" / role / HISTORY)}
-            for role, trained in results.training.items()
-        }
-        drawn = dataclasses.replace(results, training=with_history)
-        write_pipeline_report(run_dir, drawn, checks, choice, to_json(budget))
-        gain = results.evaluation["margins"]["student"]["gain_vs_control"]
-        return {
-            "verdict": choice.outcome,
-            "run_dir": str(run_dir),
-            "report": str(run_dir / "report.html"),
-            "chosen": {
-                "artefact": choice.artefact,
-                "target": results.benchmark["target"] if choice.artefact else None,
-            },
-            "models": _models(results, rows),
-            "distillation_gain": {"metric": "accuracy", **gain},
-            "did_distillation_help": distillation_sentence(gain, budget.confidence),
-            "checks": checks,
-        }
-
-    names = ("baseline", "teacher", "train")
-    names += ("export", "evaluate", "benchmark")
-    names += ("compatibility",) if results.compatibility else ()
-    inputs = (*(run_dir / f"{name}.json" for name in names), run_dir / RAW)
-    values = {"budget": budget, "name": results.name}
-    return workspace.stage("verdict", compute, values=values, inputs=inputs, outputs=outputs)
-
-
-def _history(path: Path) -> list[dict[str, float]]:
-    """Read the epochs of a training; an ensemble or a fitted estimator has none."""
-    return read_json(path) if path.is_file() else []
-
-
-def _over_seeds(summary: dict[str, Any], workspace: Workspace) -> str | None:
-    if len(seeds(workspace)) == 1:
-        return None
-    found = summary["best_epoch"]["student_minus_control"]
-    return f"Over {found['num_seeds']} seeds, student minus control: {sentence(found)}."
-
-
-def _checks(workspace: Workspace, results: PipelineResults) -> list[Check]:
-    budget, benchmark, evaluation = workspace.budget, results.benchmark, results.evaluation
-    shippable = [role for role in MAY_SHIP if role in results.artefacts]
-    names = {results.artefacts[role] for role in shippable}
-    checks: list[Check] = []
-    for role in shippable:
-        artefact = results.artefacts[role]
-        checks += quality_checks(
-            budget,
-            artefact=artefact,
-            target=benchmark["target"],
-            score=evaluation["models"][role],
-            margins=evaluation["margins"][role],
-            parity=results.export["parity"][artefact],
-            binds_logits=artefact == STUDENT,
-        )
-    own = [row for row in benchmark["artefacts"] if row["artefact"] in names]
-    checks += target_checks(budget, benchmark | {"artefacts": own}, raw_samples(workspace))
-    checks += compatibility_checks(
-        results.compatibility, sorted(names), budget.parity.max_logit_std
-    )
-    return sorted(checks, key=lambda check: check.artefact != STUDENT)
-
-
-def _models(results: PipelineResults, rows: dict[str, Any]) -> dict[str, Any]:
-    best = results.baseline["best"]
-    scores = results.baseline["baselines"][best]
-    models = {"baseline": _model(scores) | {"name": best.replace("_", " ")}}
-    models["baseline"]["measured_through"] = results.baseline["measured_through"]
-    for role, score in results.evaluation["models"].items():
-        row = rows.get(results.artefacts.get(role, ""))
-        models[role] = _model(score) | {
-            "artefact": results.artefacts.get(role),
-            "measured_through": score["measured_through"],
-            "p95_latency_ms": _estimate(row["p95_latency_ms"]) if row else None,
-            "size_bytes": row["size_bytes"] if row else None,
-        }
-    return models
-
-
-def _model(scores: dict[str, Any]) -> dict[str, Any]:
-    accuracy = scores["accuracy"]
-    return {"accuracy": accuracy["estimate"], "accuracy_interval": accuracy["interval"]}
-
-
-def _estimate(value: dict[str, Any] | None) -> float | None:
-    return None if value is None else value["estimate"]
-
-
-def _facts(workspace: Workspace, export: dict[str, Any]) -> list[tuple[str, str]]:
-    data = workspace.data
-    splits = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test"
-    quantized = export["quantized"]
-    smaller = [("quantisation", f"{quantized['outcome']}: {quantized['why']}")] if quantized else []
-    return [
-        *smaller,
-        ("data", f"{data.name}: {splits} samples; {data.num_skipped} corrupt ones left out"),
-        ("seed", str(workspace.cfg.seed)),
-        ("loss", ", ".join(f"{k} {plain(v)}" for k, v in workspace.cfg.loss.items())),
-        ("machine", f"{platform.machine()}, {platform.system()} {platform.release()}"),
-        ("versions", ", ".join(f"{name} {number}" for name, number in versions().items())),
-    ]

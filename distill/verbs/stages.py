@@ -1,0 +1,49 @@
+"""The stages of a pipeline in their order, from the baseline to the verdict."""
+
+from typing import Any
+
+from distill.deployment.report.pipeline import PipelineResults
+from distill.verbs.artefacts import ARTEFACTS, MAY_SHIP, STUDENT
+from distill.verbs.baseline import baseline_stage
+from distill.verbs.evaluate import evaluate_stage
+from distill.verbs.export import export_student
+from distill.verbs.measuring import NUM_INPUTS, benchmark_stage, compatibility_stage
+from distill.verbs.networks import weights_path
+from distill.verbs.references import export_reference_stage
+from distill.verbs.train import ROLES, train_roles
+from distill.verbs.verdict import facts, over_seeds, verdict_stage
+from distill.verbs.workspace import Workspace
+
+
+def all_stages(workspace: Workspace) -> dict[str, Any]:
+    """Run what is not done yet, and return the verdict."""
+    baseline = baseline_stage(workspace)
+    training = train_roles(workspace, ROLES)
+    for role in ("teacher", "control"):
+        export_reference_stage(workspace, role)
+    export = export_student(workspace, weights_path(workspace.run_dir, "student"))
+    evaluation = evaluate_stage(workspace)
+    folder = workspace.run_dir / "export"
+    artefacts = {role: name for role, name in ARTEFACTS.items() if role in evaluation["models"]}
+    artefacts = {role: name for role, name in artefacts.items() if (folder / name).is_file()}
+    # The student comes first: it is the one with an A/A control beside it.
+    order = sorted(artefacts.values(), key=lambda name: name != STUDENT)
+    inputs = workspace.data.validation.images[:NUM_INPUTS]
+    shippable = [artefacts[role] for role in MAY_SHIP if role in artefacts]
+    paths = [folder / name for name in order]
+    benchmark = benchmark_stage(workspace, paths, inputs, gated=shippable)
+    shipped = [folder / name for name in shippable]
+    compatibility = compatibility_stage(workspace, shipped, inputs)
+    results = PipelineResults(
+        name=workspace.cfg.name,
+        baseline=baseline,
+        training={role: training[role] for role in ROLES},
+        over_seeds=over_seeds(training["over_seeds"], workspace),
+        export=export,
+        evaluation=evaluation,
+        benchmark=benchmark,
+        artefacts=artefacts,
+        compatibility=compatibility,
+        facts=facts(workspace, export),
+    )
+    return verdict_stage(workspace, results)

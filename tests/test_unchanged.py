@@ -1,0 +1,104 @@
+"""A finished pipeline is not run again, and anything that it depends on makes it run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SHORT
+from omegaconf import OmegaConf
+
+from distill.files import Stage, write_json, write_text
+from distill.verbs.unchanged import RECORD, needs_of, nothing_to_do
+
+VERDICT = {
+    "verdict": "pass",
+    "models": {},
+    "checks": [],
+    "chosen": {"artefact": None},
+    "did_distillation_help": "No.",
+    "report": "report.html",
+}
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A run folder with one stage, the data it read, the class it used, and its configuration."""
+    monkeypatch.chdir(tmp_path)
+    run_dir, data = tmp_path / "run", tmp_path / "photos"
+    write_text(data / "cat" / "1.png", "a cat")
+    write_text(tmp_path / "mine.py", "class Net: ...")
+    write_text(tmp_path / "house" / "net.py", "class Net: ...")
+    student = {"_target_": "mine.Net", "depth": 3}
+    teacher = {"_target_": "house.net.Net"}
+    values = {"run_dir": str(run_dir), "name": "n", "data": {"root": "photos"}}
+    cfg = OmegaConf.create(values | {"student": student, "teacher": teacher})
+
+    def compute():
+        write_text(run_dir / "report.html", "report")
+        return VERDICT
+
+    Stage(name="verdict", outputs=("report.html",)).run(run_dir, compute)
+    files = json.loads((run_dir / "manifests/verdict.json").read_text())["outputs"]
+    write_json(run_dir / RECORD, {"needs": needs_of(cfg), "files": files})
+    return cfg
+
+
+def _again(cfg):
+    return nothing_to_do(cfg, needs_of(cfg))
+
+
+def test_the_verdict_comes_back(made):
+    assert _again(made) == VERDICT
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["photos/cat/1.png", "mine.py", "house/net.py", "run/report.html", "run/verdict.json"],
+)
+def test_a_changed_file_makes_it_run(made, changed):
+    path = Path(changed)
+    path.write_text(path.read_text() + " ")
+    assert _again(made) is None
+
+
+@pytest.mark.parametrize("missing", ["photos/cat/1.png", "run/report.html", f"run/{RECORD}"])
+def test_a_missing_file_makes_it_run(made, missing):
+    Path(missing).unlink()
+    assert _again(made) is None
+
+
+def test_a_new_image_makes_it_run(made):
+    write_text(Path("photos/cat/2.png"), "another cat")
+    assert _again(made) is None
+
+
+def test_another_setting_makes_it_run(made):
+    made.student.depth = 4
+    assert _again(made) is None
+
+
+def test_another_version_makes_it_run(made, monkeypatch):
+    monkeypatch.setattr("distill.verbs.unchanged.versions", lambda: {"torch": "9.9"})
+    assert _again(made) is None
+
+
+@pytest.mark.slow
+def test_the_command_says_so_and_loads_no_torch(finished):
+    run_dir, first = finished
+    program = (
+        "import sys; from distill.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: assert not {'torch', 'lightning', 'sklearn'} & set(sys.modules), 'loaded'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "pipeline", "run_dir=run", *SHORT],
+        cwd=run_dir.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == first.code, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == first.document
+    assert "nothing was run" in done.stderr
