@@ -5,7 +5,7 @@ import pytest
 
 from distill.budget import Check, Choice, Outcome
 from distill.deployment.report.pipeline import distillation_sentence
-from distill.deployment.report.write import junit
+from distill.deployment.report.write import choice_sentence, junit
 from distill.pages import figure, render, size, svg
 
 
@@ -85,3 +85,11 @@ def test_sizes(value, text):
 @pytest.mark.parametrize(("value", "text"), [(0.01234, "0.0123"), (12345.6, "12,346"), (None, "")])
 def test_figures(value, text):
     assert figure(value) == text
+
+
+def test_the_sentence_of_a_choice_names_what_is_not_decided():
+    states = {"fp32": Outcome.PASS, "int8": Outcome.INCONCLUSIVE, "fp16": Outcome.FAIL}
+    choice = Choice(outcome=Outcome.PASS, artefact="fp32", per_artefact=states)
+    assert choice_sentence(choice, "cpu").endswith("Not decided: int8.")
+    alone = Choice(outcome=Outcome.PASS, artefact="fp32", per_artefact={"fp32": Outcome.PASS})
+    assert "decided" not in choice_sentence(alone, "cpu")

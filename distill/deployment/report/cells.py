@@ -72,7 +72,7 @@ def facts_of(benchmark: Mapping[str, Any]) -> list[tuple[str, str]]:
             "target",
             f"{benchmark['target']}: {machine.get('processor') or 'unknown processor'}, "
             f"{machine.get('architecture')}, {machine.get('system')}, "
-            f"{conditions['num_threads']} threads on CPUs {conditions['pinned_to']}",
+            f"threads: {conditions['num_threads']}, on CPUs {conditions['pinned_to']}",
         ),
         (
             "runtime",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from distill.pages import svg
@@ -160,6 +161,7 @@ def latency_by_percentile(
         axes.set_ylim(bottom=min(float(taken.min()) for taken in calls.values()) / 1.2e6)
         axes.set_xticks(place(ticks), [f"{tick:g}" for tick in ticks])
         axes.set_xlim(0, 3.3)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(lambda value, _: "")
         axes.set_xlabel("percentile of calls")

@@ -53,7 +53,9 @@ def junit(name: str, checks: Sequence[Check], choice: Choice) -> bytes:
 def choice_sentence(choice: Choice, target: str) -> str:
     """Say which artefact is chosen, or why none is."""
     if choice.artefact is not None:
-        return f"{choice.artefact} holds the budget on {target} and is the fastest that does."
+        undecided = [n for n, o in choice.per_artefact.items() if o is Outcome.INCONCLUSIVE]
+        text = f"{choice.artefact} holds the budget on {target} and is the fastest shown to."
+        return f"{text} Not decided: {', '.join(undecided)}." if undecided else text
     states = ", ".join(f"{name}: {outcome}" for name, outcome in choice.per_artefact.items())
     if choice.outcome is Outcome.INCONCLUSIVE:
         return (
