@@ -19,6 +19,7 @@ from distill.contract import load_contract, replay_golden
 from distill.errors import UserError
 from distill.files import read_json
 from distill.runtime import OnnxModel
+from distill.verbs.unchanged import RECORD
 
 pytestmark = pytest.mark.slow
 
@@ -112,8 +113,9 @@ def test_the_students_weights_stand_alone_and_load_without_pickle(finished):
     assert all(name.startswith(("network.", "mean", "std")) for name in content["state_dict"])
 
 
-def test_a_finished_run_is_not_run_again(finished, cli):
+def test_a_finished_stage_is_not_run_again(finished, cli):
     run_dir, ran = finished
+    (run_dir / RECORD).unlink()  # with it, the stages would not even be asked
     again = cli("pipeline", f"run_dir={run_dir}", *SHORT)
     assert again.stderr.count("unchanged, not run again") == len(STAGES)
     assert again.document == ran.document
