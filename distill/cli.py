@@ -30,7 +30,10 @@ VERBS = {
     "benchmark": "measure latency, cold start, memory and size against a budget",
     "predict": "run an exported model over images into predictions.parquet",
 }
-ACTIONS = {"train": ("all", "teacher", "control", "student")}
+ACTIONS = {
+    "baseline": ("score", "annotate"),
+    "train": ("all", "teacher", "control", "student"),
+}
 EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
 
 _HELP = """distill {version}: knowledge distillation, from data to verdict.

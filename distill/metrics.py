@@ -117,7 +117,7 @@ def score(
         "nll": lambda w: w @ losses / w.sum(axis=1),
         "ece": lambda w: _ece(w, gaps),
     }
-    scores = _bootstrap(metrics, len(labels), confidence, seed)
+    scores = bootstrap(metrics, len(labels), confidence, seed)
     if correct.all() or not correct.any():
         scores["accuracy"] = proportion(correct, confidence=confidence)
     return scores
@@ -302,10 +302,17 @@ def per_class_regressions(
     ]
 
 
-def _bootstrap(
-    metrics: dict[str, Callable[[Array], Array]], n: int, confidence: float, seed: int
+def bootstrap(
+    metrics: dict[str, Callable[[Array], Array]], n: int, confidence: float, seed: int = 0
 ) -> dict[str, Estimate]:
-    """Percentile intervals; every metric is a function of resampling weights [R, N]."""
+    """Estimate metrics with percentile bootstrap intervals over n samples (Efron, 1979).
+
+    Args:
+        metrics: each a function of resampling weights [R, n] that returns [R] values.
+        n: number of samples.
+        confidence: of the intervals.
+        seed: of the resampling, the same for all metrics.
+    """
     rng = np.random.default_rng(seed)
     draws: dict[str, list[Array]] = {name: [] for name in metrics}
     rows = max(1, min(NUM_RESAMPLES, 2_000_000 // n))  # bounds memory at 16 MB

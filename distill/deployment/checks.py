@@ -218,12 +218,10 @@ def quality_checks(
     if margins["drop_vs_float32"]:
         drop = _figure(margins["drop_vs_float32"])
         add("drop_vs_float32", accuracy.max_drop_vs_float32, drop, at_most)
-    add(
-        "gain_vs_baseline",
-        accuracy.min_gain_vs_baseline,
-        _figure(margins["gain_vs_baseline"]),
-        at_least,
-    )
+    gain, limit = _figure(margins["gain_vs_baseline"]), accuracy.min_gain_vs_baseline
+    add("gain_vs_baseline", limit, gain, at_least)
+    if margins["gain_vs_incumbent"]:
+        add("gain_vs_incumbent", limit, _figure(margins["gain_vs_incumbent"]), at_least)
     if binds_logits:
         add("parity_logit_std", budget.parity.max_logit_std, (parity["logit_std"], None), at_most)
     add(

@@ -23,6 +23,8 @@ from distill.metrics import (
 
 Logits = NDArray[np.floating]
 
+INCUMBENT = "incumbent"  # its name among the baselines
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelScore:
@@ -67,18 +69,40 @@ def score_model(
 
 
 @dataclass(frozen=True, kw_only=True)
+class References:
+    """What the student's artefacts stand beside, besides teacher and control.
+
+    Attributes:
+        best: name of the best baseline.
+        baselines: predictions of each, the incumbent's too, [N].
+        humans: the vote of people, [N], -1 where nobody answered; None without annotations.
+    """
+
+    best: str
+    baselines: dict[str, NDArray[np.int64]]
+    humans: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Margins:
     """How one artefact stands beside its references; paired on the same test samples.
 
     Attributes:
         gain_vs_control: artefact minus control.
         gain_vs_baseline: artefact minus the best baseline.
+        gain_vs_incumbent: artefact minus the model now in production; None without one.
+        gain_vs_humans: artefact minus the vote of people, on the samples that they answered; None
+            without annotations.
+        gain_vs_baselines: artefact minus each baseline.
         drop_vs_teacher: teacher minus artefact; None where the teacher has no answers.
         drop_vs_float32: the student in float32 minus artefact; None for that student itself.
     """
 
     gain_vs_control: PairedComparison
     gain_vs_baseline: PairedComparison
+    gain_vs_incumbent: PairedComparison | None
+    gain_vs_humans: PairedComparison | None
+    gain_vs_baselines: dict[str, PairedComparison]
     drop_vs_teacher: PairedComparison | None
     drop_vs_float32: PairedComparison | None
 
@@ -88,7 +112,7 @@ def compare_with_references(
     labels: NDArray[np.int64],
     *,
     control: NDArray[np.int64],
-    baseline: NDArray[np.int64],
+    references: References,
     teacher: NDArray[np.int64] | None,
     float32: NDArray[np.int64] | None,
     confidence: float,
@@ -101,9 +125,20 @@ def compare_with_references(
             return None
         return compare_paired(reference == labels, right, confidence=confidence)
 
+    gains = {
+        name: compare_paired(right, answers == labels, confidence=confidence)
+        for name, answers in references.baselines.items()
+    }
+    humans, vote = None, references.humans
+    if vote is not None:
+        seen = vote >= 0
+        humans = compare_paired(right[seen], (vote == labels)[seen], confidence=confidence)
     return Margins(
         gain_vs_control=compare_paired(right, control == labels, confidence=confidence),
-        gain_vs_baseline=compare_paired(right, baseline == labels, confidence=confidence),
+        gain_vs_baseline=gains[references.best],
+        gain_vs_incumbent=gains.get(INCUMBENT),
+        gain_vs_humans=humans,
+        gain_vs_baselines=gains,
         drop_vs_teacher=drop(teacher),
         drop_vs_float32=drop(float32),
     )
@@ -113,7 +148,7 @@ def evaluate(
     logits: dict[str, Logits],
     labels: NDArray[np.int64],
     *,
-    baseline: NDArray[np.int64],
+    references: References,
     measured_through: dict[str, str],
     classes: tuple[str, ...],
     confidence: float,
@@ -124,7 +159,7 @@ def evaluate(
         logits: `control`, `student`, further artefacts of the student, and `teacher` where it has
             answers for the test set, [N, C] each.
         labels: [N].
-        baseline: the best baseline's predictions, [N].
+        references: baselines and people.
         measured_through: what computed each.
         classes: names.
         confidence: of every interval.
@@ -145,7 +180,7 @@ def evaluate(
             answer,
             labels,
             control=answers["control"],
-            baseline=baseline,
+            references=references,
             teacher=answers.get("teacher"),
             float32=None if name == "student" else answers["student"],
             confidence=confidence,

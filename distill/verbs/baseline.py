@@ -1,33 +1,112 @@
-"""`baseline`: what a model must beat, scored before any training."""
+"""`baseline`: what a model must beat, scored before any training; `annotate` asks people."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 
+from distill.deployment.evaluate import INCUMBENT
+from distill.errors import UsageError
 from distill.files import write_arrays
-from distill.verbs.workspace import Workspace, open_workspace, plain
+from distill.metrics import compare_paired
+from distill.verbs.humans import VOTES, human_files, score_people
+from distill.verbs.incumbent import incumbent_path, incumbent_values, score_incumbent
+from distill.verbs.workspace import Workspace, named_in_errors, open_workspace, plain
 
 PREDICTIONS = "predictions/baseline.npz"
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    """Score the baselines of a data set."""
+    """Score what a model must beat, or draw a sample of the test set for people to label."""
     with open_workspace(cfg) as workspace:
-        return baseline_stage(workspace)
+        if cfg.action == "annotate":
+            from distill.verbs.annotate import annotate_stage
+
+            return annotate_stage(workspace)
+        from distill.verbs.standing import known_teacher, show_standing
+
+        result = baseline_stage(workspace)
+        return result | {"prospect": show_standing(workspace, result, known_teacher(workspace))}
 
 
 def baseline_stage(workspace: Workspace) -> dict[str, Any]:
-    """Score each baseline on the test set, and keep its predictions for paired comparisons."""
-    from distill.training.baselines import score_baselines
-
+    """Score each baseline, the incumbent and people; keep predictions for paired comparisons."""
     data, confidence = workspace.data, workspace.budget.confidence
-    names = plain(workspace.cfg.baselines)
+    incumbent, humans = incumbent_path(workspace), human_files(workspace)
+    outputs = (PREDICTIONS, VOTES) if humans else (PREDICTIONS,)
 
     def compute() -> dict[str, Any]:
-        scores, predictions = score_baselines(data, names, confidence=confidence)
+        from distill.training.baselines.scoring import score_baselines
+
+        with named_in_errors("baselines"):
+            scores, predictions = score_baselines(
+                data, configured_baselines(workspace), confidence=confidence
+            )
+        if incumbent is not None:
+            scores[INCUMBENT], predictions[INCUMBENT] = score_incumbent(workspace, incumbent)
         write_arrays(workspace.run_dir / PREDICTIONS, predictions)
         best = max(scores, key=lambda name: scores[name]["accuracy"].estimate)
-        return {"best": best, "measured_through": "scikit-learn and numpy", "baselines": scores}
+        right = {name: answers == data.test.labels for name, answers in predictions.items()}
+        for name, score in scores.items():
+            score["gain_vs_best"] = compare_paired(right[name], right[best], confidence=confidence)
+        people = None
+        if humans:
+            people, vote = score_people(workspace, predictions[best])
+            write_arrays(workspace.run_dir / VOTES, {"vote": vote, "index": data.test.indices})
+        return {
+            "best": best,
+            "measured_through": scores[best]["measured_through"],
+            "confidence": confidence,
+            "num_samples": len(data.test),
+            "baselines": scores,
+            "humans": people,
+            "incumbent": scores.get(INCUMBENT),
+        }
 
-    values = {"data": data.fingerprint, "baselines": names, "confidence": confidence}
-    return workspace.stage("baseline", compute, values=values, outputs=(PREDICTIONS,))
+    values = {
+        "data": data.fingerprint,
+        "baselines": plain(workspace.cfg.baselines),
+        "confidence": confidence,
+        "humans": plain(workspace.cfg.humans),
+    }
+    inputs = (*humans, *_files(workspace))
+    if incumbent is not None:
+        values |= incumbent_values(workspace)
+        inputs = (*inputs, incumbent)
+    existing = tuple(path for path in inputs if path.is_file())  # what is missing is said below
+    return workspace.stage("baseline", compute, values=values, inputs=existing, outputs=outputs)
+
+
+def configured_baselines(workspace: Workspace) -> dict[str, Any]:
+    """Build the configured baselines, by name.
+
+    Raises:
+        UsageError: there is none, one lacks a value, or takes the incumbent's name.
+    """
+    nodes = workspace.cfg.baselines
+    if not nodes or INCUMBENT in nodes:
+        raise UsageError(
+            f"Expected `baselines` with names besides `{INCUMBENT}` but got "
+            f"{', '.join(map(str, nodes)) or 'none'}. Choose some, such as "
+            "`baselines=[majority_class,logistic_regression]`."
+        )
+    OmegaConf.to_container(nodes, throw_on_missing=True)  # a partial call leaves `???` out
+    built = {}
+    for name, node in nodes.items():
+        with named_in_errors(f"baselines.{name}"):
+            built[str(name)] = instantiate(node, _convert_="all")
+    return built
+
+
+def _files(workspace: Workspace) -> tuple[Path, ...]:
+    """List the files that baselines read, and the sources of those that are the user's own."""
+    found = []
+    for baseline in configured_baselines(workspace).values():
+        keywords = getattr(baseline, "keywords", {})
+        found += [Path(value) for value in keywords.values() if isinstance(value, str)]
+        module = sys.modules.get(getattr(baseline, "func", type(baseline)).__module__)
+        source = Path(getattr(module, "__file__", None) or __file__)
+        found += [] if source.is_relative_to(Path(__file__).parents[1]) else [source]
+    return tuple(found)

@@ -1,16 +1,19 @@
 """`evaluate`: every accuracy that decides something, from the exported files, on the test set."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
 
-from distill.deployment.evaluate import evaluate
+from distill.deployment.evaluate import References, evaluate
 from distill.errors import UserError
 from distill.files import read_json, write_arrays
 from distill.runtime import OnnxModel
 from distill.verbs.artefacts import ARTEFACTS, CONTROL, STUDENT
 from distill.verbs.baseline import PREDICTIONS as BASELINE_PREDICTIONS
+from distill.verbs.humans import VOTES, human_files
 from distill.verbs.networks import load_teacher
 from distill.verbs.workspace import Workspace, open_workspace
 
@@ -28,8 +31,9 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
     data, folder = workspace.data, workspace.run_dir / "export"
     confidence = workspace.budget.confidence
     baseline_path = workspace.run_dir / BASELINE_PREDICTIONS
+    votes = (workspace.run_dir / VOTES,) if human_files(workspace) else ()
     found = {role: folder / name for role, name in ARTEFACTS.items() if (folder / name).is_file()}
-    needed = [folder / CONTROL, folder / STUDENT, baseline_path]
+    needed = [folder / CONTROL, folder / STUDENT, baseline_path, *votes]
     missing = [str(path) for path in needed if not path.is_file()]
     if missing:
         raise UserError(
@@ -49,19 +53,16 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
                 through["teacher"] = "the teacher itself, which does not export to ONNX"
         truth = {"label": data.test.labels, "index": data.test.indices}
         write_arrays(workspace.run_dir / LOGITS, truth | logits)
-        best = read_json(workspace.run_dir / "baseline.json")["best"]
-        with np.load(baseline_path, allow_pickle=False) as predictions:
-            baseline = predictions[best]
         return evaluate(
             logits,
             data.test.labels,
-            baseline=baseline,
+            references=_references(workspace, baseline_path, votes),
             measured_through=through,
             classes=data.classes,
             confidence=confidence,
         )
 
-    inputs = (*found.values(), baseline_path)
+    inputs = (*found.values(), baseline_path, *votes)
     if "teacher" not in found:
         inputs = (*inputs, workspace.run_dir / "teacher.json")
     return workspace.stage(
@@ -71,6 +72,18 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
         inputs=inputs,
         outputs=(LOGITS,),
     )
+
+
+def _references(workspace: Workspace, path: Path, votes: Sequence[Path]) -> References:
+    """Read what the baselines, the incumbent and people answered."""
+    with np.load(path, allow_pickle=False) as arrays:
+        baselines = {name: arrays[name] for name in arrays.files}
+    humans = None
+    for file in votes:
+        with np.load(file, allow_pickle=False) as arrays:
+            humans = arrays["vote"]
+    best = read_json(workspace.run_dir / "baseline.json")["best"]
+    return References(best=best, baselines=baselines, humans=humans)
 
 
 def _teacher_logits(workspace: Workspace) -> Any:

@@ -10,6 +10,7 @@ from distill.verbs.export import export_student
 from distill.verbs.measuring import NUM_INPUTS, benchmark_stage, compatibility_stage
 from distill.verbs.networks import weights_path
 from distill.verbs.references import export_reference_stage
+from distill.verbs.standing import known_teacher, show_standing
 from distill.verbs.train import ROLES, train_roles
 from distill.verbs.verdict import facts, over_seeds, verdict_stage
 from distill.verbs.workspace import Workspace
@@ -18,6 +19,7 @@ from distill.verbs.workspace import Workspace
 def all_stages(workspace: Workspace) -> dict[str, Any]:
     """Run what is not done yet, and return the verdict."""
     baseline = baseline_stage(workspace)
+    show_standing(workspace, baseline, known_teacher(workspace))
     training = train_roles(workspace, ROLES)
     for role in ("teacher", "control"):
         export_reference_stage(workspace, role)

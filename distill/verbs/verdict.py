@@ -102,6 +102,7 @@ def _models(results: PipelineResults, rows: dict[str, Any]) -> dict[str, Any]:
     scores = results.baseline["baselines"][best]
     models = {"baseline": _model(scores) | {"name": best.replace("_", " ")}}
     models["baseline"]["measured_through"] = results.baseline["measured_through"]
+    models |= _others(results.baseline)
     for role, score in results.evaluation["models"].items():
         row = rows.get(results.artefacts.get(role, ""))
         models[role] = _model(score) | {
@@ -111,6 +112,25 @@ def _models(results: PipelineResults, rows: dict[str, Any]) -> dict[str, Any]:
             "size_bytes": row["size_bytes"] if row else None,
         }
     return models
+
+
+def _others(baseline: dict[str, Any]) -> dict[str, Any]:
+    """List the model now in production and people, where they were scored."""
+    incumbent, humans = baseline["incumbent"], baseline["humans"]
+    found: dict[str, Any] = {}
+    if incumbent is not None:
+        found["incumbent"] = _model(incumbent) | {
+            "name": incumbent["artefact"],
+            "measured_through": incumbent["measured_through"],
+            "p95_latency_ms": _estimate(incumbent["p95_latency_ms"]),
+            "size_bytes": incumbent["size_bytes"],
+        }
+    if humans is not None:
+        found["humans"] = _model({"accuracy": humans["score"]["majority"]}) | {
+            "name": "majority",
+            "measured_through": humans["measured_through"],
+        }
+    return found
 
 
 def _model(scores: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,16 @@ def figure_cell(value: Values | None) -> Cell:
     return cell("") if value is None else cell(*span(value))
 
 
+def quality_cell(name: str, value: Values | None) -> Cell:
+    """Show a metric: macro-F1 as a percentage, others as numbers; nothing for what is unknown."""
+    if value is None:
+        return cell("")
+    if name == "macro_f1":
+        return accuracy_cell(value)
+    low, high = value["interval"]
+    return cell(f"{value['estimate']:.3f}", f"{low:.3f} to {high:.3f}")
+
+
 def span(value: Values) -> tuple[str, str]:
     """Write an estimate and its interval."""
     return figure(value["estimate"]), interval_text(value["interval"])
@@ -42,6 +52,7 @@ _FRACTIONS = (
     "drop_vs_teacher",
     "drop_vs_float32",
     "gain_vs_baseline",
+    "gain_vs_incumbent",
     "parity_top1_agreement",
 )
 

@@ -5,19 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.budget import Check, Choice
+from distill.budget import AccuracyBudget, Check, Choice
 from distill.deployment.report import pictures
 from distill.deployment.report.cells import (
-    Cell,
     Values,
     accuracy_cell,
     cell,
     check_row,
     facts_of,
     figure_cell,
+    quality_cell,
     warnings_of,
 )
 from distill.deployment.report.matrix import matrix_table
+from distill.deployment.report.prospect import prospect
+from distill.deployment.report.references import QUALITY, reference_rows
 from distill.deployment.report.write import choice_sentence, write_report
 from distill.pages import percent, size
 
@@ -84,7 +86,11 @@ def write_pipeline_report(
         "title": results.name,
         "verdict": str(choice.outcome),
         "headline": distillation_sentence(gain, confidence),
-        "sentences": [choice_sentence(choice, results.benchmark["target"]), *_epochs(results)],
+        "sentences": [
+            choice_sentence(choice, results.benchmark["target"]),
+            *_prospect(results, limits),
+            *_epochs(results),
+        ],
         "warnings": warnings_of(results.benchmark),
         "columns": [
             "model",
@@ -112,6 +118,13 @@ def write_pipeline_report(
     write_report(run_dir, page, checks, choice)
 
 
+def _prospect(results: PipelineResults, limits: Values) -> list[str]:
+    teacher = results.evaluation["models"].get("teacher")
+    accuracy = AccuracyBudget(**limits["accuracy"])
+    known = None if teacher is None else teacher["accuracy"]
+    return prospect(results.baseline, known, accuracy, before=False)
+
+
 def _epochs(results: PipelineResults) -> list[str]:
     student = results.training["student"]
     best, last = (student[f"test_at_{epoch}_epoch"]["accuracy"] for epoch in ("best", "last"))
@@ -134,12 +147,7 @@ def _measured_through(results: PipelineResults) -> str:
 
 def _rows(results: PipelineResults, choice: Choice) -> list[dict[str, Any]]:
     latency = {row["artefact"]: row for row in results.benchmark["artefacts"]}
-    best = results.baseline["best"]
-    scores = results.baseline["baselines"][best]
-    quality = ("macro_f1", "nll", "ece")
-    cells = [cell(f"baseline: {best.replace('_', ' ')}"), accuracy_cell(scores["accuracy"])]
-    cells += [_quality(name, scores.get(name)) for name in quality] + [cell("")] * 3
-    rows = [{"chosen": False, "cells": cells}]
+    rows = [{"chosen": False, "cells": cells} for cells in reference_rows(results.baseline)]
     for role, model in results.evaluation["models"].items():
         artefact = results.artefacts.get(role, "")
         row = latency.get(artefact)
@@ -147,7 +155,7 @@ def _rows(results: PipelineResults, choice: Choice) -> list[dict[str, Any]]:
         cells = [
             cell(_name(role), _parameters(results, role)),
             accuracy_cell(model["accuracy"]),
-            *[_quality(name, model[name]) for name in quality],
+            *[quality_cell(name, model[name]) for name in QUALITY],
             accuracy_cell(agreement) if agreement else cell(""),
             figure_cell(row["p95_latency_ms"]) if row else cell(""),
             cell(size(row["size_bytes"])) if row else cell(""),
@@ -210,15 +218,6 @@ def _pictures(results: PipelineResults, limits: Values) -> list[dict[str, Any]]:
         }
     )
     return drawn
-
-
-def _quality(name: str, value: Values | None) -> Cell:
-    if value is None:
-        return cell("")
-    if name == "macro_f1":
-        return accuracy_cell(value)
-    low, high = value["interval"]
-    return cell(f"{value['estimate']:.3f}", f"{low:.3f} to {high:.3f}")
 
 
 def _class_row(row: Values) -> dict[str, Any]:

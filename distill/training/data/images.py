@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -70,6 +71,7 @@ class ImageSplit:
     images: Any  # [N, H, W, C] uint8
     labels: NDArray[np.int64]  # [N]
     indices: NDArray[np.int64]  # [N], stable numbers within the file or folder they came from
+    paths: pa.Array | None = None  # [N], as in that file or below that folder, if it has any
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,6 +85,7 @@ class ImageSplit:
             images=images.take(positions) if isinstance(images, Rows) else images[positions],
             labels=self.labels[positions],
             indices=self.indices[positions],
+            paths=None if self.paths is None else self.paths.take(pa.array(positions)),
         )
 
 

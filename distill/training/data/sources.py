@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -87,6 +88,7 @@ def parquet_images(
                 images=decoded.images,
                 labels=labels[decoded.positions],
                 indices=decoded.positions,
+                paths=_image_paths(table[image_column], decoded.positions),
             )
         )
     assert names is not None
@@ -143,6 +145,9 @@ def image_folder(
                 images=decoded.images,
                 labels=labels[decoded.positions],
                 indices=decoded.positions,
+                paths=pa.array(
+                    [paths[i].relative_to(folder).as_posix() for i in decoded.positions]
+                ),
             )
         )
     if len(splits) == 1:
@@ -292,6 +297,14 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
             "Name it with `data.image_column=` or `data.label_column=`."
         )
     return pq.read_table(path, columns=list(columns))
+
+
+def _image_paths(column: pa.ChunkedArray, positions: NDArray[np.int64]) -> pa.Array | None:
+    """Read the field `path` of an image column, if it names all images; copies no image."""
+    if not pa.types.is_struct(column.type) or column.type.get_field_index("path") < 0:
+        return None
+    paths = pc.call_function("struct_field", [column], pc.StructFieldOptions("path"))
+    return None if paths.null_count else paths.combine_chunks().take(pa.array(positions))
 
 
 def _image_bytes(column: pa.ChunkedArray, path: Path) -> list[bytes]:

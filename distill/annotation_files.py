@@ -1,0 +1,192 @@
+"""Files of annotations and of predictions as tables: CSV, Parquet, Label Studio's JSON export.
+
+Knows how the files look; which samples and classes they name is `annotations`' business.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from distill.errors import UserError
+
+KEYS = ("index", "path")
+_TEXT = {"path": pa.string(), "annotator": pa.string(), "label": pa.string(), "counts": pa.string()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """A file as it is, one row for each answer, or for each sample where answers are counted.
+
+    Attributes:
+        by: what names the samples, `index` or `path`.
+        keys: of the samples, [A].
+        labels: class names or numbers [A], or counts by class [A, C].
+        annotators: who, [A].
+        seconds: each answer took, [A].
+        num_left_out: answers that were cancelled or are empty.
+    """
+
+    by: str
+    keys: Sequence[Any]
+    labels: Any
+    annotators: Sequence[str] | None = None
+    seconds: Sequence[float] | None = None
+    num_left_out: int = 0
+
+
+def read_rows(path: Path) -> Rows:
+    """Read a file of annotations, by its suffix.
+
+    Raises:
+        UserError: it is missing, damaged, or lacks a column.
+    """
+    return _read(path, _READERS)
+
+
+def read_column(path: Path, column: str) -> tuple[str, list[Any], NDArray[Any]]:
+    """Read a column of a CSV or Parquet file that names its samples.
+
+    Returns:
+        `index` or `path`, the samples' keys [A] and the values [A].
+
+    Raises:
+        UserError: the file is missing or damaged, or lacks a column.
+    """
+    table = _read(path, {".parquet": pq.read_table, ".csv": _csv_table(column)})
+    by = _key(table, path)
+    _column(table, column, path)
+    return by, table[by].to_pylist(), _values(table[column])
+
+
+def _read(path: Path, readers: dict[str, Callable[[Path], Any]]) -> Any:
+    if path.suffix.lower() not in readers or not path.is_file():
+        raise UserError(f"Expected a file ({', '.join(readers)}) at {path} but there is none.")
+    try:
+        return readers[path.suffix.lower()](path)
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"Expected a table in {path} but it is damaged or something else: {reason} Make it "
+            "again."
+        ) from error
+
+
+def _csv_table(*text: str) -> Callable[[Path], pa.Table]:
+    """Read CSV files whose columns of names stay text: a class may be called 3."""
+    options = pa_csv.ConvertOptions(column_types=_TEXT | dict.fromkeys(text, pa.string()))
+    return lambda path: pa_csv.read_csv(path, convert_options=options)
+
+
+def _from_table(read: Callable[[Path], pa.Table]) -> Callable[[Path], Rows]:
+    def rows(path: Path) -> Rows:
+        table = read(path)
+        by = _key(table, path)
+        keys = table[by].to_pylist()
+        if "counts" in table.column_names:
+            listed = table["counts"].to_pylist()
+            counts = [json.loads(row) if isinstance(row, str) else row for row in listed]
+            return Rows(by=by, keys=keys, labels=np.array(counts, np.int64))
+        _column(table, "label", path)
+        optional = {
+            name: table[name].to_pylist() if name in table.column_names else None
+            for name in ("annotator", "seconds")
+        }
+        who = optional["annotator"]
+        return Rows(
+            by=by,
+            keys=keys,
+            labels=_values(table["label"]),
+            annotators=None if who is None else [str(name) for name in who],
+            seconds=optional["seconds"],
+        )
+
+    return rows
+
+
+def _label_studio(path: Path) -> Rows:
+    """Read an export of Label Studio, its full JSON."""
+    keys, labels, annotators, seconds, left_out = [], [], [], [], 0
+    tasks = json.loads(path.read_text())
+    found = tasks[0].get("data", {}) if isinstance(tasks, list) and tasks else {}
+    by = next((name for name in KEYS if name in found), None)
+    if by is None:
+        raise UserError(
+            f"Expected an export of Label Studio in {path}, a list of tasks with `index` or `path` "
+            f"in their `data`, but found {', '.join(found) or 'none'}. Export as JSON, of tasks "
+            "that `baseline annotate` made."
+        )
+    for task in tasks:
+        for annotation in task.get("annotations", []):
+            chosen = [c for r in annotation.get("result", []) for c in _choices(r)]
+            if annotation.get("was_cancelled") or not chosen:
+                left_out += 1
+                continue
+            if len(chosen) > 1:
+                raise UserError(
+                    f"Expected one choice for each sample in {path} but {by} {task['data'][by]} "
+                    f"has {len(chosen)}: {listed(chosen)}. Let people choose a single class."
+                )
+            keys.append(task["data"][by])
+            labels.append(chosen[0])
+            who = annotation.get("completed_by")
+            annotators.append(str(who.get("id") if isinstance(who, dict) else who))
+            seconds.append(annotation.get("lead_time"))
+    if not keys:
+        raise UserError(f"Expected answers in {path} but none of its {len(tasks)} tasks has any.")
+    return Rows(
+        by=by,
+        keys=[int(key) for key in keys] if by == "index" else keys,
+        labels=labels,
+        annotators=annotators,
+        seconds=None if None in seconds else seconds,
+        num_left_out=left_out,
+    )
+
+
+def _choices(result: dict[str, Any]) -> list[str]:
+    return list(map(str, result.get("value", {}).get("choices", [])))
+
+
+def _key(table: pa.Table, path: Path) -> str:
+    found = [name for name in KEYS if name in table.column_names]
+    if not found or not len(table):
+        raise UserError(
+            f"Expected rows with a column `index` or `path` in {path} but found {len(table)} with "
+            f"{', '.join(table.column_names[:10])}. Name each row's sample in one of the two."
+        )
+    return found[0]
+
+
+def _column(table: pa.Table, name: str, path: Path) -> None:
+    if name not in table.column_names or table[name].null_count:
+        raise UserError(
+            f"Expected a full column `{name}` in {path} but found "
+            f"{', '.join(table.column_names[:10])}"
+            + (f" with {table[name].null_count} empty" if name in table.column_names else "")
+            + ". Name it so, and fill it."
+        )
+
+
+def _values(column: pa.ChunkedArray) -> NDArray[Any]:
+    return np.asarray(column.to_pylist())
+
+
+def listed(names: Sequence[Any] | NDArray[Any]) -> str:
+    """Name the first few of many, for a message."""
+    shown = ", ".join(str(name) for name in names[:5])
+    return shown + (f" and {len(names) - 5} others" if len(names) > 5 else "")
+
+
+_READERS: dict[str, Callable[[Path], Rows]] = {
+    ".parquet": _from_table(pq.read_table),
+    ".csv": _from_table(_csv_table()),
+    ".json": _label_studio,
+}

@@ -1,0 +1,1 @@
+"""What a model must beat, and how it is asked: heuristics, saved predictions, anything callable."""

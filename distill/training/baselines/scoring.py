@@ -1,0 +1,139 @@
+"""Baselines asked about the test set: their answers checked and scored, their cost measured.
+
+A baseline is a heuristic, which is fitted and then asked, or any function of the training images,
+the test images and the number of classes. Knows nothing of what they do.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from distill.annotations import class_numbers
+from distill.errors import UserError
+from distill.metrics import Estimate, score, score_predictions
+from distill.training.baselines.heuristics import Fitted
+from distill.training.data.images import ImageData
+
+NUM_CALLS = 100
+MAX_SECONDS = 0.5  # of timing one baseline
+
+Result = dict[str, Any]
+
+
+def score_baselines(
+    data: ImageData, baselines: Mapping[str, Any], *, confidence: float
+) -> tuple[dict[str, Result], dict[str, NDArray[np.int64]]]:
+    """Score baselines on the test set.
+
+    Args:
+        data: the splits.
+        baselines: by name, each a heuristic (see `heuristics`) or a function
+            `(train, test, num_classes)` that returns class numbers or names [N], or logits [N, C].
+        confidence: of every interval.
+
+    Returns:
+        Per baseline its metrics with intervals and its cost (None for what is not known), and its
+        test predictions [N].
+
+    Raises:
+        UserError: what a baseline returns are no answers for the test set.
+    """
+    scores, predictions = {}, {}
+    for name, baseline in baselines.items():
+        answers, cost = _ask(baseline, data, confidence)
+        answers = check_answers(answers, len(data.test), data.classes, f"the baseline `{name}`")
+        quality, predictions[name] = score_answers(answers, data, confidence=confidence)
+        scores[name] = quality | cost
+    return scores, predictions
+
+
+def score_answers(
+    answers: NDArray[Any], data: ImageData, *, confidence: float
+) -> tuple[Result, NDArray[np.int64]]:
+    """Score class numbers [N] or logits [N, C] on the test set; return metrics and predictions."""
+    labels = data.test.labels
+    if answers.ndim == 2:
+        return dict(score(answers, labels, confidence=confidence)), answers.argmax(axis=1)
+    return dict(
+        score_predictions(answers, labels, len(data.classes), confidence=confidence)
+    ), answers
+
+
+def check_answers(
+    answers: Any, num_samples: int, classes: Sequence[str], where: str
+) -> NDArray[Any]:
+    """Return answers as class numbers [N] or finite logits [N, C].
+
+    Raises:
+        UserError: they have another shape, are no classes, or are not finite.
+    """
+    found = np.asarray(answers)
+    if found.shape == (num_samples,):
+        return class_numbers(found, classes, where)
+    if found.shape != (num_samples, len(classes)) or found.dtype.kind not in "iuf":
+        raise UserError(
+            f"Expected class numbers or names [{num_samples}], or logits [{num_samples}, "
+            f"{len(classes)}], one for each test sample, from {where} but got {found.dtype} "
+            f"{list(found.shape)}. Return one of the two."
+        )
+    if not np.isfinite(found).all():
+        raise UserError(
+            f"Expected finite logits from {where} but {(~np.isfinite(found)).any(axis=1).sum()} of "
+            f"{num_samples} samples have NaN or an infinite one. Mend it, or return class numbers."
+        )
+    return found
+
+
+def _ask(baseline: Any, data: ImageData, confidence: float) -> tuple[Any, Result]:
+    start = time.perf_counter()
+    if not hasattr(baseline, "fit"):  # a function does all at once: what one sample costs is hidden
+        answers = baseline(data.train, data.test, len(data.classes))
+        return answers, {
+            "measured_through": "Python, all test samples in one call",
+            "fit_seconds": time.perf_counter() - start,
+            "size_bytes": None,
+            "p50_latency_ms": None,
+            "p95_latency_ms": None,
+        }
+    fitted: Fitted = baseline.fit(data.train, len(data.classes))
+    seconds = time.perf_counter() - start
+    answers = fitted.answer(data.test.images)
+    median, high = _latencies(fitted.answer, data.test.images, confidence)
+    return answers, {
+        "measured_through": "scikit-learn and numpy; latency in this process, single samples",
+        "fit_seconds": seconds,
+        "size_bytes": fitted.size_bytes,
+        "p50_latency_ms": median,
+        "p95_latency_ms": high,
+    }
+
+
+def _latencies(
+    answer: Callable[[Any], Any], images: Any, confidence: float
+) -> tuple[Estimate, Estimate]:
+    """Time single calls in this process; median and 95th percentile, with intervals by ranks."""
+    taken: list[int] = []
+    began = time.perf_counter()
+    for call in range(NUM_CALLS + 3):
+        one = images[call % len(images) : call % len(images) + 1]
+        start = time.perf_counter_ns()
+        answer(one)
+        taken.append(time.perf_counter_ns() - start)
+        if len(taken) > 20 and time.perf_counter() - began > MAX_SECONDS:
+            break
+    milliseconds = np.array(taken[3:]) / 1e6  # the first calls warm up
+    median, high = (_quantile(milliseconds, share, confidence) for share in (0.5, 0.95))
+    return median, high
+
+
+def _quantile(values: NDArray[np.float64], share: float, confidence: float) -> Estimate:
+    """Estimate a quantile; an end that so few values do not bound is infinite."""
+    low, high = stats.quantile_test(values, p=share).confidence_interval(confidence)
+    return Estimate(
+        estimate=float(np.quantile(values, share)),
+        interval=(0.0 if np.isnan(low) else float(low), np.inf if np.isnan(high) else float(high)),
+    )

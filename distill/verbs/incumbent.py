@@ -1,0 +1,103 @@
+"""The model now in production, as a baseline: any ONNX file, asked on the same test set.
+
+Read as a teacher of that kind is: its own input size and normalisation, its classes by name.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from distill.deployment.evaluate import INCUMBENT
+from distill.deployment.intake import Artefact, inspect, random_inputs
+from distill.deployment.measurement import Effort
+from distill.errors import UserError
+from distill.files import sha256
+from distill.verbs.measuring import NUM_INPUTS, configured, measure, measurement_values
+from distill.verbs.workspace import Workspace, plain
+
+log = logging.getLogger(__name__)
+
+QUICK = Effort(cold_starts=0, processes=3, rounds=10, max_seconds=10)
+
+
+def incumbent_path(workspace: Workspace) -> Path | None:
+    """Find the file that `against=` names; None for none."""
+    against = workspace.cfg.against
+    return None if against is None else Path(against)
+
+
+def incumbent_values(workspace: Workspace) -> dict[str, Any]:
+    """Name all that a score of the incumbent depends on besides its file."""
+    return {"incumbent": plain(workspace.cfg.incumbent), **measurement_values(workspace)}
+
+
+def score_incumbent(workspace: Workspace, path: Path) -> tuple[dict[str, Any], NDArray[Any]]:
+    """Score the incumbent on the test set and measure it on the target, quickly.
+
+    Returns:
+        Its entry among the baselines, and its test predictions [N].
+
+    Raises:
+        UserError: the file is damaged, takes other inputs than images, or has other classes.
+    """
+    from distill.training.baselines.scoring import score_answers
+    from distill.training.labelling import ask_test
+    from distill.training.teachers.sources import onnx_teacher
+
+    artefact = inspect(path)
+    data, settings = workspace.data, plain(workspace.cfg.incumbent)
+    with _named(path):
+        model = onnx_teacher(data, workspace.run_dir, path=str(path), **settings)
+        logits = ask_test(model, data.test)
+    assert logits is not None
+    quality, answers = score_answers(logits, data, confidence=workspace.budget.confidence)
+    cost = {
+        "measured_through": f"onnxruntime, {path.name}",
+        "fit_seconds": None,
+        "size_bytes": path.stat().st_size,
+        **_latency(workspace, artefact),
+    }
+    facts = {"artefact": str(path), "sha256": sha256(path)}
+    return quality | cost | facts, answers
+
+
+def _latency(workspace: Workspace, artefact: Artefact) -> dict[str, Any]:
+    """Measure single calls on the target; None where it takes no latencies for a new file."""
+    names = ("p50_latency_ms", "p95_latency_ms")
+    target = configured(workspace, "target")
+    if not hasattr(target, "num_threads"):
+        log.info("incumbent: %s takes no latencies for a file of its own", target.name)
+        return dict.fromkeys(names)
+    inputs = workspace.data.validation.images[:NUM_INPUTS]
+    if not artefact.takes(inputs):  # floats: how they look changes no latency
+        shape = workspace.data.image_shape
+        fixed = None not in artefact.input_shape[1:]
+        inputs = random_inputs(
+            artefact, NUM_INPUTS, workspace.cfg.seed, None if fixed else _shape(artefact, shape)
+        )
+    report = measure(workspace, target, [artefact.path], inputs, effort=QUICK, limits_ms={})
+    (row,) = report.artefacts
+    return {"target": target.name} | {name: getattr(row, name) for name in names}
+
+
+def _shape(artefact: Artefact, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Fill the free dimensions of an input with the images' own."""
+    height, width, channels = image_shape
+    own = artefact.input_shape[1:]
+    layout = (channels, height, width) if own[0] == channels else image_shape
+    return tuple(size or image for size, image in zip(own, layout, strict=True))
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say `incumbent` where a message of the same reader says `teacher`."""
+    try:
+        yield
+    except UserError as error:
+        parts = str(error).split(str(path))  # the file itself may be a teacher's
+        said = str(path).join(part.replace("teacher", INCUMBENT) for part in parts)
+        raise type(error)(f"The incumbent {path} (`against=`) cannot be asked. {said}") from error
