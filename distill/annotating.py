@@ -73,7 +73,7 @@ def render_page(
 
 
 def keys_of(classes: Sequence[str]) -> list[str]:
-    """Give classes a key each: their own names where all are keys, else in order; "" for the rest."""
+    """Give each class a key: its name where all names are keys, else in order; "" past the last."""
     if all(len(name) == 1 and name in KEYS for name in classes):
         return list(classes)
     return [*KEYS[: len(classes)], *[""] * (len(classes) - len(KEYS))]

@@ -1,66 +1,178 @@
-import dataclasses
+"""Claims about baselines: heuristics against scikit-learn, others against what they are given."""
+
+import functools
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.dummy import DummyClassifier
-from sklearn.neighbors import NearestCentroid
+from sklearn.neighbors import NearestCentroid as SklearnCentroid
 
-from distill.errors import UsageError
-from distill.training.baselines import (
-    _pixels,
-    class_prior,
-    logistic_regression,
-    majority_class,
-    nearest_centroid,
-    score_baselines,
+from distill.errors import UserError
+from distill.training.baselines.heuristics import (
+    ClassPrior,
+    LogisticRegressionOnPixels,
+    LookupTable,
+    MajorityClass,
+    NearestCentroid,
+    brightness,
+    group_shares,
+    look_up,
+    pixels,
 )
+from distill.training.baselines.predictions import saved_predictions
+from distill.training.baselines.scoring import score_baselines
 
 
 def flat(split):
     return split.images.reshape(len(split), -1) / 255
 
 
+def answers(heuristic, data, train=None):
+    output = heuristic.fit(train or data.train, 10).answer(data.test.images)
+    return output.argmax(axis=1) if output.ndim == 2 else output
+
+
 def test_majority_and_prior_are_scikit_learns_dummies(data):
     truth = DummyClassifier(strategy="prior").fit(flat(data.train), data.train.labels)
     expected = truth.predict(flat(data.test))
-    np.testing.assert_array_equal(majority_class(data.train, data.test, 10), expected)
-    shares = np.exp(class_prior(data.train, data.test, 10))
+    np.testing.assert_array_equal(answers(MajorityClass(), data), expected)
+    shares = np.exp(ClassPrior().fit(data.train, 10).answer(data.test.images))
     np.testing.assert_allclose(shares, truth.predict_proba(flat(data.test)), atol=2e-3)
 
 
 @pytest.mark.filterwarnings("ignore:self.within_class_std_dev_")
 def test_nearest_centroid_is_scikit_learns(data):
-    truth = NearestCentroid().fit(flat(data.train), data.train.labels)
-    found = nearest_centroid(data.train, data.test, 10)
+    truth = SklearnCentroid().fit(flat(data.train), data.train.labels)
+    found = answers(NearestCentroid(), data)
     np.testing.assert_array_equal(found, truth.predict(flat(data.test)))
 
 
 def test_logistic_regression_beats_the_centroids_on_digits(data):
-    answers = logistic_regression(data.train, data.test, 10).argmax(axis=1)
-    centroids = nearest_centroid(data.train, data.test, 10)
-    assert (answers == data.test.labels).mean() > (centroids == data.test.labels).mean()
+    labels = data.test.labels
+    linear = (answers(LogisticRegressionOnPixels(), data) == labels).mean()
+    assert linear > (answers(NearestCentroid(), data) == labels).mean()
 
 
 def test_a_class_never_seen_is_never_answered(data):
     train = data.train.take(np.flatnonzero(data.train.labels != 3))
-    for baseline in (logistic_regression, nearest_centroid):
-        output = baseline(train, data.test, 10)
-        answers = output.argmax(axis=1) if output.ndim == 2 else output
-        assert 3 not in answers
-        assert 9 in answers
+    for heuristic in (LogisticRegressionOnPixels(), NearestCentroid(), LookupTable()):
+        found = answers(heuristic, data, train)
+        assert 3 not in found
+        assert 9 in found
 
 
-def test_large_images_are_averaged_in_blocks(data, rng):
+def test_large_images_are_averaged_in_blocks(rng):
     images = rng.integers(0, 256, (4, 70, 64, 3)).astype(np.uint8)
-    split = dataclasses.replace(data.test.take(np.arange(4)), images=images)
-    found = _pixels(split).reshape(4, 23, 21, 3)
+    found = pixels(images).reshape(4, 23, 21, 3)
     assert found[1, 2, 3, 0] == pytest.approx(images[1, 6:9, 9:12, 0].mean() / 255)
 
 
-def test_scores_have_intervals_and_unknown_names_have_neighbours(data):
-    scores, predictions = score_baselines(data, ["class_prior"], confidence=0.9)
-    accuracy = scores["class_prior"]["accuracy"]
+def test_a_group_answers_its_own_shares_and_an_unknown_group_those_of_all():
+    keys, labels = np.array([[0, 1], [0, 1], [0, 1], [5, 5]]), np.array([0, 0, 1, 1])
+    rows, shares = group_shares(keys, labels, 2)
+    found = np.exp(look_up(rows, shares, np.array([[0, 1], [5, 5], [9, 9]])))
+    # Two of three, and one of one; all samples, smoothed by Laplace, are half and half.
+    np.testing.assert_allclose(found, [[2.5 / 4, 1.5 / 4], [0.5 / 2, 1.5 / 2], [0.5, 0.5]])
+
+
+def test_a_lookup_on_a_key_of_ones_own_is_right_where_the_key_tells_the_class(data):
+    whole = {}
+    for split in (data.train, data.test):
+        seen = [image.tobytes() for image in split.images]
+        whole |= dict(zip(seen, split.labels, strict=True))
+    table = LookupTable(key=lambda images: np.array([[whole[i.tobytes()]] for i in images]))
+    np.testing.assert_array_equal(answers(table, data), data.test.labels)
+
+
+def test_brightness_is_the_mean_of_each_quarter_in_steps():
+    images = np.zeros((1, 5, 4, 1), np.uint8)
+    images[0, :2, 2:] = 255
+    images[0, 2:, :2] = 128
+    assert brightness(images).tolist() == [[0, 3, 2, 0]]
+
+
+def test_scores_have_intervals_and_say_what_they_cost(data):
+    scores, predictions = score_baselines(
+        data, {"prior": ClassPrior(), "linear": LogisticRegressionOnPixels()}, confidence=0.9
+    )
+    accuracy = scores["prior"]["accuracy"]
     assert accuracy.interval[0] < accuracy.estimate < accuracy.interval[1]
-    assert len(predictions["class_prior"]) == len(data.test)
-    with pytest.raises(UsageError, match="class_prior"):
-        score_baselines(data, ["class_priors"], confidence=0.9)
+    assert len(predictions["prior"]) == len(data.test)
+    assert scores["prior"]["size_bytes"] == 10 * 8
+    assert scores["linear"]["size_bytes"] == 4 * (64 + 1) * 10  # float32
+    for score in scores.values():
+        assert score["fit_seconds"] > 0
+        low, high = score["p95_latency_ms"].interval
+        assert 0 < low <= score["p95_latency_ms"].estimate <= high
+
+
+def test_any_callable_is_a_baseline_in_numbers_names_or_logits(data):
+    def numbers(train, test, num_classes):
+        return test.labels
+
+    def names(train, test, num_classes):
+        return [data.classes[label] for label in test.labels]
+
+    def logits(train, test, num_classes):
+        return np.eye(num_classes)[test.labels]
+
+    rules = {rule.__name__: rule for rule in (numbers, names, logits)}
+    scores, predictions = score_baselines(data, rules, confidence=0.95)
+    for name in rules:
+        np.testing.assert_array_equal(predictions[name], data.test.labels)
+        assert scores[name]["accuracy"].estimate == 1
+        assert scores[name]["p95_latency_ms"] is None  # one call for all hides it
+    assert "nll" in scores["logits"]
+    assert "nll" not in scores["numbers"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda test: test.labels[:-1], r"one for each test sample, from the baseline `mine`"),
+        (lambda test: test.labels + 5, r"0 to 9.*the baseline `mine`"),
+        (lambda test: np.full(len(test), 0.5), r"0 to 9.*such as 0.5"),
+        (lambda test: np.full((len(test), 10), np.nan), "719 of 719 samples have NaN"),
+        (lambda test: ["seven"] * len(test), "719 of 719 are none, such as `seven`"),
+        (lambda test: None, "Return one of the two"),
+    ],
+)
+def test_what_are_no_answers_is_refused(data, answer, message):
+    def mine(train, test, num_classes):
+        return answer(test)
+
+    with pytest.raises(UserError, match=message):
+        score_baselines(data, {"mine": mine}, confidence=0.95)
+
+
+@pytest.fixture
+def column(data, tmp_path, rng):
+    """Write predictions of all digits, in another order, a tenth of them wrong."""
+    index = rng.permutation(1797)
+    labels = np.zeros(1797, int)
+    for split in (data.train, data.validation, data.test):
+        labels[split.indices] = split.labels
+    said = np.where(rng.random(1797) < 0.1, 0, labels)[index]
+    table = pa.table({"index": index, "old": [data.classes[label] for label in said]})
+    pq.write_table(table, tmp_path / "old.parquet")
+    lines = [f"{i},{name}" for i, name in zip(index, table["old"].to_pylist(), strict=True)]
+    (tmp_path / "old.csv").write_text("\n".join(["index,old", *lines]) + "\n")
+    return dict(zip(index.tolist(), said.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_column_of_predictions_is_joined_by_index(data, column, tmp_path, suffix):
+    rule = functools.partial(saved_predictions, path=str(tmp_path / f"old.{suffix}"), column="old")
+    _, predictions = score_baselines(data, {"old": rule}, confidence=0.95)
+    assert predictions["old"].tolist() == [column[index] for index in data.test.indices.tolist()]
+
+
+def test_predictions_with_gaps_or_repeats_are_refused(data, tmp_path):
+    index = data.test.indices
+    for rows, message in ((index[1:], f"1 have none.*index {index[0]}"), (None, "1 have several")):
+        rows = np.append(index, index[:1]) if rows is None else rows
+        pq.write_table(pa.table({"index": rows, "prediction": rows * 0}), tmp_path / "p.parquet")
+        with pytest.raises(UserError, match=message):
+            saved_predictions(data.train, data.test, 10, path=str(tmp_path / "p.parquet"))

@@ -29,7 +29,8 @@ def test_import_pulls_nothing_heavy():
     [
         (["pipelin"], "Did you mean `pipeline`"),
         (["train", "teachr"], "Did you mean `teacher`"),
-        (["baseline", "now"], "`baseline` has none"),
+        (["baseline", "anotate"], "Did you mean `annotate`"),
+        (["evaluate", "now"], "`evaluate` has none"),
         (["pipeline", "seeed=3"], "Unknown config key `seeed`. Did you mean `seed`"),
         (["pipeline", "optimizer.lrr=1"], "Did you mean `optimizer.lr`"),
         (["pipeline", "data=digitz"], "Unknown option `data=digitz`. Did you mean `digits`"),

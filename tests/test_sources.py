@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -14,7 +15,8 @@ import torchvision
 from PIL import Image
 
 from distill.errors import UserError
-from distill.training.baselines import score_baselines
+from distill.training.baselines.heuristics import LogisticRegressionOnPixels, NearestCentroid
+from distill.training.baselines.scoring import score_baselines
 from distill.training.data.images import ImageDataModule, Rows, split_stratified
 from distill.training.data.sources import (
     digits,
@@ -68,6 +70,31 @@ def test_channel_statistics_are_those_of_numpy(data):
     assert std == pytest.approx(pixels.std(axis=(0, 1, 2)))
 
 
+def test_samples_keep_the_paths_that_their_source_has_and_the_fingerprint_its_value(tmp_path, rng):
+    images = [png(rng) for _ in range(16)]
+    for name in ("train", "test"):
+        write_parquet(tmp_path / f"{name}.parquet", images, [i % 2 for i in range(16)])
+    data = parquet_images(root=str(tmp_path), **SPLIT)
+    assert data.test.paths.to_pylist() == [f"{i}.png" for i in range(16)]
+    for split in (data.train, data.validation):
+        assert split.paths.to_pylist() == [f"{i}.png" for i in split.indices]
+    bare = dataclasses.replace(data, test=dataclasses.replace(data.test, paths=None))
+    assert bare.fingerprint == data.fingerprint
+    write_folder(tmp_path / "folder", rng)
+    options = {"image_size": [8, 8], "test_fraction": 0.25, **SPLIT}
+    folder = image_folder(root=str(tmp_path / "folder"), **options)
+    for name, label in zip(folder.test.paths.to_pylist(), folder.test.labels, strict=True):
+        assert (tmp_path / "folder" / name).is_file()
+        assert name.startswith(folder.classes[label])
+
+
+def test_paths_that_are_not_all_there_are_none(tmp_path, rng):
+    rows = [{"bytes": png(rng), "path": "a.png" if i else None} for i in range(16)]
+    for name in ("train", "test"):
+        pq.write_table(pa.table({"image": rows, "label": [0, 1] * 8}), tmp_path / f"{name}.parquet")
+    assert parquet_images(root=str(tmp_path), **SPLIT).test.paths is None
+
+
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 0.0001])
 def test_an_impossible_split_is_refused(fraction):
     with pytest.raises(UserError, match="Expected"):
@@ -103,9 +130,9 @@ def test_images_that_do_not_fit_in_memory_are_read_from_disk_and_are_the_same(
     assert isinstance(mapped.train.images, Rows)
     assert mapped.fingerprint == held.fingerprint
     assert mapped.channel_statistics == held.channel_statistics
-    names = ["nearest_centroid", "logistic_regression"]
-    first, second = (score_baselines(d, names, confidence=0.95)[1] for d in (held, mapped))
-    assert all(np.array_equal(first[name], second[name]) for name in names)
+    asked = {"centroid": NearestCentroid(), "linear": LogisticRegressionOnPixels()}
+    first, second = (score_baselines(d, asked, confidence=0.95)[1] for d in (held, mapped))
+    assert all(np.array_equal(first[name], second[name]) for name in asked)
     loaders = [
         ImageDataModule(d, batch_size=16, num_workers=n).train_dataloader()
         for d, n in ((held, 0), (mapped, num_workers))

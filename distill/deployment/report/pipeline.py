@@ -19,7 +19,7 @@ from distill.deployment.report.cells import (
 )
 from distill.deployment.report.matrix import matrix_table
 from distill.deployment.report.prospect import prospect
-from distill.deployment.report.references import QUALITY, reference_rows
+from distill.deployment.report.references import QUALITY, gains_table, reference_rows
 from distill.deployment.report.write import choice_sentence, write_report
 from distill.pages import percent, size
 
@@ -112,7 +112,7 @@ def write_pipeline_report(
         "pictures": _pictures(results, limits),
         "checks": [check_row(check) for check in checks],
         "classes": [_class_row(row) for row in evaluation["per_class_vs_control"]],
-        "tables": matrix_table(results.compatibility),
+        "tables": [*gains_table(evaluation), *matrix_table(results.compatibility)],
         "facts": [*results.facts, *facts_of(results.benchmark)],
     }
     write_report(run_dir, page, checks, choice)
@@ -142,6 +142,9 @@ def _epochs(results: PipelineResults) -> list[str]:
 def _measured_through(results: PipelineResults) -> str:
     models = results.evaluation["models"]
     through = "; ".join(f"{_name(role)}: {m['measured_through']}" for role, m in models.items())
+    incumbent = results.baseline["incumbent"]
+    if incumbent is not None:
+        through += f"; incumbent: {incumbent['measured_through']}"
     return f"Measured through: {through}; baseline: {results.baseline['measured_through']}."
 
 

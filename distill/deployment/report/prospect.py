@@ -28,7 +28,7 @@ def prospect(
     said = [_range(baseline["best"], best, references)]
     incumbent = baseline["incumbent"]
     if incumbent is not None and baseline["best"] != "incumbent":
-        said.append(f"The incumbent stands at {percent(incumbent['accuracy']['estimate'])}.")
+        said.append(f"The incumbent stands at {percent(incumbent['accuracy']['estimate'], 1)}.")
     if teacher is None:
         said.append(f"The teacher is {'not trained yet' if before else 'not known on this set'}.")
     floor = _floor(budget, teacher)
@@ -48,20 +48,16 @@ def _range(best_name: str, best: Values, references: Mapping[str, Values]) -> st
     low = f"{percent(best['estimate'], 1)} ({best_name.replace('_', ' ')})"
     if not references:
         return f"The best baseline stands at {low}; nothing that knows more was asked yet."
-    top = max(references, key=lambda key: references[key]["estimate"])
-    others = "".join(
-        f"; {key}: {percent(value['estimate'], 1)}"
-        for key, value in references.items()
-        if key != top
-    )
-    gain = 100 * (references[top]["estimate"] - best["estimate"])
-    high = f"{percent(references[top]['estimate'], 1)} ({top})"
+    order = sorted(references, key=lambda name: -references[name]["estimate"])
+    others = [f"{name}: {percent(references[name]['estimate'], 1)}" for name in order[1:]]
+    high = f"{percent(references[order[0]]['estimate'], 1)} ({'; '.join([order[0], *others])})"
+    gain = 100 * (references[order[0]]["estimate"] - best["estimate"])
     if gain <= 0:
         return (
-            f"The best baseline, {low}, is as good as {high}{others}: a student has nothing to "
+            f"The best baseline, {low}, is at least as good as {high}: a student has nothing to "
             "gain but speed and size."
         )
-    return f"Between {low} and {high}{others}, a student has {gain:.1f} points to gain."
+    return f"Between {low} and {high} a student has {gain:.1f} points to gain."
 
 
 def _floor(budget: AccuracyBudget, teacher: Values | None) -> tuple[float, str] | None:

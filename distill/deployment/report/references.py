@@ -26,6 +26,32 @@ def reference_rows(baseline: Values) -> list[list[Cell]]:
     return rows + _people(baseline["humans"])
 
 
+def gains_table(evaluation: Values) -> list[Values]:
+    """Set every artefact of the student against every reference, from `evaluate.json`."""
+    margins = evaluation["margins"]
+    rows = []
+    for name in margins["student"]["gain_vs_baselines"]:
+        gains = [own["gain_vs_baselines"][name] for own in margins.values()]
+        rows.append([cell(name.replace("_", " ")), *map(_gain_cell, gains)])
+    if margins["student"]["gain_vs_humans"]:
+        gains = [own["gain_vs_humans"] for own in margins.values()]
+        answered = f"on the {gains[0]['num_samples']:,} samples that people answered"
+        rows.append([cell("majority of humans", answered), *map(_gain_cell, gains)])
+    return [
+        {
+            "title": "Gains in accuracy over what was there before",
+            "columns": ["against", *(role.replace("_", " ") for role in margins)],
+            "rows": rows,
+            "note": "In points, paired on the same test samples, with Bonett-Price intervals.",
+        }
+    ]
+
+
+def _gain_cell(gain: Values) -> Cell:
+    low, high = (100 * end for end in gain["interval"])
+    return cell(f"{100 * gain['estimate']:+.2f}", f"{low:+.2f} to {high:+.2f}")
+
+
 def _baseline_row(name: str, score: Values) -> list[Cell]:
     return [
         cell(name),

@@ -1,0 +1,161 @@
+"""Claims about files of annotations: what each layout means, and what is refused."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from distill.annotations import Samples, class_numbers, read_annotations
+from distill.errors import UserError
+
+CLASSES = ("cat", "dog", "owl")
+SAMPLES = Samples(
+    indices=np.array([10, 20, 30, 40]), paths=pa.array(["a.png", "b.png", "c.png", "d.png"])
+)
+
+
+def read(*paths, samples=SAMPLES, classes=CLASSES):
+    return read_annotations(paths, samples, classes)
+
+
+def text(path, *lines):
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def table(file, **columns):
+    pq.write_table(pa.table(columns), file)
+    return file
+
+
+def task(index, *annotations):
+    return {"id": 1, "data": {"index": index, "image": "x"}, "annotations": list(annotations)}
+
+
+def said(choice, who=7, *, cancelled=False):
+    value = {"choices": [choice] if isinstance(choice, str) else choice}
+    return {
+        "result": [{"from_name": "label", "to_name": "image", "type": "choices", "value": value}],
+        "was_cancelled": cancelled,
+        "completed_by": who,
+        "lead_time": 2.5,
+    }
+
+
+def export(path, *tasks):
+    path.write_text(json.dumps(tasks))
+    return path
+
+
+def test_one_row_an_answer_by_index(tmp_path):
+    path = text(tmp_path / "a.csv", "index,annotator,label,seconds", '20,"ann","dog",1.5',
+                '10,"bob","cat",2', '20,"bob","owl",4')  # fmt: skip
+    found = read(path)
+    assert found.samples.tolist() == [1, 0, 1]
+    assert found.labels.tolist() == [1, 0, 2]
+    assert found.annotators.tolist() == ["ann", "bob", "bob"]
+    assert found.seconds.tolist() == [1.5, 2, 4]
+    assert found.table(4, 3).tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]]
+
+
+def test_counts_by_path(tmp_path):
+    path = table(tmp_path / "a.parquet", path=["c.png", "a.png"], label=[9, 9],
+                 counts=[[0, 3, 2], [51, 0, 0]])  # fmt: skip
+    found = read(path)
+    assert found.table(4, 3).tolist() == [[51, 0, 0], [0, 0, 0], [0, 3, 2], [0, 0, 0]]
+    assert found.annotators is None
+    written = text(tmp_path / "a.csv", "path,counts", 'c.png,"[0, 3, 2]"', 'a.png,"[51, 0, 0]"')
+    assert read(written).table(4, 3).tolist() == found.table(4, 3).tolist()
+
+
+def test_label_studio_leaves_out_what_is_cancelled_or_empty(tmp_path):
+    path = export(
+        tmp_path / "a.json",
+        task(10, said("cat"), said("dog", who={"id": 9, "email": "x"})),
+        task(30, said("owl", cancelled=True), said([])),
+        task(40),
+    )
+    found = read(path)
+    assert found.samples.tolist() == [0, 0]
+    assert found.labels.tolist() == [0, 1]
+    assert found.annotators.tolist() == ["7", "9"]
+    assert found.seconds.tolist() == [2.5, 2.5]
+    assert found.num_left_out == 2
+
+
+def test_several_files_are_put_together(tmp_path):
+    first = text(tmp_path / "a.csv", "index,annotator,label", "10,ann,cat")
+    second = export(tmp_path / "b.json", task(10, said("owl")))
+    found = read(first, second)
+    assert found.table(4, 3)[0].tolist() == [1, 0, 1]
+    assert found.annotators.tolist() == ["ann", "7"]
+    assert found.seconds is None  # not known of all
+
+
+def test_names_that_look_like_numbers_are_names(tmp_path):
+    path = text(tmp_path / "a.csv", "index,annotator,label", "10,a,3", "20,a,1", "30,a,2")
+    assert read(path, classes=("1", "2", "3")).labels.tolist() == [2, 0, 1]
+    path = text(tmp_path / "a.csv", "index,annotator,label", "10,a,2", "20,a,0")
+    assert read(path).labels.tolist() == [2, 0]  # no such names: class numbers
+    assert class_numbers([1, 2], ("1", "2", "3"), "x").tolist() == [1, 2]  # numbers are numbers
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["index,label", "10,cat", "11,dog", "99,dog"],
+         r"2 of 3 rows.*does not have: 11, 99\. It has 10, 20, 30, 40"),
+        (["path,label", "z.png,cat"], r"does not have: z\.png"),
+        (["index,label", "10,cat", "20,dig"], "1 of 2 are none, such as `dig`.*Did you mean `dog`"),
+        (["index,label", "10,0", "20,3"], r"numbers \(0 to 2\).*1 of 2 are none, such as 3"),
+        (["index,annotator,label", "10,ann,cat", "10,ann,dog"], "`ann` answers index 10 twice"),
+        (["sample,label", "10,cat"], "column `index` or `path`.*found 1 with sample, label"),
+        (["index,said", "10,cat"], "full column `label`.*found index, said"),
+        (["index,label"], "found 0 with index, label"),
+        (["index,label", "10"], "damaged or something else"),
+        (["index,counts", '10,"[1, 2]"'], "to have 3 numbers from 0 on.*found 2"),
+        (["index,counts", '10,"[1, -2, 0]"'], "the smallest -2"),
+        (["index,counts", '10,"[1,"'], "damaged or something else"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_joined_is_refused_and_named(tmp_path, lines, message):
+    with pytest.raises(UserError, match=message):
+        read(text(tmp_path / "a.csv", *lines))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"data": {"image": "x"}}], "`index` or `path` in their `data`, but found image"),
+        ([], "but found none"),
+        ([task(10, said(["cat", "dog"]))], "one choice.*index 10 has 2: cat, dog"),
+        ([task(10), task(20, said("cat", cancelled=True))], "none of its 2 tasks has any"),
+        ([task(10, said("cat")), {"annotations": [said("dog")]}], "damaged or something else"),
+        ([task(77, said("cat"))], "does not have: 77"),
+    ],
+)
+def test_an_export_that_answers_nothing_is_refused(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        read(export(tmp_path / "a.json", *content))
+
+
+def test_files_that_are_none_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"\.parquet, \.csv, \.json"):
+        read(tmp_path / "nowhere.csv")
+    with pytest.raises(UserError, match=r"\.parquet, \.csv, \.json"):
+        read(text(tmp_path / "a.xlsx", "index,label"))
+    with pytest.raises(UserError, match="damaged"):
+        read(text(tmp_path / "a.parquet", "no"))
+    with pytest.raises(UserError, match="damaged"):
+        read(text(tmp_path / "a.json", "{"))
+
+
+def test_data_without_paths_or_with_the_same_twice_cannot_be_joined_by_path(tmp_path):
+    path = text(tmp_path / "a.csv", "path,label", "a.png,cat")
+    with pytest.raises(UserError, match="this data has no paths"):
+        read(path, samples=Samples(indices=np.array([1, 2])))
+    twice = Samples(indices=np.array([1, 2]), paths=pa.array(["a.png", "a.png"]))
+    with pytest.raises(UserError, match="only 1 of 2 do"):
+        read(path, samples=twice)
