@@ -23,6 +23,7 @@ FILLED_IN = {  # given by the caller, not by the YAML
     "distill.training.modules.DistillationModule": {
         "student", "teacher", "losses", "optimizer", "scheduler",
     },
+    "distill.training.baselines.predictions.saved_predictions": {"train", "test", "num_classes"},
     "distill.training.teachers.sources.onnx_teacher": {"data", "folder"},
     "distill.training.teachers.sources.sklearn_teacher": {"data", "folder"},
     "distill.training.teachers.sources.predictions_teacher": {"data", "folder"},

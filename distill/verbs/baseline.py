@@ -67,9 +67,9 @@ def baseline_stage(workspace: Workspace) -> dict[str, Any]:
 
     values = {
         "data": data.fingerprint,
-        "baselines": plain(workspace.cfg.baselines),
+        "baselines": plain(workspace.cfg.get("baselines")),
         "confidence": confidence,
-        "humans": plain(workspace.cfg.humans),
+        "humans": [*map(str, humans), workspace.cfg.humans_cost_per_label],
     }
     inputs = (*humans, *_files(workspace))
     if incumbent is not None:
@@ -85,7 +85,7 @@ def configured_baselines(workspace: Workspace) -> dict[str, Any]:
     Raises:
         UsageError: there is none, one lacks a value, or takes the incumbent's name.
     """
-    nodes = workspace.cfg.baselines
+    nodes = workspace.cfg.get("baselines") or {}  # an empty choice of a group leaves no key
     if not nodes or INCUMBENT in nodes:
         raise UsageError(
             f"Expected `baselines` with names besides `{INCUMBENT}` but got "

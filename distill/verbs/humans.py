@@ -15,10 +15,9 @@ VOTES = "predictions/humans.npz"
 
 
 def human_files(workspace: Workspace) -> tuple[Path, ...]:
-    """List the files of annotations: `humans=a.csv`, `humans=[a.csv,b.csv]` or `humans.path=`."""
-    given = _settings(workspace)["path"]
-    paths = given if isinstance(given, list) else [given]
-    return tuple(Path(path) for path in paths if path)
+    """List the files of annotations: `humans=a.csv` or `humans=[a.csv,b.csv]`."""
+    given = plain(workspace.cfg.humans)
+    return tuple(Path(path) for path in (given if isinstance(given, list) else [given]) if path)
 
 
 def score_people(
@@ -45,7 +44,7 @@ def score_people(
     truth = labels[seen]
     majority = compare_paired(vote[seen] == truth, best[seen] == truth, confidence=confidence)
     single = gain_of_single(annotations, labels, best, num_classes, confidence=confidence)
-    cost = _settings(workspace)["cost_per_label"]
+    cost = workspace.cfg.humans_cost_per_label
     return {
         "measured_through": "annotations of the test set",
         "score": score,
@@ -54,10 +53,3 @@ def score_people(
         else {"single": cost, "majority": cost * score.num_annotations / score.num_samples},
         "gain_vs_best": {"single": single, "majority": majority},
     }, vote
-
-
-def _settings(workspace: Workspace) -> dict[str, Any]:
-    given = plain(workspace.cfg.humans)
-    if isinstance(given, dict):
-        return {"path": None, "cost_per_label": None} | given
-    return {"path": given, "cost_per_label": None}

@@ -120,7 +120,7 @@ def _others(baseline: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if incumbent is not None:
         found["incumbent"] = _model(incumbent) | {
-            "name": incumbent["artefact"],
+            "name": Path(incumbent["artefact"]).name,
             "measured_through": incumbent["measured_through"],
             "p95_latency_ms": _estimate(incumbent["p95_latency_ms"]),
             "size_bytes": incumbent["size_bytes"],

@@ -1,0 +1,75 @@
+"""Claims about what is said before training: the range, and a budget beyond or beneath it."""
+
+import pytest
+
+from distill.budget import AccuracyBudget
+from distill.deployment.report.prospect import prospect
+
+
+def estimate(value, width=0.01):
+    return {"estimate": value, "interval": [value - width, value + width]}
+
+
+def standing(best=0.954, humans=None, incumbent=None):
+    baselines = {"logistic_regression": {"accuracy": estimate(best)}}
+    if incumbent is not None:
+        baselines["incumbent"] = {"accuracy": estimate(incumbent)}
+    names = sorted(baselines, key=lambda name: -baselines[name]["accuracy"]["estimate"])
+    score = {"score": {"majority": estimate(humans)}} if humans else None
+    return {
+        "best": names[0], "baselines": baselines, "humans": score,
+        "incumbent": baselines.get("incumbent"),
+    }  # fmt: skip
+
+
+def said(baseline, teacher=None, before=True, **limits):
+    known = None if teacher is None else estimate(teacher)
+    (only,) = prospect(baseline, known, AccuracyBudget(**limits), before=before)
+    return only
+
+
+def test_the_range_reaches_from_the_best_baseline_to_whoever_knows_most():
+    assert said(standing(humans=0.992)).startswith(
+        "Between 95.4 % (logistic regression) and 99.2 % (majority of humans) a student has 3.8 "
+        "points to gain."
+    )
+    assert "98.0 % (teacher; majority of humans: 97.0 %)" in said(standing(humans=0.97), 0.98)
+
+
+def test_what_is_not_known_is_not_guessed():
+    assert said(standing()) == (
+        "The best baseline stands at 95.4 % (logistic regression); nothing that knows more was "
+        "asked yet. The teacher is not trained yet."
+    )
+    assert "not known on this set" in said(standing(), before=False)
+
+
+def test_an_incumbent_is_named_once():
+    assert "The incumbent stands at 93.0 %" in said(standing(incumbent=0.93))
+    best = said(standing(incumbent=0.97))
+    assert "97.0 % (incumbent)" in best
+    assert "The incumbent stands" not in best
+
+
+def test_a_baseline_that_nobody_beats_leaves_speed_and_size():
+    assert "nothing to gain but speed and size" in said(standing(humans=0.95))
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"min": 0.999}, "99.9 % (`accuracy.min`), which is more than anyone reaches here"),
+        ({"min": 0.9}, "which the best baseline already holds: ship that"),
+        ({"min": 0.97}, "The budget asks for 97.0 % (`accuracy.min`)."),
+        ({"max_drop_vs_teacher": 0.01}, "97.0 % (1 points under the teacher)."),
+        ({"min": 0.5, "max_drop_vs_teacher": 0.01}, "97.0 % (1 points under the teacher)."),
+    ],
+)
+def test_a_budget_beyond_or_beneath_the_range_is_called_so(limits, words):
+    assert words in said(standing(humans=0.97), 0.98, **limits)
+
+
+def test_a_margin_under_an_unknown_teacher_is_no_floor():
+    assert "budget" not in said(standing(), max_drop_vs_teacher=0.01)
+    # Alone, a baseline under the limit does not make it unreachable: nobody better was asked.
+    assert "anyone" not in said(standing(), min=0.99)
