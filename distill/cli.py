@@ -191,7 +191,7 @@ def _causes(error: Exception) -> list[Exception]:
 
 
 def _nearest_config_names(text: str) -> str:
-    option = re.search(r"(?:Could not find|In '[^']*': Could not find) '([^']+)/([^'/]+)'", text)
+    option = re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text)
     if option:
         group, name = option.groups()
         known = [path.stem for path in (config_dir() / group).glob("*.yaml")]

@@ -1,7 +1,7 @@
 """Score what a model must beat.
 
 python scripts/baseline.py
-python scripts/baseline.py data=fashion_mnist data.download=true
+python scripts/baseline.py annotate n=300
 """
 
 import sys

@@ -2,10 +2,12 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import onnx
 import pytest
+from conftest import SHORT
 from onnx import TensorProto, helper, numpy_helper
 
 from distill.contract import CLASSES_KEY
@@ -255,3 +257,31 @@ def test_answers_of_the_sample_are_read_back(cli, data, tmp_path):
     assert (score["num_samples"], score["num_left_out"]) == (50, 10)
     assert score["majority"]["estimate"] == 1
     assert 0.9 < score["majority"]["interval"][0] < 0.95  # Wilson: 50 of 50
+
+
+@pytest.mark.slow
+def test_a_pipeline_is_held_against_the_incumbent_and_shows_people(finished, cli, data, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    path = centroid_model(data, tmp_path / "old.onnx")
+    annotations(data, tmp_path / "said.csv")
+    arguments = ("pipeline", "run_dir=run", *SHORT, f"against={path}", "humans=said.csv")
+    ran = cli(*arguments)
+    assert ran.code in (0, 3, 4), ran.stderr
+    assert "train/student: unchanged" in ran.stderr  # known beside it, not trained on it
+    checks = [c for c in ran.document["checks"] if c["name"] == "gain_vs_incumbent"]
+    margins = read_json(tmp_path / "run/evaluate.json")["margins"]
+    assert len(checks) == len(margins)
+    assert [c["measured"] for c in checks] == [
+        own["gain_vs_incumbent"]["estimate"] for own in margins.values()
+    ]
+    assert margins["student"]["gain_vs_humans"]["num_samples"] == 200
+    models = ran.document["models"]
+    assert (models["incumbent"]["name"], models["humans"]["name"]) == ("old.onnx", "majority")
+    report = (tmp_path / "run/report.md").read_text()
+    assert "| incumbent |" in report
+    assert "| humans: majority (200 samples) |" in report
+    assert "points to gain" in report or "nothing to gain" in report
+    again = cli(*arguments)
+    assert "nothing was run" in again.stderr
+    path.write_bytes(path.read_bytes()[:100])
+    assert "Expected an ONNX model at" in cli(*arguments).stderr

@@ -15,6 +15,7 @@ Values = Mapping[str, Any]
 
 COLOURS = {
     "baseline": "#8a8f98",
+    "incumbent": "#4a4f57",
     "teacher": "#7a3e9d",
     "control": "#c2701c",
     "student": "#1f6fb4",

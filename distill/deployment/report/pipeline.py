@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.budget import AccuracyBudget, Check, Choice
+from distill.deployment.evaluate import INCUMBENT
 from distill.deployment.report import pictures
 from distill.deployment.report.cells import (
     Values,
@@ -188,6 +189,10 @@ def _pictures(results: PipelineResults, limits: Values) -> list[dict[str, Any]]:
         for role, model in models.items()
         if results.artefacts.get(role) in rows
     ]
+    incumbent = results.baseline["incumbent"]
+    if incumbent is not None and incumbent["p95_latency_ms"] is not None:
+        latency_ms, accuracy = incumbent["p95_latency_ms"], incumbent["accuracy"]
+        points.append(pictures.Point(name=INCUMBENT, latency=latency_ms, accuracy=accuracy))
     best = results.baseline["baselines"][results.baseline["best"]]["accuracy"]
     drawn = [
         {

@@ -54,8 +54,8 @@ def _range(best_name: str, best: Values, references: Mapping[str, Values]) -> st
     gain = 100 * (references[order[0]]["estimate"] - best["estimate"])
     if gain <= 0:
         return (
-            f"The best baseline, {low}, is at least as good as {high}: a student has nothing to "
-            "gain but speed and size."
+            f"The best baseline, {low}, is at least as good as {high}: unless a better teacher is "
+            "found, a student has nothing to gain but speed and size."
         )
     return f"Between {low} and {high} a student has {gain:.1f} points to gain."
 
