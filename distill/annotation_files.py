@@ -93,19 +93,23 @@ def _from_table(read: Callable[[Path], pa.Table]) -> Callable[[Path], Rows]:
         if "counts" in table.column_names:
             listed = table["counts"].to_pylist()
             counts = [json.loads(row) if isinstance(row, str) else row for row in listed]
-            return Rows(by=by, keys=keys, labels=np.array(counts, np.int64))
+            numbers = np.array(counts)
+            if numbers.dtype.kind not in "iu":
+                raise ValueError("column `counts` has no lists of whole numbers of one length.")
+            return Rows(by=by, keys=keys, labels=numbers)
         _column(table, "label", path)
-        optional = {
-            name: table[name].to_pylist() if name in table.column_names else None
-            for name in ("annotator", "seconds")
-        }
-        who = optional["annotator"]
+        annotators = seconds = None
+        if "annotator" in table.column_names:
+            _column(table, "annotator", path)
+            annotators = list(map(str, table["annotator"].to_pylist()))
+        if "seconds" in table.column_names and not table["seconds"].null_count:
+            seconds = table["seconds"].to_pylist()
         return Rows(
             by=by,
             keys=keys,
             labels=_values(table["label"]),
-            annotators=None if who is None else [str(name) for name in who],
-            seconds=optional["seconds"],
+            annotators=annotators,
+            seconds=seconds,
         )
 
     return rows

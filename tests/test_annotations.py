@@ -85,6 +85,19 @@ def test_label_studio_leaves_out_what_is_cancelled_or_empty(tmp_path):
     assert found.num_left_out == 2
 
 
+def test_answers_of_nobody_are_refused_and_times_that_are_not_all_known_are_not_known(tmp_path):
+    path = table(tmp_path / "a.parquet", index=[10, 20], annotator=["ann", None],
+                 label=["cat", "dog"], seconds=[1.0, 2.0])  # fmt: skip
+    with pytest.raises(UserError, match=r"full column `annotator`.*with 1 empty"):
+        read(path)
+    path = table(tmp_path / "b.parquet", index=[10, 20], annotator=["ann", "bob"],
+                 label=["cat", "dog"], seconds=[1.0, None])  # fmt: skip
+    assert read(path).seconds is None
+    path = table(tmp_path / "c.parquet", index=[10, 20], label=["cat", None])
+    with pytest.raises(UserError, match=r"full column `label`.*with 1 empty"):
+        read(path)
+
+
 def test_several_files_are_put_together(tmp_path):
     first = text(tmp_path / "a.csv", "index,annotator,label", "10,ann,cat")
     second = export(tmp_path / "b.json", task(10, said("owl")))
@@ -118,6 +131,7 @@ def test_names_that_look_like_numbers_are_names(tmp_path):
         (["index,counts", '10,"[1, 2]"'], "to have 3 numbers from 0 on.*found 2"),
         (["index,counts", '10,"[1, -2, 0]"'], "the smallest -2"),
         (["index,counts", '10,"[1,"'], "damaged or something else"),
+        (["index,counts", '10,"[0.5, 0.5, 0]"'], "no lists of whole numbers"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_joined_is_refused_and_named(tmp_path, lines, message):

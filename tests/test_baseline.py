@@ -19,12 +19,12 @@ from distill.verbs.humans import VOTES
 ONE = "baselines=[majority_class]"
 
 
-def centroid_model(data, path, *, order=None, floats=False, named=False):
+def centroid_model(data, path, *, order=None, floats=False, named=False, sides=(8, 8)):
     """Write the nearest centroid as an ONNX file: x . c - |c|^2 / 2 is largest for the nearest."""
     seen = pixels(data.train.images)
     order = list(range(10)) if order is None else order
     centroids = np.stack([seen[data.train.labels == c].mean(axis=0) for c in order])
-    shape = ["n", 1, 8, 8] if floats else ["n", 8, 8, 1]
+    shape = ["n", 1, *sides] if floats else ["n", *sides, 1]
     constants = {
         "scale": np.float32(1 if floats else 255),
         "weight": centroids.T.astype(np.float32),
@@ -166,6 +166,7 @@ def test_what_is_wrong_is_one_message(cli, tmp_path, arguments, code, message):
         ({}, []),
         ({"order": [3, 1, 4, 0, 5, 9, 2, 6, 8, 7], "named": True}, []),
         ({"floats": True}, ["incumbent.mean=[0.0]", "incumbent.std=[1.0]"]),
+        ({"floats": True, "sides": ("h", "w")}, ["incumbent.mean=[0.0]", "incumbent.std=[1.0]"]),
     ],
 )
 def test_an_incumbent_of_any_kind_is_scored_and_timed(cli, data, tmp_path, made, arguments):
@@ -257,6 +258,18 @@ def test_answers_of_the_sample_are_read_back(cli, data, tmp_path):
     assert (score["num_samples"], score["num_left_out"]) == (50, 10)
     assert score["majority"]["estimate"] == 1
     assert 0.9 < score["majority"]["interval"][0] < 0.95  # Wilson: 50 of 50
+
+
+@pytest.mark.slow
+def test_a_student_that_shipped_is_as_good_an_incumbent_as_its_evaluation_says(finished, cli):
+    run_dir, _ = finished
+    ran = cli("baseline", ONE, f"against={run_dir / 'export/model.int8.onnx'}")
+    assert ran.code == 0, ran.stderr
+    evaluated = read_json(run_dir / "evaluate.json")["models"]["student_int8"]
+    assert ran.document["incumbent"]["accuracy"] == evaluated["accuracy"]
+    assert ran.document["incumbent"]["nll"]["estimate"] == pytest.approx(
+        evaluated["nll"]["estimate"], rel=1e-4
+    )
 
 
 @pytest.mark.slow

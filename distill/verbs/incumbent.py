@@ -73,7 +73,7 @@ def _latency(workspace: Workspace, artefact: Artefact) -> dict[str, Any]:
         log.info("incumbent: %s takes no latencies for a file of its own", target.name)
         return dict.fromkeys(names)
     inputs = workspace.data.validation.images[:NUM_INPUTS]
-    if not artefact.takes(inputs):  # floats: how they look changes no latency
+    if not artefact.takes(inputs):  # floats, or another size: what they show changes no latency
         shape = workspace.data.image_shape
         fixed = None not in artefact.input_shape[1:]
         inputs = random_inputs(

@@ -80,10 +80,8 @@ def _people(humans: Values | None) -> list[tuple[str, list[str]]]:
     rows = []
     for kind, name in (("single", "humans: one of them"), ("majority", "humans: majority")):
         cost = humans["cost_per_sample"]
-        seconds = humans["score"]["median_seconds"] if kind == "single" else None
-        latency = "" if seconds is None else figure(1000 * seconds)
         cells = _accuracy(humans["score"][kind], humans["gain_vs_best"][kind])
-        rows.append((name, [*cells, latency, "", "", figure(cost and cost[kind])]))
+        rows.append((name, [*cells, "", "", "", figure(cost and cost[kind])]))
     return rows
 
 
@@ -100,6 +98,8 @@ def _agreement(humans: Values | None) -> list[str]:
         if kappa is not None:
             low, high = (figure(end) or "?" for end in kappa["interval"])
             said += f"; {name}'s kappa {kappa['estimate']:.3f} ({low} to {high})"
+    if score["median_seconds"] is not None:
+        said += f"; an answer takes {figure(score['median_seconds'])} s (median)"
     people = [
         f"  {who['name']}: {percent(who['accuracy']['estimate'])} "
         f"({percent_interval(who['accuracy']['interval'])}) of {who['num_samples']:,}"
