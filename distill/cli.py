@@ -29,8 +29,12 @@ VERBS = {
     "evaluate": "score the exported files on the test set",
     "benchmark": "measure latency, cold start, memory and size against a budget",
     "predict": "run an exported model over images into predictions.parquet",
+    "promote": "the registry: `register` a run, promote `to=champion`, `rollback`, `history`",
 }
-ACTIONS = {"train": ("all", "teacher", "control", "student")}
+ACTIONS = {
+    "train": ("all", "teacher", "control", "student"),
+    "promote": ("promote", "register", "rollback", "history"),
+}
 EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
 
 _HELP = """distill {version}: knowledge distillation, from data to verdict.
@@ -102,7 +106,8 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
         nonlocal multirun
         multirun = HydraConfig.get().mode == RunMode.MULTIRUN
         OmegaConf.set_struct(cfg, False)
-        cfg.run_dir = str(Path(HydraConfig.get().runtime.output_dir).resolve())
+        if HydraConfig.get().run.dir != ".":  # a verb that makes no run folder names one as it is
+            cfg.run_dir = str(Path(HydraConfig.get().runtime.output_dir).resolve())
         _log_to_stderr()
         try:
             documents.append(import_module(f"distill.verbs.{verb}").run(cfg))

@@ -14,7 +14,7 @@ from distill.deployment.report.pipeline import (
     distillation_sentence,
     write_pipeline_report,
 )
-from distill.files import read_json, to_json, versions
+from distill.files import read_json, sha256, to_json, versions
 from distill.verbs.artefacts import ARTEFACTS, MAY_SHIP, STUDENT
 from distill.verbs.baseline import baseline_stage
 from distill.verbs.benchmark import cost
@@ -30,6 +30,7 @@ from distill.verbs.measuring import (
     raw_samples,
 )
 from distill.verbs.networks import weights_path
+from distill.verbs.reference import reference_stage
 from distill.verbs.references import export_reference_stage
 from distill.verbs.seeds import seeds, sentence
 from distill.verbs.summary import show_verdict
@@ -54,6 +55,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         order = sorted(artefacts.values(), key=lambda name: name != STUDENT)
         inputs = workspace.data.validation.images[:NUM_INPUTS]
         shippable = [artefacts[role] for role in MAY_SHIP if role in artefacts]
+        reference_stage(workspace, shippable)
         paths = [folder / name for name in order]
         benchmark = benchmark_stage(workspace, paths, inputs, gated=shippable)
         shipped = [folder / name for name in shippable]
@@ -93,12 +95,16 @@ def _verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, 
         gain = results.evaluation["margins"]["student"]["gain_vs_control"]
         return {
             "verdict": choice.outcome,
+            "name": results.name,
             "run_dir": str(run_dir),
             "report": str(run_dir / "report.html"),
             "chosen": {
                 "artefact": choice.artefact,
                 "target": results.benchmark["target"] if choice.artefact else None,
             },
+            # What was judged, and on what: the registry takes no other file on this verdict.
+            "artefacts": {name: sha256(run_dir / "export" / name) for name in shippable},
+            "test_fingerprint": results.evaluation["test_fingerprint"],
             "models": _models(results, rows),
             "distillation_gain": {"metric": "accuracy", **gain},
             "did_distillation_help": distillation_sentence(gain, budget.confidence),
