@@ -6,6 +6,7 @@ Knows nothing of what the files hold: no training, no models, no configuration.
 import dataclasses
 import errno
 import fcntl
+import functools
 import hashlib
 import io
 import json
@@ -188,7 +189,7 @@ def from_json(kind: type, data: Any, *, where: str = "") -> Any:
 def _dataclass_from_json(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, Mapping):
         raise UsageError(f"Expected `{where or kind.__name__}` to be a mapping but got {data!r}.")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     prefix = f"{where}." if where else ""
     for name in data:
@@ -200,6 +201,9 @@ def _dataclass_from_json(kind: type, data: Any, where: str) -> Any:
             raise UsageError(f"Expected a field `{prefix}{name}` but it is missing.")
     values = {n: from_json(hints[n], v, where=f"{prefix}{n}") for n, v in data.items()}
     return kind(**values)
+
+
+_hints = functools.cache(typing.get_type_hints)
 
 
 def sha256(path: Path) -> str:
@@ -250,10 +254,8 @@ def exclusive(path: Path, *, wanted: str, otherwise: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            file.seek(0)
             raise UserError(
-                f"Expected to {wanted} but it is held by "
-                f"{file.read().strip() or 'another process'}. {otherwise}"
+                f"Expected to {wanted} but it is held by {_holder(file)}. {otherwise}"
             ) from error
         file.truncate(0)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -263,6 +265,17 @@ def exclusive(path: Path, *, wanted: str, otherwise: str) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def _holder(file: typing.TextIO) -> str:
+    """Read who holds a lock; whoever took it this very moment is about to write it down."""
+    for _ in range(20):
+        file.seek(0)
+        name = file.read().strip()
+        if name:
+            return name
+        time.sleep(0.01)
+    return "another process"
 
 
 @contextmanager

@@ -540,7 +540,7 @@ def test_a_verdict_older_than_its_evaluation_is_refused(run_dir):
     made = json.loads(manifest.read_text())
     made["needs"]["inputs"]["evaluate.json"] = "0" * 64
     manifest.write_text(json.dumps(made))
-    with pytest.raises(UserError, match="drawn from evaluate.json"):
+    with pytest.raises(UserError, match=r"drawn from evaluate\.json"):
         collect(run_dir)
 
 

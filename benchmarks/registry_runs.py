@@ -1,5 +1,7 @@
-"""Finished runs for the registry without training: a linear model, and answers as they are asked
-for, left by the same stages as a pipeline's."""
+"""Finished runs for the registry without training: a linear model, and answers as asked for.
+
+Left by stages of the same names as a pipeline's, so that their manifests vouch for the files.
+"""
 
 import json
 from dataclasses import dataclass, field
