@@ -21,19 +21,11 @@ from distill.production.registry.store import Store
 RULES = Rules()
 
 
-@pytest.fixture(scope="session")
-def database(tmp_path_factory):
-    """An empty MLflow database, made once: it takes a second."""
-    folder = tmp_path_factory.mktemp("database")
-    Store(f"sqlite:///{folder}/mlflow.db", "none", folder).aliases()
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
-def home(tmp_path, database):
+def home(tmp_path, mlflow_database):
     folder = tmp_path / "registry"
     folder.mkdir()
-    shutil.copy(database, folder / "mlflow.db")
+    shutil.copy(mlflow_database, folder / "mlflow.db")
     return place(folder)
 
 

@@ -34,6 +34,7 @@ from distill.verbs.reference import reference_stage
 from distill.verbs.references import export_reference_stage
 from distill.verbs.seeds import seeds, sentence
 from distill.verbs.summary import show_verdict
+from distill.verbs.tracking import track
 from distill.verbs.train import ROLES, train_roles
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
@@ -73,6 +74,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             facts=_facts(workspace, export),
         )
         verdict = _verdict_stage(workspace, results)
+        track(workspace, verdict)
         show_verdict(workspace.console, cfg.name, verdict)
         return verdict
 

@@ -1,4 +1,4 @@
-"""The door to MLflow, and the only place that imports it.
+"""The door to MLflow: nothing else opens a server or a database of it.
 
 Whatever the server or its database has to complain about becomes one message without its password.
 Knows nothing of what is stored there.
@@ -12,16 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from distill.errors import UserError
+from distill.errors import UserError, without_passwords
 
-PATIENCE = {  # an unreachable server is told in seconds; MLflow's own defaults wait minutes
+MANNERS = {  # an unreachable server is told in seconds; MLflow's own defaults wait minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nobody asked for that network
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for one JSON document
 }
-_PASSWORD = re.compile(r"(\w+://)[^/@\s]+@")
+_CAUSE = re.compile(r"\[Errno [^)\"']+")  # the end of a long chain of nested messages
 
 
 class UnreachableError(UserError):
@@ -29,8 +30,8 @@ class UnreachableError(UserError):
 
 
 def be_quick() -> None:
-    """Set MLflow's patience by the environment, where the user has not."""
-    for name, value in PATIENCE.items():
+    """Set MLflow's manners by the environment, where the user has not."""
+    for name, value in MANNERS.items():
         os.environ.setdefault(name, value)
 
 
@@ -73,9 +74,8 @@ def talking_to(uri: str) -> Iterator[None]:
 
         if not isinstance(error, MlflowException | RequestException | SQLAlchemyError | OSError):
             raise
-        reason = _PASSWORD.sub(r"\1<redacted>@", str(error).strip().splitlines()[0])
         raise UnreachableError(
-            f"Expected an MLflow server at {without_password(uri)} but found: {reason[:400]}. "
+            f"Expected an MLflow server at {without_passwords(uri)} but found: {_reason(error)}. "
             "Nothing is lost: run folders and ledger are as they were. Start the server or mend "
             "`registry.tracking_uri`, and repeat the command."
         ) from None
@@ -86,6 +86,7 @@ def missing(error: Exception) -> bool:
     return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
 
 
-def without_password(uri: str) -> str:
-    """Blank the user and password of a URI."""
-    return _PASSWORD.sub(r"\1<redacted>@", uri)
+def _reason(error: Exception) -> str:
+    text = without_passwords(str(error).strip())
+    cause = _CAUSE.search(text)
+    return cause.group() if cause else text.splitlines()[0][:400].rstrip(".")

@@ -68,14 +68,11 @@ class Entry:
 
     def sealed(self) -> "Entry":
         """Fill in the hash."""
-        content = to_json(self)
-        del content["hash"]
-        digest = hashlib.sha256(_canonical(content).encode()).hexdigest()
-        return dataclasses.replace(self, hash=digest)
+        return dataclasses.replace(self, hash=_sealed(to_json(self)))
 
     @property
     def line(self) -> str:
-        """The entry as it stands in the file: there is one way to write it."""
+        """The entry as it stands in the file."""
         return _canonical(to_json(self)) + "\n"
 
 
@@ -296,7 +293,8 @@ def _verified(path: Path, line: bytes, before: list[Entry]) -> Entry:
         entry = from_json(Entry, values)
     except (ValueError, UserError) as error:
         raise _damaged(path, number, "it is no entry") from error
-    if entry.line.encode() != line + b"\n" or entry.sealed().hash != entry.hash:
+    # There is one way to write an entry, so that no byte can change and the values stay.
+    if _canonical(values).encode() != line or _sealed(values) != entry.hash:
         raise _damaged(path, number, "it was edited: its hash does not fit what it says")
     if entry.number != number or entry.previous_hash != (before[-1].hash if before else GENESIS):
         raise _damaged(path, number, "it does not follow the one before: entries were removed")
@@ -308,6 +306,12 @@ def _damaged(path: Path, number: int, what: str) -> UserError:
         f"Expected {path} to be as it was written but entry {number} is damaged: {what}. Put the "
         "true file back; nothing is promoted until then."
     )
+
+
+def _sealed(values: Mapping[str, Any]) -> str:
+    """Hash all that an entry says but its own hash."""
+    content = {name: value for name, value in values.items() if name != "hash"}
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 
 def _canonical(values: Any) -> str:

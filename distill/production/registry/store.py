@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distill.errors import UserError
-from distill.production.registry.connection import connect, missing, talking_to, without_password
+from distill.errors import UserError, without_passwords
+from distill.production.registry.connection import connect, missing, talking_to
 
 CONTENT, ANCHOR = "distill.content", "distill.anchor"
 _FOLDER = "version"  # of a run's artefacts
@@ -26,7 +26,7 @@ class Store:
     """
 
     def __init__(self, uri: str, model: str, artefacts: Path) -> None:
-        self.uri, self.model, self._artefacts = uri, model, artefacts.resolve()
+        self.uri, self.model, self._artefacts = _absolute(uri), model, artefacts.resolve()
 
     @cached_property
     def _client(self) -> Any:
@@ -87,8 +87,9 @@ class Store:
                 if not missing(error):
                     raise
                 raise UserError(
-                    f"Expected version {version} of `{self.model}` at {without_password(self.uri)} "
-                    "but it was deleted there. Register its run again, or take another version."
+                    f"Expected version {version} of `{self.model}` at "
+                    f"{without_passwords(self.uri)} but it was deleted there. Register its run "
+                    "again, or take another version."
                 ) from error
         for path in (folder / _FOLDER).iterdir():
             path.rename(folder / path.name)
@@ -144,3 +145,11 @@ class Store:
         wanted = f"tags.`{CONTENT}` = '{content}'"
         left = client.search_runs([experiment_id], wanted, max_results=1)
         return left[0] if left else client.create_run(experiment_id, tags={CONTENT: content})
+
+
+def _absolute(uri: str) -> str:
+    """Name a database file by its whole path: MLflow keeps connections by their names."""
+    scheme, separator, path = uri.partition(":///")
+    if scheme != "sqlite" or not path or path.startswith(":"):
+        return uri
+    return f"{scheme}{separator}{Path(path).resolve()}"
