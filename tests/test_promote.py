@@ -249,7 +249,7 @@ def test_the_made_up_artefact_is_what_the_made_up_contract_says(runs):
 FORKED = """
 import json, sys
 from pathlib import Path
-
+from registry_kills import kills, races, register_kills, warm_up
 warm_up()
 part = {"kills": kills, "races": races, "register": register_kills}[sys.argv[1]]
 print(json.dumps(part(Path(sys.argv[2]), int(sys.argv[3]))))

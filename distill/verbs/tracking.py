@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from distill.files import read_json
+from distill.files import Stage, read_json
 from distill.production.registry.connection import UnreachableError
 from distill.production.registry.tracking import Record, keep
 from distill.verbs.workspace import Workspace, plain, redacted
@@ -32,13 +32,14 @@ def track(workspace: Workspace, verdict: dict[str, Any]) -> None:
         )
         return {"run_id": keep(uri, record, Path("mlruns")), "experiment": experiment}
 
-    try:
-        workspace.stage(
-            "tracking",
-            compute,
-            values={"tracking_uri": uri, "experiment": experiment},
-            inputs=(run_dir / "verdict.json", run_dir / "report.html"),
-        )
+    stage = Stage(
+        name="tracking",
+        values={"tracking_uri": uri, "experiment": experiment},
+        inputs=(run_dir / "verdict.json", run_dir / "report.html"),
+    )
+    try:  # the leader alone, and of no consequence: nobody waits for what it returns
+        if stage.finished(run_dir) is None:
+            stage.run(run_dir, compute)
     except UnreachableError as error:
         log.warning("The verdict stands, but is not in MLflow. %s", error)
 
