@@ -88,6 +88,16 @@ def _with_action(verb: str, rest: list[str]) -> list[str]:
     return [f"action={rest[0]}", *rest[1:]]
 
 
+def _as_text(override: str) -> str:
+    """Quote a reason, which is free text, as Hydra's grammar wants text with commas in it."""
+    key, _, value = override.partition("=")
+    if key != "reason" or value[:1] in ("", '"', "'"):
+        return override
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)  # backslashes count before a quote alone
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return f'{key}="{escaped}"'
+
+
 def _run_verb(verb: str, overrides: list[str]) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -116,6 +126,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
             if multirun:
                 _report(_as_usage_error(error))
 
+    overrides = [_as_text(override) for override in overrides]
     # Hydra's parser wants all overrides together: options such as --config-dir go first.
     is_override = re.compile(r"[^-][^=]*=|[~+]")
     sys.argv = [f"distill {verb}", *sorted(overrides, key=lambda o: bool(is_override.match(o)))]

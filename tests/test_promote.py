@@ -98,6 +98,16 @@ def test_force_is_shown_in_the_history(runs, promoted):
 
 
 @pytest.mark.parametrize(
+    "reason",
+    ["complaints: too slow, again", "it's (bad)!", 'a "quoted" \\" word', "a=b {c}", "null"],
+)
+def test_a_reason_is_free_text(promoted, reason):
+    ran = promoted("promote", "rollback", f"reason={reason}")
+    assert ran.code == 0, ran.stderr
+    assert promoted("promote", "history").document["entries"][-1]["reason"] == reason
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["register"], 2, "Expected `run_dir=`"),
