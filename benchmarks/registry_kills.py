@@ -25,8 +25,8 @@ from distill.errors import UserError
 from distill.production.registry.ledger import Ledger
 from distill.production.registry.package import collect, read_package
 from distill.production.registry.place import Place
-from distill.production.registry.promotion import Rules
-from distill.production.registry.registry import Request, open_registry
+from distill.production.registry.promotion import Request, Rules
+from distill.production.registry.registry import open_registry
 
 NUM_VERSIONS = 4
 Operation = tuple[str, int | None]  # champion, challenger or rollback, and the version

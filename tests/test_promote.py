@@ -11,11 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 from registry_runs import ARTEFACT, CLASSES, Run, make_run, write_model
 from sshd import free_port
 
+from distill.files import sha256
 from distill.runtime import OnnxModel
+from distill.verbs.registry import champion_path
 
 
 @pytest.fixture
@@ -201,6 +204,16 @@ def test_audited_images_decide_after_a_drift(runs, promoted, rng):
     promoted("promote", "rollback")
     ran = promoted("promote", "audit=numbers.parquet", "label_column=truth", "version=3")
     assert ran.code == 0, ran.stderr
+
+
+def test_the_champions_file_is_found_by_configuration(promoted):
+    cfg = OmegaConf.create(
+        {"registry": {"folder": "registry", "model": None, "tracking_uri": "sqlite:///gone.db"}}
+    )
+    entry = promoted("promote", "history").document["entries"][-1]
+    path = champion_path(cfg)
+    assert sha256(path) == entry["artefact_sha256"]
+    assert (path.parent / "contract.json").is_file()
 
 
 def test_nothing_is_written_beside_the_registry(runs, cli):

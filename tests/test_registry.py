@@ -14,8 +14,8 @@ from distill.production.registry.connection import UnreachableError, be_quick, t
 from distill.production.registry.ledger import Ledger
 from distill.production.registry.package import collect
 from distill.production.registry.place import fetch, models
-from distill.production.registry.promotion import Rules
-from distill.production.registry.registry import Request, open_registry
+from distill.production.registry.promotion import Request, Rules
+from distill.production.registry.registry import open_registry
 from distill.production.registry.store import Store
 
 RULES = Rules()

@@ -10,7 +10,7 @@ from rich.table import Table
 from distill.pages import percent, percent_interval
 from distill.production.registry.history import Period, periods
 from distill.production.registry.ledger import Entry, Ledger
-from distill.production.registry.registry import Decision
+from distill.production.registry.promotion import Decision
 
 COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 

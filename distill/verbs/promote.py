@@ -11,16 +11,16 @@ from rich.console import Console
 
 from distill.contract import Contract
 from distill.decode import decode_images
-from distill.errors import UsageError, UserError
+from distill.errors import UsageError
 from distill.files import from_json, to_json
 from distill.production.registry.history import champions_at, periods
 from distill.production.registry.ledger import Head
 from distill.production.registry.package import collect
-from distill.production.registry.place import Place, models
-from distill.production.registry.promotion import Rules
-from distill.production.registry.registry import Request, open_registry
+from distill.production.registry.promotion import Request, Rules
+from distill.production.registry.registry import open_registry
 from distill.verbs.history import show_decision, show_history
 from distill.verbs.image_files import format_of, read_labels, read_sources
+from distill.verbs.registry import registry_place
 from distill.verbs.workspace import plain
 
 log = logging.getLogger(__name__)
@@ -30,30 +30,6 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Do one of the registry's actions."""
     actions = {"register": _register, "rollback": _rollback, "history": _history}
     return actions.get(cfg.action, _promote)(cfg, Console(stderr=True))
-
-
-def registry_place(cfg: DictConfig, name: str | None = None) -> Place:
-    """Find the registry that a configuration means.
-
-    Args:
-        cfg: with a node `registry`.
-        name: of the model where the configuration names none.
-
-    Raises:
-        UserError: none is named, and there is not exactly one.
-    """
-    folder = Path(cfg.registry.folder)
-    model = cfg.registry.model or name
-    if model is None:
-        known = models(folder)
-        if len(known) != 1:
-            found = f"{len(known)}: {', '.join(known)}" if known else "none"
-            raise UserError(
-                f"Expected `registry.model=`, or one model in the registry {folder}, but found "
-                f"{found}. " + ("Name one." if known else "Run `promote register run_dir=...`.")
-            )
-        model = known[0]
-    return Place(folder=folder, model=model, tracking_uri=cfg.registry.tracking_uri)
 
 
 def _register(cfg: DictConfig, console: Console) -> dict[str, Any]:

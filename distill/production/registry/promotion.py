@@ -4,13 +4,18 @@ Knows answers, verdicts and margins; knows nothing of where versions are kept. W
 case (files whole, golden samples replay) is not decided here: no force sets it aside.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.budget import Outcome, at_most
+from distill.contract import Contract
+from distill.errors import UsageError
 from distill.metrics import Interval, compare_paired
+from distill.production.registry.ledger import Entry
 from distill.production.registry.package import Package
 
 Right = NDArray[np.bool_]
@@ -33,6 +38,33 @@ class Rules:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Request:
+    """A promotion that is asked for.
+
+    Attributes:
+        alias: champion or challenger.
+        version: None for the challenger, else the newest.
+        force: set aside rules that do not hold; needs a reason.
+        reason: in the words of whoever asks.
+        audit: reads audited data, given the contract of whom it is for: inputs [N, ...], labels
+            [N]. After a drift it decides, and the old test set is a guardrail.
+    """
+
+    alias: str
+    version: int | None = None
+    force: bool = False
+    reason: str | None = None
+    audit: Callable[[Contract], tuple[NDArray[Any], NDArray[np.int64]]] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be asked for."""
+        if self.alias not in ("champion", "challenger"):
+            raise UsageError(f"Expected `to` to be champion or challenger but got {self.alias!r}.")
+        if self.force and not (self.reason or "").strip():
+            raise UsageError("Expected `reason=` with `force=true`: the history will show it.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One rule held against one candidate; figures where the rule has any."""
 
@@ -42,6 +74,25 @@ class Finding:
     limit: float | None = None
     measured: float | None = None
     interval: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What came of a promotion.
+
+    Attributes:
+        outcome: of all rules together.
+        entry: what the ledger says of it now; None where it was refused, or nothing was to do.
+        version: that was asked for.
+        findings: one for each rule.
+        why: in a sentence.
+    """
+
+    outcome: Outcome
+    entry: Entry | None
+    version: int
+    findings: tuple[Finding, ...]
+    why: str
 
 
 def challenger_findings(candidate: Package) -> list[Finding]:

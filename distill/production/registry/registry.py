@@ -8,7 +8,6 @@ files and the server have modules of their own.
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,16 @@ from numpy.typing import NDArray
 
 from distill.budget import Outcome, conjunction
 from distill.contract import Contract
-from distill.errors import UsageError, UserError
+from distill.errors import UserError
 from distill.files import exclusive, to_json
 from distill.production.registry.connection import UnreachableError
 from distill.production.registry.ledger import Entry, Head, Ledger
 from distill.production.registry.package import Package
 from distill.production.registry.place import Place, cached, download_anew, keep, registered
 from distill.production.registry.promotion import (
+    Decision,
     Finding,
+    Request,
     Rules,
     challenger_findings,
     classes_finding,
@@ -37,52 +38,6 @@ from distill.runtime import OnnxModel
 log = logging.getLogger(__name__)
 
 ALIASES = ("champion", "challenger", "fallback")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """A promotion that is asked for.
-
-    Attributes:
-        alias: champion or challenger.
-        version: None for the challenger, else the newest.
-        force: set aside rules that do not hold; needs a reason.
-        reason: in the words of whoever asks.
-        audit: reads audited data, given the contract of whom it is for: inputs [N, ...], labels
-            [N]. After a drift it decides, and the old test set is a guardrail.
-    """
-
-    alias: str
-    version: int | None = None
-    force: bool = False
-    reason: str | None = None
-    audit: Callable[[Contract], tuple[NDArray[Any], NDArray[np.int64]]] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be asked for."""
-        if self.alias not in ("champion", "challenger"):
-            raise UsageError(f"Expected `to` to be champion or challenger but got {self.alias!r}.")
-        if self.force and not (self.reason or "").strip():
-            raise UsageError("Expected `reason=` with `force=true`: the history will show it.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """What came of a promotion.
-
-    Attributes:
-        outcome: of all rules together.
-        entry: what the ledger says of it now; None where it was refused, or nothing was to do.
-        version: that was asked for.
-        findings: one for each rule.
-        why: in a sentence.
-    """
-
-    outcome: Outcome
-    entry: Entry | None
-    version: int
-    findings: tuple[Finding, ...]
-    why: str
 
 
 class Registry:
