@@ -29,8 +29,12 @@ VERBS = {
     "evaluate": "score the exported files on the test set",
     "benchmark": "measure latency, cold start, memory and size against a budget",
     "predict": "run an exported model over images into predictions.parquet",
+    "promote": "the registry: `register` a run, promote `to=champion`, `rollback`, `history`",
 }
-ACTIONS = {"train": ("all", "teacher", "control", "student")}
+ACTIONS = {
+    "train": ("all", "teacher", "control", "student"),
+    "promote": ("promote", "register", "rollback", "history"),
+}
 EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
 
 _HELP = """distill {version}: knowledge distillation, from data to verdict.
@@ -84,6 +88,16 @@ def _with_action(verb: str, rest: list[str]) -> list[str]:
     return [f"action={rest[0]}", *rest[1:]]
 
 
+def _as_text(override: str) -> str:
+    """Quote a reason, which is free text, as Hydra's grammar wants text with commas in it."""
+    key, _, value = override.partition("=")
+    if key != "reason" or value[:1] in ("", '"', "'"):
+        return override
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)  # backslashes count before a quote alone
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return f'{key}="{escaped}"'
+
+
 def _run_verb(verb: str, overrides: list[str]) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -102,7 +116,8 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
         nonlocal multirun
         multirun = HydraConfig.get().mode == RunMode.MULTIRUN
         OmegaConf.set_struct(cfg, False)
-        cfg.run_dir = str(Path(HydraConfig.get().runtime.output_dir).resolve())
+        if HydraConfig.get().run.dir != ".":  # a verb that makes no run folder names one as it is
+            cfg.run_dir = str(Path(HydraConfig.get().runtime.output_dir).resolve())
         _log_to_stderr()
         try:
             documents.append(import_module(f"distill.verbs.{verb}").run(cfg))
@@ -111,6 +126,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
             if multirun:
                 _report(_as_usage_error(error))
 
+    overrides = [_as_text(override) for override in overrides]
     # Hydra's parser wants all overrides together: options such as --config-dir go first.
     is_override = re.compile(r"[^-][^=]*=|[~+]")
     sys.argv = [f"distill {verb}", *sorted(overrides, key=lambda o: bool(is_override.match(o)))]

@@ -52,7 +52,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
         best = read_json(workspace.run_dir / "baseline.json")["best"]
         with np.load(baseline_path, allow_pickle=False) as predictions:
             baseline = predictions[best]
-        return evaluate(
+        return {"test_fingerprint": data.test_fingerprint} | evaluate(
             logits,
             data.test.labels,
             baseline=baseline,
@@ -67,7 +67,11 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
     return workspace.stage(
         "evaluate",
         compute,
-        values={"data": data.fingerprint, "confidence": confidence},
+        values={
+            "data": data.fingerprint,
+            "test": data.test_fingerprint,
+            "confidence": confidence,
+        },
         inputs=inputs,
         outputs=(LOGITS,),
     )

@@ -17,10 +17,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         return found
     from distill.verbs.configuration import check_configuration
     from distill.verbs.stages import all_stages
+    from distill.verbs.tracking import track
 
     with open_workspace(cfg) as workspace:
         check_configuration(workspace)
         verdict = all_stages(workspace)
-        remember(workspace, needs)
+        if track(workspace, verdict):
+            remember(workspace, needs)
         show_verdict(workspace.console, cfg.name, verdict)
         return verdict

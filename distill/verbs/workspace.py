@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from distill.budget import Budget, parse_budget
-from distill.errors import UsageError
+from distill.errors import UsageError, without_passwords
 from distill.files import Stage, run_folder_lock, write_text
 from distill.verbs.ranks import agree, launched
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SECRET = re.compile(r"(password|passwd|secret|token|api_?key|credential)", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(\w+://[^:/@\s]+:)[^@/\s]+@")
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def redacted(cfg: DictConfig) -> DictConfig:
             return [clean(item, key) for item in value]
         if _SECRET.search(key) and value is not None:
             return "<redacted>"
-        return _URL_PASSWORD.sub(r"\1<redacted>@", value) if isinstance(value, str) else value
+        return without_passwords(value) if isinstance(value, str) else value
 
     return DictConfig(clean(OmegaConf.to_container(cfg, resolve=True)))
 
