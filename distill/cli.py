@@ -28,6 +28,7 @@ VERBS = {
     "export": "turn a checkpoint into ONNX and int8, with its contract",
     "evaluate": "score the exported files on the test set",
     "benchmark": "measure latency, cold start, memory and size against a budget",
+    "search": "find the cheapest student that holds a budget, out of a space",
     "predict": "run an exported model over images into predictions.parquet",
 }
 ACTIONS = {"train": ("all", "teacher", "control", "student")}

@@ -154,7 +154,10 @@ def too_much(rows: Sequence[Values], budget: Budget) -> list[str]:
         rows: of the measured files.
         budget: its limits on cold start and memory.
     """
-    limits = {"cold_start_ms": budget.latency.cold_start_ms, "peak_rss_bytes": budget.peak_rss_bytes}
+    limits = {
+        "cold_start_ms": budget.latency.cold_start_ms,
+        "peak_rss_bytes": budget.peak_rss_bytes,
+    }
     return [
         row["artefact"]
         for row in rows

@@ -91,9 +91,7 @@ def _grid(name: str, family: Any) -> Choices:
     return grid
 
 
-def _drawn(
-    grids: Mapping[str, Choices], count: int, seed: int
-) -> list[tuple[str, dict[str, Any]]]:
+def _drawn(grids: Mapping[str, Choices], count: int, seed: int) -> list[tuple[str, dict[str, Any]]]:
     """Draw different members of a space too large to list."""
     import optuna
 
