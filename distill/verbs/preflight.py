@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from hydra.utils import instantiate
 
-from distill.budget import Check, Choice, Outcome
+from distill.budget import Choice, Outcome
 from distill.deployment.measurement import Effort, TargetReport, make_plan, summarise
 from distill.deployment.quantize.auto import Auto
 from distill.deployment.quantize.recipes import Source, StaticInt8
@@ -22,7 +22,8 @@ from distill.deployment.search.preflight import (
     limits_of,
     too_much,
 )
-from distill.files import to_json, write_arrays, write_json
+from distill.deployment.search.space import slug
+from distill.files import read_json, to_json, write_arrays, write_json
 from distill.verbs.measuring import (
     NUM_INPUTS,
     configured,
@@ -41,21 +42,20 @@ ENOUGH_STARTS = 6  # the range of as many covers the median with 97 % confidence
 NUM_CALIBRATION_SAMPLES = 32  # of weights that say nothing yet
 
 
-def preflight_stage(
-    workspace: Workspace, students: Mapping[str, Workspace], *, name: str = STAGE
-) -> list[Preflight]:
+def preflight_stage(workspace: Workspace, students: Mapping[str, Workspace]) -> list[Preflight]:
     """Export students untrained, measure all of them in one interleaved run, and judge them.
 
     Args:
         workspace: of the run.
         students: name to a workspace whose student it is.
-        name: of the stage.
 
     Returns:
         What is known of each student, the cheapest first.
     """
     inputs = workspace.data.validation.images[:NUM_INPUTS]
-    values = measurement_values(workspace) | {
+    measured_by = measurement_values(workspace)
+    del measured_by["limits_ms"]  # measuring does not go on until they are decided
+    values = measured_by | {
         "effort": plain(workspace.cfg.preflight_effort),
         "students": {name: plain(own.cfg.student) for name, own in students.items()},
         "quantize": plain(workspace.cfg.quantize),
@@ -73,7 +73,7 @@ def preflight_stage(
         write_arrays(workspace.run_dir / RAW, report.samples)
         return facts(report) | {"candidates": candidates, "raw_nanoseconds": RAW}
 
-    measured = workspace.stage(name, compute, values=values, outputs=(RAW,))
+    measured = workspace.stage(STAGE, compute, values=values, outputs=(RAW,))
     with np.load(workspace.run_dir / RAW, allow_pickle=False) as arrays:
         samples = {key: arrays[key] for key in arrays.files}
     for problem in measured["problems"]:
@@ -111,7 +111,7 @@ def _refused(workspace: Workspace, found: Preflight) -> dict[str, Any]:
         "did_distillation_help": "Nothing was trained.",
         "checks": found.checks,
     }
-    measured = to_json(_read(workspace))
+    measured = read_json(run_dir / f"{STAGE}.json")
     outcomes: dict[str, Outcome] = {row["artefact"]: Outcome.FAIL for row in measured["artefacts"]}
     choice = Choice(outcome=Outcome.FAIL, artefact=None, per_artefact=outcomes)
     with np.load(run_dir / RAW, allow_pickle=False) as arrays:
@@ -146,14 +146,13 @@ def _export(workspace: Workspace, folder: Path, name: str) -> dict[str, Any]:
     lightning.seed_everything(workspace.cfg.seed, verbose=False)
     student = unalike(build_student(workspace).eval())
     shape = workspace.data.image_shape
-    slug = "".join(c if c.isalnum() or c in ".-" else "_" for c in name)
-    path = folder / f"{slug}.onnx"
+    path = folder / f"{slug(name)}.onnx"
     head = instantiate(workspace.cfg.head) or None
     export_onnx(TemperatureScaled(student, 1.5).eval(), shape, path, head=head)
     files = {"float32": path.name}
     recipe = _recipe(workspace)
     if recipe is not None:
-        smaller = folder / f"{slug}.{recipe.precision}.onnx"
+        smaller = folder / f"{slug(name)}.{recipe.precision}.onnx"
         images = workspace.data.train.images[: recipe.num_calibration_samples]
         with tempfile.TemporaryDirectory() as scratch:
             recipe.make(Source(path, images, Path(scratch)), smaller)
@@ -209,14 +208,3 @@ def _measure(workspace: Workspace, paths: Sequence[Path], inputs: Any) -> Target
         for row in report.artefacts
     ]
     return dataclasses.replace(report, artefacts=merged)
-
-
-def _read(workspace: Workspace) -> dict[str, Any]:
-    from distill.files import read_json
-
-    return read_json(workspace.run_dir / f"{STAGE}.json")
-
-
-def failed_checks(found: Preflight) -> list[Check]:
-    """List the limits that a candidate misses."""
-    return [check for check in found.checks if check.outcome is Outcome.FAIL]

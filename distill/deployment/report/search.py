@@ -72,12 +72,9 @@ def write_search_report(run_dir: Path, results: SearchResults) -> None:
             "candidate",
             "p95 untrained (ms)",
             "size",
-            "precision",
-            "validation",
-            "predicted in full",
+            "on validation",
+            "in full, predicted",
             "needed",
-            "chance",
-            "full training, test",
             "what became of it",
         ],
         "rows": [
@@ -116,37 +113,35 @@ def _verdicts_sentence(results: SearchResults) -> str:
 
 def _cells(number: int, entry: Entry, winner: str | None) -> list[Cell]:
     found, rung = entry.preflight, entry.rungs[-1] if entry.rungs else None
-    known = [cell("")] * 4
+    known = [cell("")] * 3
     if rung is not None:
         outlook = rung.outlook
-        epochs = rung.trained.epochs
         known = [
             cell(
-                percent(rung.accuracy.estimate, 1),
-                f"{percent_interval(rung.accuracy.interval, 1)}, {epochs} epochs",
+                f"{percent(rung.accuracy.estimate, 1)} at {rung.trained.epochs}",
+                percent_interval(rung.accuracy.interval, 1),
             ),
             cell(percent(outlook.accuracy, 1), percent_interval(outlook.interval, 1)),
-            cell(percent(outlook.needed, 1)),
-            cell(f"{outlook.chance:.0%}"),
+            cell(percent(outlook.needed, 1), f"chance {outlook.chance:.0%}"),
         ]
-    attempt = entry.attempt
-    tested = cell("")
-    if attempt is not None:
-        tested = cell(
-            percent(attempt.accuracy.estimate), percent_interval(attempt.accuracy.interval)
-        )
-    fate = "wins" if entry.name == winner else entry.dropped or "stayed in"
-    if attempt is not None and entry.name != winner:
-        fate = f"trained in full: {attempt.verdict}"
     return [
         cell(f"{number}  {entry.name}"),
         figure_cell(dict(found.p95_latency_ms) if found.p95_latency_ms else None),
-        cell(size(found.size_bytes)),
-        cell(found.precision),
+        cell(size(found.size_bytes), found.precision),
         *known,
-        tested,
-        cell("", fate) if len(fate) > 30 else cell(fate),
+        cell("", _fate(entry, winner)),
     ]
+
+
+def _fate(entry: Entry, winner: str | None) -> str:
+    attempt = entry.attempt
+    if attempt is None:
+        return entry.dropped or "stayed in"
+    reached = attempt.accuracy
+    said = f"{percent(reached.estimate)} on test ({percent_interval(reached.interval, 1)})"
+    if entry.name == winner:
+        return f"wins: {attempt.artefact}, {said}"
+    return f"trained in full, verdict {attempt.verdict}: {said}"
 
 
 def _pictures(results: SearchResults, winner: str | None) -> list[dict[str, Any]]:
@@ -183,8 +178,9 @@ def _pictures(results: SearchResults, winner: str | None) -> list[dict[str, Any]
             ),
             "note": (
                 "Numbers are those of the table. A dot is the accuracy after the last short "
-                f"training, with its interval; the ring above it is predicted for all "
-                f"{results.epochs} epochs, and the line joins the rings that no cheaper one beats."
+                f"training, with its interval; the ring is predicted for all {results.epochs} "
+                "epochs, and the line joins the rings that no quicker one beats. A triangle lies "
+                "below what is shown."
             ),
             "wide": True,
         }

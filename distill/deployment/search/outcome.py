@@ -77,9 +77,8 @@ def _won(entry: Entry, verdict: Values) -> Ending:
 
 
 def _nothing_fits(entries: Sequence[Entry]) -> Ending:
-    nearest = min(entries, key=lambda entry: entry.preflight.excess)
-    failed = [c for c in nearest.preflight.checks if c.outcome is Outcome.FAIL]
-    misses = _misses(_of_nearest_file(failed))
+    nearest = min(entries, key=lambda entry: max(map(excess, entry.preflight.failed)))
+    misses = _misses(nearest.preflight.failed)
     return Ending(
         outcome=Outcome.FAIL,
         why=f"Nothing fits: none of {len(entries)} candidates can meet the budget, whatever it "
@@ -108,14 +107,6 @@ def _no_verdict(survivors: Sequence[Entry], ahead: str) -> Ending:
         "`search.max_minutes` goes on.",
         nearest={"candidate": best.name, "misses": []},
     )
-
-
-def _of_nearest_file(failed: Sequence[Check]) -> list[Check]:
-    name = min(
-        {check.artefact for check in failed},
-        key=lambda name: max(excess(c) for c in failed if c.artefact == name),
-    )
-    return [check for check in failed if check.artefact == name]
 
 
 def _nearest_artefact(verdict: Values) -> list[Check]:

@@ -26,8 +26,8 @@ class Preflight:
         candidate: name.
         outcome: `fail` if each of its files misses a limit; `pass` if one is shown to hold all;
             else `inconclusive`, and it stays in the race.
-        cost_ms: median latency of the cheapest file that may hold the limits (of any, if none
-            may); None where the target takes no latencies.
+        cost_ms: median latency of the cheapest file that may hold the limits, or of the one that
+            misses them by least; None where the target takes no latencies.
         p95_latency_ms: of that file, with its interval.
         size_bytes: of that file.
         precision: of that file.
@@ -50,23 +50,17 @@ class Preflight:
         return (float("inf") if self.cost_ms is None else self.cost_ms, self.size_bytes)
 
     @property
-    def misses(self) -> str:
-        """Say which limits its cheapest file misses, and by how much."""
+    def failed(self) -> list[Check]:
+        """The limits that its nearest file misses."""
         failed = [c for c in self.checks if c.outcome is Outcome.FAIL]
-        nearest = min(
-            {c.artefact for c in failed},
-            key=lambda name: max(excess(c) for c in failed if c.artefact == name),
-            default=None,
-        )
-        return "; ".join(missed(c) for c in failed if c.artefact == nearest)
+        files = {check.artefact for check in failed}
+        nearest = min(files, key=lambda name: _worst(failed, name), default=None)
+        return [check for check in failed if check.artefact == nearest]
 
     @property
-    def excess(self) -> float:
-        """Say how many times over its limits the nearest of its files is; 1 and less holds."""
-        files = {check.artefact for check in self.checks}
-        return min(
-            (max(excess(c) for c in self.checks if c.artefact == name) for name in files), default=0
-        )
+    def misses(self) -> str:
+        """Say which limits its nearest file misses, and by how much."""
+        return "; ".join(map(missed, self.failed))
 
 
 def limits_of(budget: Budget) -> Budget:
@@ -111,18 +105,25 @@ def _judged(
     outcome = Outcome.INCONCLUSIVE if open_ones else Outcome.FAIL
     if Outcome.PASS in outcomes.values():
         outcome = Outcome.PASS
-    cheapest = min(open_ones or rows, key=lambda p: (_p50(rows[p]), rows[p]["size_bytes"]))
-    row = rows[cheapest]
+    if open_ones:
+        chosen = min(open_ones, key=lambda p: (_p50(rows[p]), rows[p]["size_bytes"]))
+    else:
+        chosen = min(rows, key=lambda p: _worst(checks, rows[p]["artefact"]))
+    row = rows[chosen]
     return Preflight(
         candidate=name,
         outcome=outcome,
         cost_ms=None if row["p50_latency_ms"] is None else _p50(row),
         p95_latency_ms=row["p95_latency_ms"],
         size_bytes=row["size_bytes"],
-        precision=cheapest,
+        precision=chosen,
         macs=candidate["macs"],
         checks=checks,
     )
+
+
+def _worst(checks: Sequence[Check], artefact: str) -> float:
+    return max((excess(check) for check in checks if check.artefact == artefact), default=0.0)
 
 
 def _p50(row: Values) -> float:

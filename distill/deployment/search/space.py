@@ -30,7 +30,12 @@ class Candidate:
     @property
     def slug(self) -> str:
         """The name as a part of a path."""
-        return re.sub(r"[^A-Za-z0-9.-]+", "_", self.name)
+        return slug(self.name)
+
+
+def slug(name: str) -> str:
+    """Write a name so that it can be a part of a path."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", name)
 
 
 def candidates(space: Mapping[str, Any], max_candidates: int, seed: int) -> list[Candidate]:
