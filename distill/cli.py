@@ -231,7 +231,8 @@ def _config_keys() -> list[str]:
     for path in sorted(config_dir().rglob("*.yaml")):
         group = path.parent.relative_to(config_dir())
         loaded = OmegaConf.load(path)
-        prefix = "" if str(group) in (".", "experiment") else f"{group}."
+        is_global = path.read_text().startswith("# @package _global_")
+        prefix = "" if str(group) == "." or is_global else f"{group}."
         found.update(k for k in walk(loaded, prefix) if "defaults" not in k and "hydra" not in k)
     return sorted(found)
 

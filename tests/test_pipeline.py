@@ -24,7 +24,8 @@ from distill.verbs.unchanged import RECORD
 pytestmark = pytest.mark.slow
 
 STAGES = {
-    "baseline", "train/teacher", "teacher", "soft_labels", "train/control", "train/student",
+    "preflight", "baseline", "train/teacher", "teacher", "soft_labels", "train/control",
+    "train/student",
     "export_teacher", "export_control", "quantize", "export", "evaluate", "benchmark", "verdict",
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ def read_candidates(workspace: Workspace, max_candidates: int) -> dict[str, Cand
         UsageError: one cannot; nothing has run yet.
     """
     cfg = workspace.cfg
-    found = candidates(plain(cfg.space) or {}, max_candidates, cfg.seed)
+    found = candidates(plain(cfg.get("space")) or {}, max_candidates, cfg.seed)
     for candidate in found:
         try:
             build_student(workspace.changed(with_student(cfg, candidate)))

@@ -16,7 +16,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     if found is not None:
         return found
     from distill.verbs.configuration import check_configuration
-    from distill.verbs.preflight import refusal
+    from distill.verbs.refusal import refusal
     from distill.verbs.stages import all_stages
 
     with open_workspace(cfg) as workspace:

@@ -9,21 +9,19 @@ from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
+from numpy.typing import NDArray
 
-from distill.budget import Choice, Outcome
 from distill.deployment.measurement import Effort, TargetReport, make_plan, summarise
 from distill.deployment.quantize.auto import Auto
 from distill.deployment.quantize.recipes import Source, StaticInt8
-from distill.deployment.report.benchmark import write_benchmark_report
 from distill.deployment.search.preflight import (
     Preflight,
-    has_limits,
     judge,
     limits_of,
     too_much,
 )
 from distill.deployment.search.space import slug
-from distill.files import read_json, to_json, write_arrays, write_json
+from distill.files import to_json, write_arrays
 from distill.verbs.measuring import (
     NUM_INPUTS,
     configured,
@@ -74,55 +72,15 @@ def preflight_stage(workspace: Workspace, students: Mapping[str, Workspace]) -> 
         return facts(report) | {"candidates": candidates, "raw_nanoseconds": RAW}
 
     measured = workspace.stage(STAGE, compute, values=values, outputs=(RAW,))
-    with np.load(workspace.run_dir / RAW, allow_pickle=False) as arrays:
-        samples = {key: arrays[key] for key in arrays.files}
     for problem in measured["problems"]:
         log.warning("during preflight, %s", problem)
-    return judge(workspace.budget, measured, samples)
+    return judge(workspace.budget, measured, samples(workspace))
 
 
-def refusal(workspace: Workspace) -> dict[str, Any] | None:
-    """Put a pipeline's student through preflight; return its verdict if it cannot be met."""
-    if not workspace.cfg.preflight or not has_limits(workspace.budget):
-        return None
-    (found,) = preflight_stage(workspace, {"student": workspace})
-    if found.outcome is not Outcome.FAIL:
-        log.info("preflight: the student may hold its latency, size and memory limits")
-        return None
-    return _refused(workspace, found) if workspace.leads else {"verdict": Outcome.FAIL}
-
-
-def _refused(workspace: Workspace, found: Preflight) -> dict[str, Any]:
-    """Write the verdict of a student that cannot meet its budget, and say what to do."""
-    run_dir = workspace.run_dir
-    why = (
-        f"Expected a student that can meet `budget`, whatever it learns, but untrained it misses: "
-        f"{found.misses}. Nothing was trained. Take a smaller `student=`, let `search` find one, "
-        "raise the limit, or train it all the same with `preflight=false`."
-    )
-    verdict = {
-        "verdict": Outcome.FAIL,
-        "run_dir": str(run_dir),
-        "report": str(run_dir / "report.html"),
-        "why": why,
-        "chosen": {"artefact": None, "target": None},
-        "models": {},
-        "distillation_gain": None,
-        "did_distillation_help": "Nothing was trained.",
-        "checks": found.checks,
-    }
-    measured = read_json(run_dir / f"{STAGE}.json")
-    outcomes: dict[str, Outcome] = {row["artefact"]: Outcome.FAIL for row in measured["artefacts"]}
-    choice = Choice(outcome=Outcome.FAIL, artefact=None, per_artefact=outcomes)
-    with np.load(run_dir / RAW, allow_pickle=False) as arrays:
-        samples = {key: arrays[key] for key in arrays.files}
-    limits = workspace.budget.latency.percentiles
-    write_benchmark_report(
-        run_dir, measured, {}, found.checks, choice, samples=samples, limits_ms=limits
-    )
-    write_json(run_dir / "verdict.json", verdict)
-    workspace.console.print(f"[bold red]fail[/bold red]: {why}", soft_wrap=True)
-    return to_json(verdict)
+def samples(workspace: Workspace) -> dict[str, NDArray[np.int64]]:
+    """Read the raw nanoseconds that preflight left."""
+    with np.load(workspace.run_dir / RAW, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _export_all(students: Mapping[str, Workspace], folder: Path) -> dict[str, Any]:

@@ -142,6 +142,8 @@ def _misses(checks: Sequence[Check]) -> list[dict[str, Any]]:
             name = check.name.replace("_", " ")
             text = f"{name} {percent(check.measured)}, limit {percent(check.limit)}"
             text += f", by {100 * by:.2f} points" if sure else ", too close to tell"
+        elif check.outcome == Outcome.INCONCLUSIVE:
+            text += f", not decided{f': {check.note}' if check.note else ''}"
         found.append(
             {
                 "artefact": check.artefact,

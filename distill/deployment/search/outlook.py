@@ -162,8 +162,8 @@ def outlooks(
         log_error, uncertain = in_full(own, epochs, mean, variance)
         spread, error = float(np.sqrt(uncertain)), min(1.0, float(np.exp(log_error)))
         needed = max((_needed(limit, error, num_test, z) for limit in limits), default=0.0)
-        chance = 0.0
-        if needed < 1:
+        chance = 0.0 if limits else 1.0
+        if limits and needed < 1:
             chance = float(norm.cdf((np.log(1 - needed) - log_error) / spread))
         found[name] = Outlook(
             accuracy=1 - error,

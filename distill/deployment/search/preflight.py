@@ -145,7 +145,8 @@ def missed(check: Check) -> str:
     show = size if check.name.endswith("_bytes") else figure
     unit = " ms" if check.name.endswith("_ms") else ""
     name = check.name.removesuffix("_bytes").removesuffix("_ms").replace("_", " ")
-    return f"{name} {show(check.measured)}{unit}, limit {show(check.limit)}{unit}"
+    times = f" ({excess(check):.2g} times it)" if check.outcome is Outcome.FAIL else ""
+    return f"{name} {show(check.measured)}{unit}, limit {show(check.limit)}{unit}{times}"
 
 
 def too_much(rows: Sequence[Values], budget: Budget) -> list[str]:

@@ -101,19 +101,19 @@ def _drawn(grids: Mapping[str, Choices], count: int, seed: int) -> list[tuple[st
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.BruteForceSampler(seed=seed))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     families = sorted(name for name, grid in grids.items() if all(grid.values()))
-    found = []
-    for _ in range(count):
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    while len(found) < count:
         trial = study.ask()
         name = trial.suggest_categorical("family", families)
-        chosen = {}
-        for keyword, choices in grids[name].items():
-            number = trial.suggest_int(f"{name}.{keyword}", 0, len(choices) - 1)
-            chosen[keyword] = choices[number]
-        found.append((name, chosen))
+        chosen = {
+            keyword: choices[trial.suggest_int(f"{name}.{keyword}", 0, len(choices) - 1)]
+            for keyword, choices in grids[name].items()
+        }
+        found.setdefault(str(trial.params), (name, chosen))
         study.tell(trial, 0.0)
-    return found
+    return list(found.values())
 
 
 def _candidate(family: str, student: Mapping[str, Any], chosen: Mapping[str, Any]) -> Candidate:
