@@ -28,6 +28,7 @@ VERBS = {
     "export": "turn a checkpoint into ONNX and int8, with its contract",
     "evaluate": "score the exported files on the test set",
     "benchmark": "measure latency, cold start, memory and size against a budget",
+    "search": "find the cheapest student that holds a budget, out of a space",
     "predict": "run an exported model over images into predictions.parquet",
     "promote": "the registry: `register` a run, promote `to=champion`, `rollback`, `history`",
 }
@@ -246,7 +247,8 @@ def _config_keys() -> list[str]:
     for path in sorted(config_dir().rglob("*.yaml")):
         group = path.parent.relative_to(config_dir())
         loaded = OmegaConf.load(path)
-        prefix = "" if str(group) in (".", "experiment") else f"{group}."
+        is_global = path.read_text().startswith("# @package _global_")
+        prefix = "" if str(group) == "." or is_global else f"{group}."
         found.update(k for k in walk(loaded, prefix) if "defaults" not in k and "hydra" not in k)
     return sorted(found)
 

@@ -24,9 +24,9 @@ from distill.verbs.unchanged import RECORD
 pytestmark = pytest.mark.slow
 
 STAGES = {
-    "baseline", "train/teacher", "teacher", "soft_labels", "train/control", "train/student",
-    "export_teacher", "export_control", "quantize", "export", "evaluate", "reference", "benchmark",
-    "verdict",
+    "preflight", "baseline", "train/teacher", "teacher", "soft_labels", "train/control",
+    "train/student", "export_teacher", "export_control", "quantize", "export", "evaluate",
+    "reference", "benchmark", "verdict",
 }  # fmt: skip
 
 

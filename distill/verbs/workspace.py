@@ -76,6 +76,12 @@ class Workspace:
         )
         return data
 
+    def changed(self, cfg: DictConfig, data: "ImageData | None" = None) -> "Workspace":
+        """Work in the same folder with another configuration, or data; none is read again."""
+        own = Workspace(cfg, self.run_dir, self.console)
+        own.__dict__["data"] = self.data if data is None else data  # the cached property
+        return own
+
     def stage(
         self,
         name: str,
@@ -107,10 +113,15 @@ class Workspace:
 
 
 @contextmanager
-def open_workspace(cfg: DictConfig) -> Iterator[Workspace]:
-    """Check what can be checked at once, lock the run folder and write its `config.yaml`."""
+def open_workspace(cfg: DictConfig, data: "ImageData | None" = None) -> Iterator[Workspace]:
+    """Check what can be checked at once, lock the run folder and write its `config.yaml`.
+
+    `data` is given where it was read before.
+    """
     run_dir = Path(cfg.run_dir)
     workspace = Workspace(cfg, run_dir, Console(stderr=True, quiet=not launched().leads))
+    if data is not None:
+        workspace.__dict__["data"] = data
     if "budget" in cfg:
         _ = workspace.budget
     if not workspace.leads:
