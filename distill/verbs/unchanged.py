@@ -22,7 +22,7 @@ from distill.verbs.workspace import Workspace, plain
 
 log = logging.getLogger(__name__)
 
-RECORD = "manifests/pipeline.json"
+RECORD = "made_from.json"
 WRITTEN = ("logger", "registry")  # these name what others write, too
 
 
@@ -101,8 +101,7 @@ def _promised(run_dir: Path) -> dict[str, str | None]:
     """Hash all that the stages of a run folder vouch for."""
     found: dict[str, str | None] = {}
     for manifest in sorted((run_dir / "manifests").rglob("*.json")):
-        if manifest != run_dir / RECORD:
-            for name in read_json(manifest)["outputs"]:
-                path = run_dir / name
-                found[name] = sha256(path) if path.is_file() else None
+        for name in read_json(manifest)["outputs"]:
+            path = run_dir / name
+            found[name] = sha256(path) if path.is_file() else None
     return found
