@@ -28,11 +28,14 @@ VERBS = {
     "export": "turn a checkpoint into ONNX and int8, with its contract",
     "evaluate": "score the exported files on the test set",
     "benchmark": "measure latency, cold start, memory and size against a budget",
+    "search": "find the cheapest student that holds a budget, out of a space",
     "predict": "run an exported model over images into predictions.parquet",
+    "promote": "the registry: `register` a run, promote `to=champion`, `rollback`, `history`",
 }
 ACTIONS = {
     "baseline": ("score", "annotate"),
     "train": ("all", "teacher", "control", "student"),
+    "promote": ("promote", "register", "rollback", "history"),
 }
 EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
 
@@ -87,6 +90,16 @@ def _with_action(verb: str, rest: list[str]) -> list[str]:
     return [f"action={rest[0]}", *rest[1:]]
 
 
+def _as_text(override: str) -> str:
+    """Quote a reason, which is free text, as Hydra's grammar wants text with commas in it."""
+    key, _, value = override.partition("=")
+    if key != "reason" or value[:1] in ("", '"', "'"):
+        return override
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)  # backslashes count before a quote alone
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return f'{key}="{escaped}"'
+
+
 def _run_verb(verb: str, overrides: list[str]) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -105,7 +118,8 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
         nonlocal multirun
         multirun = HydraConfig.get().mode == RunMode.MULTIRUN
         OmegaConf.set_struct(cfg, False)
-        cfg.run_dir = str(Path(HydraConfig.get().runtime.output_dir).resolve())
+        if HydraConfig.get().run.dir != ".":  # a verb that makes no run folder names one as it is
+            cfg.run_dir = str(Path(HydraConfig.get().runtime.output_dir).resolve())
         _log_to_stderr()
         try:
             documents.append(import_module(f"distill.verbs.{verb}").run(cfg))
@@ -114,6 +128,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
             if multirun:
                 _report(_as_usage_error(error))
 
+    overrides = [_as_text(override) for override in overrides]
     # Hydra's parser wants all overrides together: options such as --config-dir go first.
     is_override = re.compile(r"[^-][^=]*=|[~+]")
     sys.argv = [f"distill {verb}", *sorted(overrides, key=lambda o: bool(is_override.match(o)))]
@@ -233,7 +248,8 @@ def _config_keys() -> list[str]:
     for path in sorted(config_dir().rglob("*.yaml")):
         group = path.parent.relative_to(config_dir())
         loaded = OmegaConf.load(path)
-        prefix = "" if str(group) in (".", "experiment") else f"{group}."
+        is_global = path.read_text().startswith("# @package _global_")
+        prefix = "" if str(group) == "." or is_global else f"{group}."
         found.update(k for k in walk(loaded, prefix) if "defaults" not in k and "hydra" not in k)
     return sorted(found)
 

@@ -6,6 +6,7 @@ Knows nothing of what the files hold: no training, no models, no configuration.
 import dataclasses
 import errno
 import fcntl
+import functools
 import hashlib
 import io
 import json
@@ -188,7 +189,7 @@ def from_json(kind: type, data: Any, *, where: str = "") -> Any:
 def _dataclass_from_json(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, Mapping):
         raise UsageError(f"Expected `{where or kind.__name__}` to be a mapping but got {data!r}.")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     prefix = f"{where}." if where else ""
     for name in data:
@@ -200,6 +201,9 @@ def _dataclass_from_json(kind: type, data: Any, where: str) -> Any:
             raise UsageError(f"Expected a field `{prefix}{name}` but it is missing.")
     values = {n: from_json(hints[n], v, where=f"{prefix}{n}") for n, v in data.items()}
     return kind(**values)
+
+
+_hints = functools.cache(typing.get_type_hints)
 
 
 def sha256(path: Path) -> str:
@@ -235,8 +239,48 @@ def versions() -> dict[str, str]:
 
 
 @contextmanager
+def exclusive(path: Path, *, wanted: str, otherwise: str) -> Iterator[None]:
+    """Hold a lock file for this process; the kernel lets go when the process ends.
+
+    Args:
+        path: of the lock file; it names its holder while it is held.
+        wanted: what cannot be had meanwhile, for the message.
+        otherwise: what to do about it, for the message.
+
+    Raises:
+        UserError: another process holds it; the message names it.
+    """
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"Expected to {wanted} but it is held by {_holder(file)}. {otherwise}"
+            ) from error
+        file.truncate(0)
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, started {started}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _holder(file: typing.TextIO) -> str:
+    """Read who holds a lock; whoever took it this very moment is about to write it down."""
+    for _ in range(20):
+        file.seek(0)
+        name = file.read().strip()
+        if name:
+            return name
+        time.sleep(0.01)
+    return "another process"
+
+
+@contextmanager
 def run_folder_lock(run_dir: Path) -> Iterator[None]:
-    """Hold a run folder for this process; the kernel lets go when the process ends.
+    """Hold a run folder for this process.
 
     Also removes what a killed writer left half-written.
 
@@ -246,26 +290,14 @@ def run_folder_lock(run_dir: Path) -> Iterator[None]:
     fresh = not run_dir.exists() or not any(run_dir.iterdir())
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / ".lock"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise UserError(
-                f"Expected to write the run folder {run_dir} but it is held by "
-                f"{file.read().strip() or 'another process'}. "
-                "Wait for it to end, or choose another `run_dir=`."
-            ) from error
-        file.truncate(0)
-        started = time.strftime("%Y-%m-%d %H:%M:%S")
-        file.write(f"process {os.getpid()} on {socket.gethostname()}, started {started}\n")
-        file.flush()
+    wanted = f"write the run folder {run_dir}"
+    otherwise = "Wait for it to end, or choose another `run_dir=`."
+    with exclusive(path, wanted=wanted, otherwise=otherwise):
         for leftover in run_dir.rglob(f"{_TEMPORARY}*"):
             leftover.unlink(missing_ok=True)
         try:
             yield
         finally:
-            file.truncate(0)
             if fresh and [item.name for item in run_dir.iterdir()] == [".lock"]:
                 path.unlink()
                 run_dir.rmdir()
@@ -321,6 +353,23 @@ class Stage:
             "inputs": {_name(path, run_dir): sha256(path) for path in self.inputs},
             "versions": versions(),
         }
+
+
+def adopt_stage(name: str, source: Path, target: Path) -> None:
+    """Copy a finished stage into another run folder, where it counts as done, its time as none.
+
+    Args:
+        name: of the stage.
+        source: the run folder that it was finished in.
+        target: the other one.
+    """
+    manifest = f"manifests/{name}.json"
+    made = read_json(source / manifest)
+    for file in made["outputs"]:
+        if not Path(file).is_absolute() and (source / file).is_file():
+            with atomic_path(target / file) as temporary:
+                shutil.copyfile(source / file, temporary)
+    write_json(target / manifest, made | {"seconds": 0.0})
 
 
 def _name(path: Path, run_dir: Path) -> str:

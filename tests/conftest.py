@@ -21,6 +21,7 @@ from sshd import device as device
 
 from distill.cli import main
 from distill.deployment.quantize.recipes import Source
+from distill.production.registry.store import Store
 from distill.training.data.images import ImageData
 from distill.training.data.sources import digits
 
@@ -93,6 +94,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
     ran = run_cli("pipeline", "run_dir=run", *SHORT, cwd=folder)
     assert ran.code in (0, 3, 4), ran.stderr
     return folder / "run", ran
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database, made once: it takes a second."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    Store(f"sqlite:///{folder}/mlflow.db", "none", folder).aliases()
+    return folder / "mlflow.db"
 
 
 def make_file(recipe, source: Path, target: Path, images: np.ndarray) -> None:

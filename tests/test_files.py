@@ -1,8 +1,10 @@
 import dataclasses
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from distill.errors import UsageError, UserError
 from distill.files import (
     Stage,
     atomic_path,
+    exclusive,
     from_json,
     read_json,
     run_folder_lock,
@@ -185,3 +188,17 @@ def test_arrays_are_read_back_without_pickle(tmp_path):
 def test_versions_name_every_runtime_that_is_installed(monkeypatch):
     monkeypatch.setattr("distill.files.version", lambda name: f"{name} 1")
     assert {"onnxruntime": "onnxruntime 1", "openvino": "openvino 1"}.items() <= versions().items()
+
+
+def test_a_lock_that_was_taken_this_moment_still_names_its_holder(tmp_path):
+    path = tmp_path / "lock"
+    with path.open("a+") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        late = threading.Timer(0.03, lambda: (holder.write("process 7 on here\n"), holder.flush()))
+        late.start()
+        with (
+            pytest.raises(UserError, match="Expected to write but it is held by process 7 on here"),
+            exclusive(path, wanted="write", otherwise="Wait."),
+        ):
+            pass
+        late.join()

@@ -24,8 +24,9 @@ from distill.verbs.unchanged import RECORD
 pytestmark = pytest.mark.slow
 
 STAGES = {
-    "baseline", "train/teacher", "teacher", "soft_labels", "train/control", "train/student",
-    "export_teacher", "export_control", "quantize", "export", "evaluate", "benchmark", "verdict",
+    "preflight", "baseline", "train/teacher", "teacher", "soft_labels", "train/control",
+    "train/student", "export_teacher", "export_control", "quantize", "export", "evaluate",
+    "reference", "benchmark", "verdict",
 }  # fmt: skip
 
 
@@ -127,7 +128,9 @@ def test_the_stages_as_verbs_leave_what_the_pipeline_then_finds(cli):
         assert ran.code == 0, ran.stderr
     assert set(ran.document["models"]) == {"teacher", "control", "student", "student_int8"}
     ran = cli("pipeline", "run_dir=run", *SHORT)
-    assert ran.stderr.count("unchanged, not run again") == len(STAGES - {"benchmark", "verdict"})
+    assert ran.stderr.count("unchanged, not run again") == len(
+        STAGES - {"reference", "benchmark", "verdict"}
+    )
 
 
 def test_float32_alone_may_be_shipped(finished, cli, tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from distill.errors import UserError, nearest
 
@@ -304,3 +305,23 @@ class _GrayToRgb(nn.Module):
 def num_parameters(model: nn.Module) -> int:
     """Count trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def unalike(model: nn.Module) -> nn.Module:
+    """Move all weights and statistics a little, so that no two tensors are the same; return it.
+
+    Of a fresh model many are all zeros or ones, which a file stores once and a runtime may skip.
+    """
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                tensor.mul_(1 + 0.01 * torch.rand_like(tensor)).add_(0.01 * torch.rand_like(tensor))
+    return model
+
+
+def num_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Count the multiply-accumulates of one image [H, W, C] in convolutions and matrix products."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(torch.zeros(1, *image_shape, dtype=torch.uint8))
+    return counter.get_total_flops() // 2

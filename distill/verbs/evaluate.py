@@ -53,7 +53,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
                 through["teacher"] = "the teacher itself, which does not export to ONNX"
         truth = {"label": data.test.labels, "index": data.test.indices}
         write_arrays(workspace.run_dir / LOGITS, truth | logits)
-        return evaluate(
+        return {"test_fingerprint": data.test_fingerprint} | evaluate(
             logits,
             data.test.labels,
             references=_references(workspace, baseline_path, votes),
@@ -68,7 +68,11 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
     return workspace.stage(
         "evaluate",
         compute,
-        values={"data": data.fingerprint, "confidence": confidence},
+        values={
+            "data": data.fingerprint,
+            "test": data.test_fingerprint,
+            "confidence": confidence,
+        },
         inputs=inputs,
         outputs=(LOGITS,),
     )

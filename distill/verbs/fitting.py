@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from distill.files import sha256, sha256_json, to_json, write_arrays, write_json
 from distill.metrics import fit_temperature, score
+from distill.production.registry.connection import be_quick
 from distill.training.teachers.classes import class_columns
 from distill.verbs.networks import weights_path
 from distill.verbs.ranks import agree
@@ -122,6 +123,7 @@ def _fit(
     if workspace.leads:
         forget_other_recipe(folder, recipe)
     agree(None)  # the others look for checkpoints only now
+    be_quick()
     fitted = fit(
         module,
         data,

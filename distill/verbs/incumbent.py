@@ -25,8 +25,12 @@ QUICK = Effort(cold_starts=0, processes=3, rounds=10, max_seconds=10)
 
 
 def incumbent_path(workspace: Workspace) -> Path | None:
-    """Find the file that `against=` names; None for none."""
+    """Find the file that `against=` names, or the registry's champion; None for none."""
     against = workspace.cfg.against
+    if against == "champion":
+        from distill.verbs.registry import champion_path
+
+        return champion_path(workspace.cfg)
     return None if against is None else Path(against)
 
 

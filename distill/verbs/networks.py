@@ -22,18 +22,23 @@ def weights_path(run_dir: Path, role: str, epoch: str = "best") -> Path:
 
 
 def build_student(workspace: Workspace) -> Any:
-    """Build the untrained student for the data, preprocessing inside."""
+    """Build the untrained student for the data, preprocessing inside.
+
+    `student.input_size` is ours, not the network's: images are resized to it first.
+    """
     from distill.training.models import build_classifier
 
-    data = workspace.data
+    data, node = workspace.data, workspace.cfg.student
     mean, std = data.channel_statistics
+    size = plain(node.get("input_size"))
     with named_in_errors("student"):
         return build_classifier(
-            instantiate(workspace.cfg.student),
+            instantiate(OmegaConf.masked_copy(node, [k for k in node if k != "input_size"])),
             num_classes=len(data.classes),
             image_shape=data.image_shape,
             mean=mean,
             std=std,
+            input_size=tuple(size) if size else None,
         )
 
 

@@ -16,11 +16,17 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     if found is not None:
         return found
     from distill.verbs.configuration import check_configuration
+    from distill.verbs.refusal import refusal
     from distill.verbs.stages import all_stages
+    from distill.verbs.tracking import track
 
     with open_workspace(cfg) as workspace:
         check_configuration(workspace)
+        refused = refusal(workspace)
+        if refused is not None:
+            return refused
         verdict = all_stages(workspace)
-        remember(workspace, needs)
+        if track(workspace, verdict):
+            remember(workspace, needs)
         show_verdict(workspace.console, cfg.name, verdict)
         return verdict

@@ -1,7 +1,5 @@
 """`predict`: an exported model over images, into one Parquet file that can serve as a teacher."""
 
-import csv
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,13 @@ from omegaconf import DictConfig
 from rich.progress import Progress
 
 from distill.contract import HASH_KEY, Contract, load_contract
-from distill.decode import IMAGE_SUFFIXES, ImageFormat, decode_images
+from distill.decode import decode_images
 from distill.errors import UserError
 from distill.files import atomic_path, sha256, write_json
 from distill.metrics import log_softmax
 from distill.runtime import OnnxModel
+from distill.verbs.image_files import format_of, read_sources
 from distill.verbs.workspace import open_workspace
-
-Sources = tuple[list[bytes] | list[Path], list[str]]
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -32,17 +29,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         path = Path(cfg.artefact)
         model = OnnxModel(path, num_threads=cfg.num_threads)
         contract = _contract_of(path, model)
-        sources, names = _sources(Path(cfg.input), cfg.column)
-        image_format = ImageFormat(
-            height=contract.input.height,
-            width=contract.input.width,
-            channels=contract.input.channels,
-        )
+        sources, names = read_sources(Path(cfg.input), cfg.column)
         with Progress(console=workspace.console, transient=True) as progress:
             task = progress.add_task("reading images", total=len(names))
             decoded = decode_images(
                 sources,
-                image_format,
+                format_of(contract),
                 names=names,
                 skip_corrupt=cfg.skip_corrupt,
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
@@ -82,47 +74,3 @@ def _contract_of(path: Path, model: OnnxModel) -> Contract:
             f"{found or 'none'}. Keep an artefact together with the contract it was exported with."
         )
     return contract
-
-
-def _sources(path: Path, column: str) -> Sources:
-    """List the encoded images of an input and a name for each."""
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise UserError(f"Expected images ({', '.join(IMAGE_SUFFIXES)}) in {path}, found none.")
-        return files, [str(file.relative_to(path)) for file in files]
-    readers: dict[str, Callable[[Path, str], Sources]] = {".csv": _csv, ".parquet": _parquet}
-    if path.suffix.lower() not in readers or not path.is_file():
-        raise UserError(
-            f"Expected `input` to be a folder, a .csv or a .parquet file but got {path}."
-        )
-    return readers[path.suffix.lower()](path, column)
-
-
-def _csv(path: Path, column: str) -> Sources:
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or column not in rows[0]:
-        found = ", ".join(rows[0]) if rows else "no rows"
-        raise UserError(f"Expected a column `{column}` in {path} but found {found}. Set `column=`.")
-    return _beside(path, [row[column] for row in rows])
-
-
-def _parquet(path: Path, column: str) -> Sources:
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"Expected a Parquet file at {path} but {error}") from error
-    if column not in table.column_names:
-        found = ", ".join(table.column_names)
-        raise UserError(f"Expected a column `{column}` in {path} but found {found}. Set `column=`.")
-    values = table[column].to_pylist()
-    values = [v.get("bytes") if isinstance(v, dict) else v for v in values]
-    if all(isinstance(value, str) for value in values):
-        return _beside(path, values)
-    return [v or b"" for v in values], [f"row {row}" for row in range(len(values))]
-
-
-def _beside(table: Path, names: list[str]) -> Sources:
-    """Take paths as relative to the file that names them."""
-    return [table.parent / name for name in names], names

@@ -9,6 +9,7 @@ from distill.verbs.evaluate import evaluate_stage
 from distill.verbs.export import export_student
 from distill.verbs.measuring import NUM_INPUTS, benchmark_stage, compatibility_stage
 from distill.verbs.networks import weights_path
+from distill.verbs.reference import reference_stage
 from distill.verbs.references import export_reference_stage
 from distill.verbs.standing import known_teacher, show_standing
 from distill.verbs.train import ROLES, train_roles
@@ -32,6 +33,7 @@ def all_stages(workspace: Workspace) -> dict[str, Any]:
     order = sorted(artefacts.values(), key=lambda name: name != STUDENT)
     inputs = workspace.data.validation.images[:NUM_INPUTS]
     shippable = [artefacts[role] for role in MAY_SHIP if role in artefacts]
+    reference_stage(workspace, shippable)
     paths = [folder / name for name in order]
     benchmark = benchmark_stage(workspace, paths, inputs, gated=shippable)
     shipped = [folder / name for name in shippable]

@@ -22,7 +22,8 @@ from distill.verbs.workspace import Workspace, plain
 
 log = logging.getLogger(__name__)
 
-RECORD = "manifests/pipeline.json"
+RECORD = "made_from.json"
+WRITTEN = ("logger", "registry")  # these name what others write, too
 
 
 def nothing_to_do(cfg: DictConfig, needs: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -59,7 +60,7 @@ def needs_of(cfg: DictConfig) -> dict[str, Any]:
     values = plain(cfg)
     own = Path(cfg.run_dir).resolve()
     looked_at: dict[str, Any] = {}
-    for value in _strings(values):
+    for value in _strings({k: v for k, v in values.items() if k not in WRITTEN}):
         path = Path(value).expanduser()
         if _is_outside(path, own):
             looked_at[value] = sha256_json([_state(file) for file in _files(path, own)])
@@ -100,8 +101,7 @@ def _promised(run_dir: Path) -> dict[str, str | None]:
     """Hash all that the stages of a run folder vouch for."""
     found: dict[str, str | None] = {}
     for manifest in sorted((run_dir / "manifests").rglob("*.json")):
-        if manifest != run_dir / RECORD:
-            for name in read_json(manifest)["outputs"]:
-                path = run_dir / name
-                found[name] = sha256(path) if path.is_file() else None
+        for name in read_json(manifest)["outputs"]:
+            path = run_dir / name
+            found[name] = sha256(path) if path.is_file() else None
     return found

@@ -12,7 +12,7 @@ from distill.deployment.report.pipeline import (
     distillation_sentence,
     write_pipeline_report,
 )
-from distill.files import read_json, to_json, versions
+from distill.files import read_json, sha256, to_json, versions
 from distill.verbs.artefacts import MAY_SHIP, STUDENT
 from distill.verbs.benchmark import cost
 from distill.verbs.fitting import HISTORY
@@ -40,12 +40,16 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
         gain = results.evaluation["margins"]["student"]["gain_vs_control"]
         return {
             "verdict": choice.outcome,
+            "name": results.name,
             "run_dir": str(run_dir),
             "report": str(run_dir / "report.html"),
             "chosen": {
                 "artefact": choice.artefact,
                 "target": results.benchmark["target"] if choice.artefact else None,
             },
+            # What was judged, and on what: the registry takes no other file on this verdict.
+            "artefacts": {name: sha256(run_dir / "export" / name) for name in shippable},
+            "test_fingerprint": results.evaluation["test_fingerprint"],
             "models": _models(results, rows),
             "distillation_gain": {"metric": "accuracy", **gain},
             "did_distillation_help": distillation_sentence(gain, budget.confidence),

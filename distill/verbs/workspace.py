@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from distill.budget import Budget, parse_budget
-from distill.errors import UsageError
+from distill.errors import UsageError, without_passwords
 from distill.files import Stage, run_folder_lock, write_text
 from distill.verbs.ranks import agree, launched
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SECRET = re.compile(r"(password|passwd|secret|token|api_?key|credential)", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(\w+://[^:/@\s]+:)[^@/\s]+@")
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,12 @@ class Workspace:
         )
         return data
 
+    def changed(self, cfg: DictConfig, data: "ImageData | None" = None) -> "Workspace":
+        """Work in the same folder with another configuration, or data; none is read again."""
+        own = Workspace(cfg, self.run_dir, self.console)
+        own.__dict__["data"] = self.data if data is None else data  # the cached property
+        return own
+
     def stage(
         self,
         name: str,
@@ -108,10 +113,15 @@ class Workspace:
 
 
 @contextmanager
-def open_workspace(cfg: DictConfig) -> Iterator[Workspace]:
-    """Check what can be checked at once, lock the run folder and write its `config.yaml`."""
+def open_workspace(cfg: DictConfig, data: "ImageData | None" = None) -> Iterator[Workspace]:
+    """Check what can be checked at once, lock the run folder and write its `config.yaml`.
+
+    `data` is given where it was read before.
+    """
     run_dir = Path(cfg.run_dir)
     workspace = Workspace(cfg, run_dir, Console(stderr=True, quiet=not launched().leads))
+    if data is not None:
+        workspace.__dict__["data"] = data
     if "budget" in cfg:
         _ = workspace.budget
     if not workspace.leads:
@@ -158,7 +168,7 @@ def redacted(cfg: DictConfig) -> DictConfig:
             return [clean(item, key) for item in value]
         if _SECRET.search(key) and value is not None:
             return "<redacted>"
-        return _URL_PASSWORD.sub(r"\1<redacted>@", value) if isinstance(value, str) else value
+        return without_passwords(value) if isinstance(value, str) else value
 
     return DictConfig(clean(OmegaConf.to_container(cfg, resolve=True)))
 

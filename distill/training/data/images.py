@@ -126,8 +126,16 @@ class ImageData:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of every pixel, label and class name, and of which sample is in which split."""
+        return self._hash((self.train, self.validation, self.test))
+
+    @cached_property
+    def test_fingerprint(self) -> str:
+        """Hash of the test set alone: figures of two runs are comparable where it is the same."""
+        return self._hash((self.test,))
+
+    def _hash(self, splits: tuple[ImageSplit, ...]) -> str:
         digest = hashlib.sha256(repr((self.classes, self.image_shape)).encode())
-        for split in (self.train, self.validation, self.test):
+        for split in splits:
             for part in chunks(split.images):
                 digest.update(np.ascontiguousarray(part).data)
             for array in (split.labels, split.indices):

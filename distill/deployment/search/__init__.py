@@ -1,0 +1,1 @@
+"""Which student next: candidates, what preflight says of them, what short trainings promise."""

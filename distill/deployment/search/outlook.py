@@ -1,0 +1,258 @@
+"""What short trainings promise: which candidate may be the cheapest that holds the accuracy budget.
+
+Plain numbers in, decisions out; knows nothing of networks or files. Validation samples alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from distill.budget import AccuracyBudget
+from distill.metrics import Interval, compare_paired
+from distill.pages import percent
+
+# Log errors fall by a power of the epochs, each network's own (Hestness et al., "Deep Learning
+# Scaling is Predictable, Empirically", 2017, of data). Wide, because it is 1 to 2 where a network
+# has not learned yet and 0.3 where it nearly has; what is trained twice moves its own and the mean.
+POWER, POWER_SPREAD, OWN_SPREAD = 0.6, 0.4, 0.4
+SEED_VARIANCE = 0.02  # of a log error, from one seed to another
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A whole training of some epochs, seen on the validation set."""
+
+    epochs: int
+    num_wrong: float
+    num_samples: int
+
+    @property
+    def log_error(self) -> float:
+        """Logarithm of the share of wrong answers, half a sample from never and always."""
+        return float(np.log((self.num_wrong + 0.5) / (self.num_samples + 1)))
+
+    @property
+    def variance(self) -> float:
+        """Variance of `log_error` that so few samples, and one seed, leave."""
+        return 1 / (self.num_wrong + 0.5) + SEED_VARIANCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """A limit on accuracy as it shows on validation.
+
+    Attributes:
+        name: of the check.
+        accuracy: that has to be shown, as a fraction.
+        reference_error: of the model it is held against, None for none.
+    """
+
+    name: str
+    accuracy: float
+    reference_error: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What a candidate may come to, trained in full.
+
+    Attributes:
+        accuracy: predicted, a fraction on validation.
+        interval: of it.
+        needed: accuracy at which the verdict can be expected to pass: the highest floor, and half
+            the width of the interval that the test set will leave.
+        chance: that it comes to that.
+        chance_cheapest: that it does and nothing cheaper does.
+    """
+
+    accuracy: float
+    interval: Interval
+    needed: float
+    chance: float
+    chance_cheapest: float
+
+
+def floors(budget: AccuracyBudget, *, teacher: float | None, baseline: float | None) -> list[Floor]:
+    """Translate the accuracy budget to validation.
+
+    Args:
+        budget: the limits.
+        teacher: accuracy on validation, None for unknown.
+        baseline: likewise.
+    """
+    found = []
+    if budget.min is not None:
+        found.append(Floor(name="accuracy", accuracy=budget.min, reference_error=None))
+    if budget.max_drop_vs_teacher is not None and teacher is not None:
+        floor = teacher - budget.max_drop_vs_teacher
+        found.append(Floor(name="drop_vs_teacher", accuracy=floor, reference_error=1 - teacher))
+    if budget.min_gain_vs_baseline is not None and baseline is not None:
+        floor = baseline + budget.min_gain_vs_baseline
+        found.append(Floor(name="gain_vs_baseline", accuracy=floor, reference_error=1 - baseline))
+    return found
+
+
+def power(trainings: Sequence[Sequence[Trained]]) -> tuple[float, float]:
+    """Estimate the mean power at which errors fall with epochs, and its variance.
+
+    A normal prior, and every candidate that was trained twice: precision-weighted.
+
+    Args:
+        trainings: of each candidate, the shorter first.
+    """
+    weight, total = 1 / POWER_SPREAD**2, POWER / POWER_SPREAD**2
+    for own in trainings:
+        for short, long in pairwise(own):
+            span = np.log(long.epochs / short.epochs)
+            fell = (short.log_error - long.log_error) / span
+            variance = (short.variance + long.variance) / span**2 + OWN_SPREAD**2
+            weight, total = weight + 1 / variance, total + fell / variance
+    return float(total / weight), float(1 / weight)
+
+
+def in_full(
+    own: Sequence[Trained], epochs: int, mean: float, variance: float
+) -> tuple[float, float]:
+    """Predict the log error of a full training, and its variance.
+
+    A line through a candidate's log errors against log epochs, its slope with a normal prior
+    (Bayesian linear regression with known variances).
+
+    Args:
+        own: trainings of the candidate.
+        epochs: of the full one.
+        mean: of the power, over candidates.
+        variance: of it.
+    """
+    spread = variance + OWN_SPREAD**2
+    precision, total = np.diag([1e-9, 1 / spread]), np.array([0.0, mean / spread])
+    for done in own:
+        row = np.array([1.0, np.log(max(1.0, epochs / done.epochs))])
+        precision = precision + np.outer(row, row) / done.variance
+        total = total + row * done.log_error / done.variance
+    covariance = np.linalg.inv(precision)
+    return float((covariance @ total)[0]), float(covariance[0, 0])
+
+
+def outlooks(
+    trainings: Mapping[str, Sequence[Trained]],
+    limits: Sequence[Floor],
+    *,
+    epochs: int,
+    num_test: int,
+    confidence: float,
+) -> dict[str, Outlook]:
+    """Predict what candidates come to, trained in full.
+
+    Args:
+        trainings: by candidate, the cheapest first; of each the shorter training first.
+        limits: on accuracy.
+        epochs: of a full training.
+        num_test: samples of the test set that the verdict will look at.
+        confidence: of the verdict's intervals, and of those here.
+    """
+    mean, variance = power(list(trainings.values()))
+    z = float(norm.ppf(0.5 + confidence / 2))
+    found, none_cheaper = {}, 1.0
+    for name, own in trainings.items():
+        log_error, uncertain = in_full(own, epochs, mean, variance)
+        spread, error = float(np.sqrt(uncertain)), min(1.0, float(np.exp(log_error)))
+        needed = max((_needed(limit, error, num_test, z) for limit in limits), default=0.0)
+        chance = 0.0 if limits else 1.0
+        if limits and needed < 1:
+            chance = float(norm.cdf((np.log(1 - needed) - log_error) / spread))
+        found[name] = Outlook(
+            accuracy=1 - error,
+            interval=(
+                max(0.0, 1 - float(np.exp(log_error + z * spread))),
+                1 - float(np.exp(log_error - z * spread)),
+            ),
+            needed=needed,
+            chance=chance,
+            chance_cheapest=chance * none_cheaper,
+        )
+        none_cheaper *= 1 - chance
+    return found
+
+
+def _needed(limit: Floor, error: float, num_test: int, z: float) -> float:
+    """Add to a floor half the width that the verdict's interval will have.
+
+    Two models differ on about as many samples as the worse of them gets wrong.
+    """
+    discordant = min(0.5, max(error, limit.reference_error or 0.0))
+    return limit.accuracy + z * float(np.sqrt((discordant + 2 / num_test) / num_test))
+
+
+def dropped(
+    found: Mapping[str, Outlook], correct: Mapping[str, NDArray[np.bool_]], keep: float
+) -> dict[str, str]:
+    """Say which candidates go no further, and why.
+
+    A share `keep` of them stays: those that are the likeliest to be the cheapest that holds. What
+    a cheaper one beats beyond noise goes in any case; one always stays.
+
+    Args:
+        found: by candidate, the cheapest first.
+        correct: whether each validation sample is answered right, [N] by candidate.
+        keep: share that stays.
+    """
+    reasons: dict[str, str] = {}
+    names = list(found)
+    for number, name in enumerate(names):
+        for cheaper in names[:number]:
+            if cheaper in reasons:
+                continue
+            ahead = compare_paired(correct[cheaper], correct[name])
+            if ahead.interval[0] >= 0:
+                reasons[name] = (
+                    f"{cheaper} is cheaper and {100 * ahead.estimate:.1f} points more accurate"
+                )
+                break
+    ranked = sorted(
+        (name for name in names if name not in reasons),
+        key=lambda name: (found[name].chance_cheapest, found[name].chance),
+        reverse=True,
+    )
+    for name in ranked[max(1, int(np.ceil(keep * len(names)))) :]:
+        reasons[name] = _why(name, found)
+    return {name: reasons[name] for name in names if name in reasons}
+
+
+def _why(name: str, found: Mapping[str, Outlook]) -> str:
+    own = found[name]
+    if own.chance < 0.5:
+        return (
+            f"unlikely to hold: {percent(own.accuracy, 1)} predicted in full, "
+            f"{percent(own.needed, 1)} needed (chance {own.chance:.0%})"
+        )
+    names = list(found)
+    cheaper = max(names[: names.index(name)], key=lambda other: found[other].chance)
+    return f"{cheaper} is cheaper and likely holds, too (chance {found[cheaper].chance:.0%})"
+
+
+def next_attempt(
+    found: Mapping[str, Outlook], tried: Sequence[str], *, min_chance: float
+) -> str | None:
+    """Name the candidate to train in full: the cheapest not tried that may hold.
+
+    What is cheaper than one that was tried in vain is left out. Where nothing has been tried and
+    nothing is likely to hold, the likeliest: its verdict says what is missing.
+
+    Args:
+        found: by candidate, the cheapest first.
+        tried: candidates whose verdict is known, and did not pass.
+        min_chance: of holding.
+    """
+    names = list(found)
+    first = max((names.index(name) + 1 for name in tried), default=0)
+    for name in names[first:]:
+        if found[name].chance >= min_chance:
+            return name
+    if tried:
+        return None
+    return max(names, key=lambda name: found[name].chance)

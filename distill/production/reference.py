@@ -1,0 +1,145 @@
+"""What inputs and answers looked like when a model was made: what monitoring compares against.
+
+Histograms have fixed edges, so that those of another day can be laid over them; quantiles are for
+reading. Knows arrays; knows nothing of files, nor of what counts as a drift.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.metrics import log_softmax, proportion
+
+VERSION = 1
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+NUM_BINS = 32
+
+_LUMA = {1: np.ones(1), 3: np.array([0.299, 0.587, 0.114])}  # ITU-R BT.601
+_TOP = {"brightness": 255.0, "contrast": 128.0, "sharpness": 6.0}  # upper edges of histograms
+
+Figures = dict[str, Any]
+
+
+def input_statistics(parts: Iterable[NDArray[np.uint8]]) -> Figures:
+    """Describe images, given piece by piece, [n, H, W, C] uint8 each with C of 1 or 3.
+
+    Brightness is the mean and contrast the standard deviation of an image's luma, in gray levels;
+    sharpness is the decimal logarithm of 1 plus the variance of its Laplacian (Pech-Pacheco et al.,
+    "Diatom autofocusing in brightfield microscopy", 2000).
+    """
+    pixels: NDArray[np.int64] | None = None
+    looks: list[NDArray[np.float64]] = []
+    for part in parts:
+        channels = part.shape[3]
+        if pixels is None:
+            pixels = np.zeros((channels, 256), np.int64)
+        for channel in range(channels):
+            pixels[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
+        looks.append(_looks(part))
+    assert pixels is not None, "there is always a validation image"
+    stacked = np.concatenate(looks, axis=1)
+    return {
+        "count": stacked.shape[1],
+        "channels": [_channel(counts) for counts in pixels],
+        **{
+            name: _distribution(values, _TOP[name])
+            for name, values in zip(_TOP, stacked, strict=True)
+        },
+    }
+
+
+def output_statistics(
+    logits: NDArray[np.floating], labels: NDArray[np.int64], *, confidence: float
+) -> Figures:
+    """Describe a model's answers.
+
+    Entropy is in units of that of a uniform answer, so that it ends at 1; the margin is between the
+    two largest probabilities.
+
+    Args:
+        logits: [N, C].
+        labels: [N].
+        confidence: of the accuracy's interval.
+    """
+    log_probabilities = log_softmax(logits)
+    probabilities = np.exp(log_probabilities)
+    num_classes = logits.shape[1]
+    entropy = -(probabilities * log_probabilities).sum(axis=1) / np.log(max(num_classes, 2))
+    second, first = np.sort(probabilities, axis=1)[:, -2:].T
+    answers = logits.argmax(axis=1)
+    return {
+        "count": len(logits),
+        "predicted_shares": shares(answers, num_classes),
+        "confidence": _distribution(first, 1.0),
+        "entropy": _distribution(entropy, 1.0),
+        "margin": _distribution(first - second, 1.0),
+        "accuracy": proportion(answers == labels, confidence=confidence),
+    }
+
+
+def shares(classes: NDArray[np.int64], num_classes: int) -> list[float]:
+    """Give the share of each class among [N] class numbers."""
+    return (np.bincount(classes, minlength=num_classes) / len(classes)).tolist()
+
+
+def reference(
+    inputs: Figures,
+    models: Mapping[str, Figures],
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+) -> Figures:
+    """Put together what monitoring needs.
+
+    Args:
+        inputs: of `input_statistics`.
+        models: artefact's file name to its `output_statistics`.
+        labels: [N] of the same samples.
+        classes: names.
+    """
+    return {
+        "schema_version": VERSION,
+        "count": len(labels),
+        "classes": list(classes),
+        "label_shares": shares(labels, len(classes)),
+        "inputs": inputs,
+        "models": dict(models),
+    }
+
+
+def _looks(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Brightness, contrast and sharpness of each image, [3, n]."""
+    gray = images @ _LUMA[images.shape[3]]  # [n, H, W]
+    flat = gray.reshape(len(gray), -1)
+    inner = gray[:, 1:-1, 1:-1]
+    around = gray[:, :-2, 1:-1] + gray[:, 2:, 1:-1] + gray[:, 1:-1, :-2] + gray[:, 1:-1, 2:]
+    laplacian = (around - 4 * inner).reshape(len(gray), -1)
+    sharpness = laplacian.var(axis=1) if laplacian.size else np.zeros(len(gray))
+    return np.stack([flat.mean(axis=1), flat.std(axis=1), np.log10(1 + sharpness)])
+
+
+def _channel(counts: NDArray[np.int64]) -> Figures:
+    share, levels = counts / counts.sum(), np.arange(256)
+    mean = float(share @ levels)
+    return {
+        "mean": mean,
+        "std": float(np.sqrt(share @ (levels - mean) ** 2)),
+        "histogram": _histogram(share.reshape(NUM_BINS, -1).sum(axis=1), 256.0),
+    }
+
+
+def _distribution(values: NDArray[np.float64], top: float) -> Figures:
+    clipped = np.clip(values, 0, top)
+    counts, _ = np.histogram(clipped, bins=NUM_BINS, range=(0, top))
+    levels = dict(zip(map(str, QUANTILES), np.quantile(values, QUANTILES).tolist(), strict=True))
+    return {
+        "mean": float(values.mean()),
+        "quantiles": levels,
+        "histogram": _histogram(counts / len(values), top),
+    }
+
+
+def _histogram(share: NDArray[np.float64], top: float) -> Figures:
+    """Shares of `NUM_BINS` equal bins from 0 to `top`."""
+    return {"top": top, "shares": share.tolist()}

@@ -1,0 +1,1 @@
+"""Versions, champion and challenger, evidence, history, rollback."""

@@ -1,0 +1,171 @@
+"""The rules by which a version becomes challenger or champion: evidence in, outcomes out.
+
+Knows answers, verdicts and margins; knows nothing of where versions are kept. What must hold in any
+case (files whole, golden samples replay) is not decided here: no force sets it aside.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.budget import Outcome, at_most
+from distill.contract import Contract
+from distill.errors import UsageError
+from distill.metrics import Interval, compare_paired
+from distill.production.registry.ledger import Entry
+from distill.production.registry.package import Package
+
+Right = NDArray[np.bool_]
+Pair = tuple[Right, Right]  # the champion's and the candidate's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a candidate must hold.
+
+    Attributes:
+        max_drop_vs_champion: in accuracy, as a fraction: the margin within which a tie counts.
+        max_drop_on_old_test: the same on the old test set, where audited data decides.
+        confidence: of the paired intervals.
+    """
+
+    max_drop_vs_champion: float = 0.01
+    max_drop_on_old_test: float = 0.05
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A promotion that is asked for.
+
+    Attributes:
+        alias: champion or challenger.
+        version: None for the challenger, else the newest.
+        force: set aside rules that do not hold; needs a reason.
+        reason: in the words of whoever asks.
+        audit: reads audited data, given the contract of whom it is for: inputs [N, ...], labels
+            [N]. After a drift it decides, and the old test set is a guardrail.
+    """
+
+    alias: str
+    version: int | None = None
+    force: bool = False
+    reason: str | None = None
+    audit: Callable[[Contract], tuple[NDArray[Any], NDArray[np.int64]]] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be asked for."""
+        if self.alias not in ("champion", "challenger"):
+            raise UsageError(f"Expected `to` to be champion or challenger but got {self.alias!r}.")
+        if self.force and not (self.reason or "").strip():
+            raise UsageError("Expected `reason=` with `force=true`: the history will show it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One rule held against one candidate; figures where the rule has any."""
+
+    rule: str
+    outcome: Outcome
+    note: str
+    limit: float | None = None
+    measured: float | None = None
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What came of a promotion.
+
+    Attributes:
+        outcome: of all rules together.
+        entry: what the ledger says of it now; None where it was refused, or nothing was to do.
+        version: that was asked for.
+        findings: one for each rule.
+        why: in a sentence.
+    """
+
+    outcome: Outcome
+    entry: Entry | None
+    version: int
+    findings: tuple[Finding, ...]
+    why: str
+
+
+def challenger_findings(candidate: Package) -> list[Finding]:
+    """A challenger must not have failed its budget; it may be an open question."""
+    verdict = Outcome(candidate.verdict["verdict"])
+    outcome = Outcome.FAIL if verdict is Outcome.FAIL else Outcome.PASS
+    return [Finding(rule="verdict", outcome=outcome, note=f"the verdict is {verdict}")]
+
+
+def verdict_finding(candidate: Package) -> Finding:
+    """A champion must have passed, with the very artefact that ships."""
+    verdict, chosen = Outcome(candidate.verdict["verdict"]), candidate.verdict["chosen"]["artefact"]
+    note = f"the verdict is {verdict}" + (f" and chose {chosen}" if chosen else "")
+    return Finding(rule="verdict", outcome=verdict, note=note)
+
+
+def classes_finding(candidate: Package, champion: Package) -> Finding:
+    """Whoever calls the champion must be able to call the candidate: same classes, same order."""
+    own, present = candidate.contract.classes, champion.contract.classes
+    if own == present:
+        return Finding(rule="same_classes", outcome=Outcome.PASS, note=f"the same {len(own)}")
+    if sorted(own) == sorted(present):
+        note = "the same classes as the champion's, but in another order"
+    else:
+        new, gone = sorted({*own} - {*present}), sorted({*present} - {*own})
+        note = (
+            f"{len(own)} classes where the champion has {len(present)}: "
+            f"new {', '.join(new[:5]) or 'none'}; gone {', '.join(gone[:5]) or 'none'}"
+        )
+    return Finding(rule="same_classes", outcome=Outcome.FAIL, note=note)
+
+
+def paired_answers(
+    candidate: Package, champion: Package | None, champion_sha256: str
+) -> tuple[Pair, str] | None:
+    """Find answers of both to one and the same test set, and say whose it is.
+
+    Either both were tested on it, or the candidate's run asked the champion (`against=champion`).
+    """
+    if champion is not None and champion.test_fingerprint == candidate.test_fingerprint:
+        return (champion.right(), candidate.right()), "the test set of both"
+    asked = candidate.right_of_incumbent(champion_sha256)
+    return None if asked is None else ((asked, candidate.right()), "the candidate's test set")
+
+
+def drop_finding(
+    rule: str, pair: Pair, where: str, *, max_drop: float, confidence: float
+) -> Finding:
+    """Hold the champion's accuracy minus the candidate's against a margin."""
+    comparison = compare_paired(*pair, confidence=confidence)
+    outcome = at_most(comparison.estimate, max_drop, comparison.interval)
+    before, after = pair[0].mean(), pair[1].mean()
+    note = (
+        f"on {where} ({comparison.num_samples} samples) the champion is right on {before:.2%} and "
+        f"the candidate on {after:.2%}, p = {comparison.p_value:.2g}"
+    )
+    if outcome is Outcome.INCONCLUSIVE:
+        note += "; more samples would decide"
+    return Finding(
+        rule=rule,
+        outcome=outcome,
+        note=note,
+        limit=max_drop,
+        measured=comparison.estimate,
+        interval=comparison.interval,
+    )
+
+
+def no_common_test(rule: str) -> Finding:
+    """Without a common test set there is nothing to hold the two against each other with."""
+    return Finding(
+        rule=rule,
+        outcome=Outcome.INCONCLUSIVE,
+        note="the two were tested on different samples; run `pipeline against=champion`, which "
+        "asks the champion, too",
+    )

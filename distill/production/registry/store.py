@@ -1,0 +1,155 @@
+"""Versions of one model in MLflow: their files, their aliases, and the ledger's anchored head.
+
+A version is ours once it stands in the registry with the hash of its content; before that its files
+are a run that nobody takes for a version. Knows nothing of who ought to be champion.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distill.errors import UserError, without_passwords
+from distill.production.registry.connection import connect, missing, talking_to
+
+CONTENT, ANCHOR = "distill.content", "distill.anchor"
+_FOLDER = "version"  # of a run's artefacts
+
+
+class Store:
+    """One model's versions on one server.
+
+    Args:
+        uri: of the tracking and registry server.
+        model: its name there.
+        artefacts: where a bare database, which has no server to take files, has them put.
+    """
+
+    def __init__(self, uri: str, model: str, artefacts: Path) -> None:
+        self.uri, self.model, self._artefacts = _absolute(uri), model, artefacts.resolve()
+
+    @cached_property
+    def _client(self) -> Any:
+        return connect(self.uri)
+
+    def versions(self) -> dict[int, str]:
+        """Version number to content hash, of those that are ours."""
+        with talking_to(self.uri):
+            client, found, page = self._client, {}, None
+            while True:
+                listed = client.search_model_versions(f"name='{self.model}'", page_token=page)
+                found |= {int(v.version): v.tags[CONTENT] for v in listed if CONTENT in v.tags}
+                page = listed.token
+                if not page:
+                    return found
+
+    def upload(self, folder: Path, content: str, tags: Mapping[str, str]) -> int:
+        """Store a version's files, then the version itself; what a kill left is gone on with.
+
+        Args:
+            folder: the files.
+            content: their hash.
+            tags: what the server's own page shows of the version.
+
+        Returns:
+            The version number.
+        """
+        known = [number for number, own in self.versions().items() if own == content]
+        if known:  # a kill came between it and the ledger
+            return known[0]
+        with talking_to(self.uri):
+            client = self._client
+            run = self._run(content)
+            client.log_artifacts(run.info.run_id, str(folder), _FOLDER)
+            client.set_terminated(run.info.run_id)
+            self._model_exists()
+            version = client.create_model_version(
+                self.model,
+                f"{run.info.artifact_uri}/{_FOLDER}",
+                run_id=run.info.run_id,
+                tags={**tags, CONTENT: content},
+                await_creation_for=0,
+            )
+            return int(version.version)
+
+    def download(self, version: int, folder: Path) -> None:
+        """Fetch a version's files into an empty folder.
+
+        Raises:
+            UserError: the server has no such version.
+        """
+        with talking_to(self.uri):
+            client = self._client
+            try:
+                run_id = client.get_model_version(self.model, str(version)).run_id
+                client.download_artifacts(run_id, _FOLDER, str(folder))
+            except Exception as error:
+                if not missing(error):
+                    raise
+                raise UserError(
+                    f"Expected version {version} of `{self.model}` at "
+                    f"{without_passwords(self.uri)} but it was deleted there. Register its run "
+                    "again, or take another version."
+                ) from error
+        for path in (folder / _FOLDER).iterdir():
+            path.rename(folder / path.name)
+        (folder / _FOLDER).rmdir()
+
+    def aliases(self) -> dict[str, int]:
+        """Alias to version number, as the server has them now."""
+        with talking_to(self.uri):
+            found = self._registered_model()
+            return {a: int(v) for a, v in found.aliases.items()} if found else {}
+
+    def set_alias(self, alias: str, version: int | None) -> None:
+        """Point an alias to a version, or take it away."""
+        with talking_to(self.uri):
+            if version is None:
+                self._client.delete_registered_model_alias(self.model, alias)
+            else:
+                self._client.set_registered_model_alias(self.model, alias, str(version))
+
+    def anchor(self) -> str | None:
+        """The ledger's head as the server has seen it last."""
+        with talking_to(self.uri):
+            found = self._registered_model()
+            return found.tags.get(ANCHOR) if found else None
+
+    def set_anchor(self, head: str) -> None:
+        """Keep the ledger's head."""
+        with talking_to(self.uri):
+            self._client.set_registered_model_tag(self.model, ANCHOR, head)
+
+    def _registered_model(self) -> Any:
+        try:
+            return self._client.get_registered_model(self.model)
+        except Exception as error:
+            if missing(error):
+                return None
+            raise
+
+    def _model_exists(self) -> None:
+        if self._registered_model() is None:
+            self._client.create_registered_model(self.model)
+
+    def _run(self, content: str) -> Any:
+        """Find the run that a killed upload left, or start one."""
+        client, name = self._client, f"registry of {self.model}"
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            # MLflow's default for a database is `./mlruns`, wherever one happens to stand.
+            own = None if self.uri.startswith("http") else str(self._artefacts)
+            experiment_id = client.create_experiment(name, artifact_location=own)
+        else:
+            experiment_id = experiment.experiment_id
+        wanted = f"tags.`{CONTENT}` = '{content}'"
+        left = client.search_runs([experiment_id], wanted, max_results=1)
+        return left[0] if left else client.create_run(experiment_id, tags={CONTENT: content})
+
+
+def _absolute(uri: str) -> str:
+    """Name a database file by its whole path: MLflow keeps connections by their names."""
+    scheme, separator, path = uri.partition(":///")
+    if scheme != "sqlite" or not path or path.startswith(":"):
+        return uri
+    return f"{scheme}{separator}{Path(path).resolve()}"

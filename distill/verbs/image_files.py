@@ -1,0 +1,97 @@
+"""Images and labels that a user names: a folder, or a CSV or Parquet file."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from distill.contract import Contract
+from distill.decode import IMAGE_SUFFIXES, ImageFormat
+from distill.errors import UserError
+
+Sources = tuple[list[bytes] | list[Path], list[str]]
+
+
+def format_of(contract: Contract) -> ImageFormat:
+    """Say what images must be brought to for a model."""
+    takes = contract.input
+    return ImageFormat(height=takes.height, width=takes.width, channels=takes.channels)
+
+
+def read_sources(path: Path, column: str) -> Sources:
+    """List the encoded images of an input and a name for each.
+
+    Args:
+        path: a folder, a .csv or a .parquet file.
+        column: of the file: image paths, relative to it, or in Parquet image bytes.
+
+    Raises:
+        UserError: it is something else, or has no such column.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise UserError(f"Expected images ({', '.join(IMAGE_SUFFIXES)}) in {path}, found none.")
+        return files, [str(file.relative_to(path)) for file in files]
+    readers: dict[str, Callable[[Path, str], Sources]] = {".csv": _csv, ".parquet": _parquet}
+    if path.suffix.lower() not in readers or not path.is_file():
+        raise UserError(
+            f"Expected `input` to be a folder, a .csv or a .parquet file but got {path}."
+        )
+    return readers[path.suffix.lower()](path, column)
+
+
+def _csv(path: Path, column: str) -> Sources:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or column not in rows[0]:
+        found = ", ".join(rows[0]) if rows else "no rows"
+        raise UserError(f"Expected a column `{column}` in {path} but found {found}. Set `column=`.")
+    return _beside(path, [row[column] for row in rows])
+
+
+def _parquet(path: Path, column: str) -> Sources:
+    values = _column(path, column)
+    values = [v.get("bytes") if isinstance(v, dict) else v for v in values]
+    if all(isinstance(value, str) for value in values):
+        return _beside(path, values)
+    return [v or b"" for v in values], [f"row {row}" for row in range(len(values))]
+
+
+def read_labels(path: Path, column: str, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Read labels from a Parquet file, [N]: class names, or numbers of classes.
+
+    Raises:
+        UserError: there is no such column, or a label is no class.
+    """
+    values = _column(path, column)
+    number: dict[Any, int] = {i: i for i in range(len(classes))}
+    number |= {name: i for i, name in enumerate(classes)}
+    strange = sorted({str(value) for value in values if value not in number})
+    if strange:
+        raise UserError(
+            f"Expected labels in {path} to be classes ({', '.join(classes[:5])}, ...) or their "
+            f"numbers but found {', '.join(strange[:5])}. Mend the column `{column}`."
+        )
+    return np.array([number[value] for value in values], np.int64)
+
+
+def _column(path: Path, column: str) -> list[Any]:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"Expected a Parquet file at {path} but {error}") from error
+    if column not in table.column_names:
+        found = ", ".join(table.column_names)
+        raise UserError(f"Expected a column `{column}` in {path} but found {found}. Set `column=`.")
+    return table[column].to_pylist()
+
+
+def _beside(table: Path, names: list[str]) -> Sources:
+    """Take paths as relative to the file that names them."""
+    return [table.parent / name for name in names], names

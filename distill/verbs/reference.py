@@ -1,0 +1,40 @@
+"""The reference statistics of a run: its validation images, and what each artefact says of them."""
+
+from typing import Any
+
+from distill.files import sha256
+from distill.production.reference import VERSION, input_statistics, output_statistics, reference
+from distill.runtime import OnnxModel
+from distill.verbs.workspace import Workspace
+
+
+def reference_stage(workspace: Workspace, artefacts: list[str]) -> dict[str, Any]:
+    """Describe the validation split, as monitoring will describe what production sees.
+
+    Not the training split, on which a model is surer than it will ever be again, and not the test
+    split, which decides.
+    """
+    data, confidence = workspace.data, workspace.budget.confidence
+    paths = [workspace.run_dir / "export" / name for name in artefacts]
+
+    def compute() -> dict[str, Any]:
+        from distill.training.data.images import chunks
+
+        split = data.validation
+        models = {
+            path.name: {"sha256": sha256(path)}
+            | output_statistics(
+                OnnxModel(path, num_threads=2).predict(split.images),
+                split.labels,
+                confidence=confidence,
+            )
+            for path in paths
+        }
+        inputs = input_statistics(chunks(split.images))
+        return {
+            "split": "validation",
+            "data": {"name": data.name, "sha256": data.fingerprint},
+        } | reference(inputs, models, split.labels, data.classes)
+
+    values = {"data": data.fingerprint, "confidence": confidence, "schema_version": VERSION}
+    return workspace.stage("reference", compute, values=values, inputs=tuple(paths))

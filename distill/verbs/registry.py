@@ -1,0 +1,47 @@
+"""From a configuration to the registry that it means, and to the champion's file."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from distill.errors import UserError
+from distill.production.registry.place import Place, fetch, models
+
+
+def registry_place(cfg: DictConfig, name: str | None = None) -> Place:
+    """Find the registry that a configuration means.
+
+    Args:
+        cfg: with a node `registry`.
+        name: of the model where the configuration names none.
+
+    Raises:
+        UserError: none is named, and there is not exactly one.
+    """
+    folder = Path(cfg.registry.folder)
+    model = cfg.registry.model or name
+    if model is None:
+        known = models(folder)
+        if len(known) != 1:
+            found = f"{len(known)}: {', '.join(known)}" if known else "none"
+            raise UserError(
+                f"Expected `registry.model=`, or one model in the registry {folder}, but found "
+                f"{found}. " + ("Name one." if known else "Run `promote register run_dir=...`.")
+            )
+        model = known[0]
+    return Place(folder=folder, model=model, tracking_uri=cfg.registry.tracking_uri)
+
+
+def champion_path(cfg: DictConfig) -> Path:
+    """Find the file in production, its contract and golden samples beside it.
+
+    It needs a server only where that version was not fetched before.
+
+    Args:
+        cfg: with a node `registry`.
+
+    Raises:
+        UserError: there is no champion, or it is not whole.
+    """
+    place = registry_place(cfg)
+    return fetch(place, place.champion().version).artefact_path

@@ -1,0 +1,53 @@
+"""`search`: the cheapest student that holds a budget, out of a space of candidates."""
+
+from typing import Any
+
+from omegaconf import DictConfig
+
+from distill.budget import Outcome
+from distill.deployment.search.plan import Plan
+from distill.deployment.search.record import Entry
+from distill.verbs.baseline import baseline_stage
+from distill.verbs.candidates import read_candidates, workspaces
+from distill.verbs.configuration import check_configuration
+from distill.verbs.ending import finish
+from distill.verbs.measuring import configured
+from distill.verbs.preflight import preflight_stage
+from distill.verbs.progress import show_preflight
+from distill.verbs.race import Race
+from distill.verbs.rungs import floors_stage
+from distill.verbs.soft_labels import soft_labels_stage
+from distill.verbs.standing import known_teacher, show_standing
+from distill.verbs.store import uses_store
+from distill.verbs.teacher import teacher_stage
+from distill.verbs.workspace import open_workspace
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Measure all candidates untrained, train the likely ones a little, and the best in full."""
+    with open_workspace(cfg) as workspace:
+        plan: Plan = configured(workspace, "search")
+        plan.epochs(cfg.trainer.max_epochs)
+        candidates = read_candidates(workspace, plan.max_candidates)
+        own = workspaces(workspace, candidates)
+        check_configuration(next(iter(own.values())))
+        entries = [
+            Entry(
+                name=found.candidate, student=candidates[found.candidate].student, preflight=found
+            )
+            for found in preflight_stage(workspace, own)
+        ]
+        for entry in entries:
+            if entry.preflight.outcome is Outcome.FAIL:
+                entry.dropped = f"preflight: {entry.preflight.misses}"
+        show_preflight(workspace, entries)
+        race = Race(workspace, plan, candidates, own, entries)
+        if race.survivors:
+            show_standing(workspace, baseline_stage(workspace), known_teacher(workspace))
+            teacher_stage(workspace)
+            if uses_store(workspace):
+                soft_labels_stage(workspace)
+            race.limits, race.references = floors_stage(workspace)
+            race.train_rungs()
+            race.train_in_full()
+        return finish(race)
