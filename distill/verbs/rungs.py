@@ -102,7 +102,7 @@ def floors_stage(workspace: Workspace) -> tuple[list[Floor], dict[str, Any]]:
 
     values = {
         "data": workspace.data.fingerprint,
-        "baselines": sorted(asked),
+        "baselines": plain(workspace.cfg.get("baselines")),
         "confidence": confidence,
     }
     inputs = (workspace.run_dir / TEACHER_FACTS,)
