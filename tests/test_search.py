@@ -179,7 +179,7 @@ def test_an_accuracy_that_nothing_reaches_names_the_nearest_and_by_how_much(cli)
     ("overrides", "message"),
     [
         (["~space"], "at least one student"),
-        (["+space.plain_cnn.grid.depth=[3]"], "`plain_cnn widths=4-6-8 depth=3` does not"),
+        (["+space.plain_cnn.grid.depth=[3]"], "`plain_cnn widths=2-4-4 depth=3` does not"),
         (["space.resnet.grid.depth=[9]"], "6n+2"),
         (["space.plain_cnn.student._target_=distill.nothing.Net"], "distill.nothing"),
         (["search.keep=0"], "`search.keep` above 0"),

@@ -53,11 +53,15 @@ def test_a_full_training_is_believed_up_to_its_own_doubt():
 
 def test_the_budget_is_translated_to_validation_with_what_is_known():
     budget = AccuracyBudget(min=0.9, max_drop_vs_teacher=0.03, min_gain_vs_baseline=0.01)
-    found = {f.name: f.accuracy for f in floors(budget, teacher=0.98, baseline=0.7)}
+    found = {
+        f.name: f.accuracy for f in floors(budget, teacher=0.98, baseline=0.7, num_samples=100)
+    }
     assert found == pytest.approx(
         {"accuracy": 0.9, "drop_vs_teacher": 0.95, "gain_vs_baseline": 0.71}
     )
-    assert [f.name for f in floors(budget, teacher=None, baseline=None)] == ["accuracy"]
+    assert [f.name for f in floors(budget, teacher=None, baseline=None, num_samples=100)] == [
+        "accuracy"
+    ]
 
 
 def test_the_chance_is_that_of_a_normal_and_of_nothing_cheaper():
@@ -70,6 +74,17 @@ def test_the_chance_is_that_of_a_normal_and_of_nothing_cheaper():
     assert first.chance == pytest.approx(expected, rel=1e-6)
     assert 0.9 < first.needed < 0.91
     assert second.chance_cheapest == pytest.approx(second.chance * (1 - first.chance))
+
+
+def test_a_reference_seen_on_few_samples_leaves_more_doubt():
+    budget = AccuracyBudget(max_drop_vs_teacher=0.01)
+    trainings = {"a": curve(0.04, 0.0, 40)}
+    chances = []
+    for num_samples in (100, 100_000):
+        limits = floors(budget, teacher=0.98, baseline=None, num_samples=num_samples)
+        found = outlooks(trainings, limits, epochs=40, num_test=100_000, confidence=0.95)
+        chances.append(found["a"].chance)
+    assert 0.5 > chances[0] > chances[1]
 
 
 def test_a_smaller_test_set_asks_for_more():

@@ -64,6 +64,13 @@ class Race:
         """Of `search.max_minutes`."""
         return 60 * self.plan.max_minutes - seconds_spent(self.workspace.run_dir)
 
+    def has_time(self, what: str, expected: float = 0.0) -> bool:
+        """Tell whether so many seconds are left; if not, keep in mind before what it ended."""
+        if self.seconds_left > expected:
+            return True
+        self.stopped = f"the time was up before {what}"
+        return False
+
     def train_rungs(self) -> None:
         """Train those still in the race a little, and drop some, rung after rung."""
         judged = on_validation(self.workspace)
@@ -112,8 +119,7 @@ class Race:
                 self.stopped = f"`search.max_attempts` were over before {name}"
                 return
             entry = self.entry(name)
-            if self.seconds_left <= self._seconds_of_an_attempt([entry]):
-                self.stopped = f"the time was up before {name} could be trained in full"
+            if not self.has_time(f"{name} was trained", self._seconds_of_an_attempt([entry])):
                 return
             entry.attempt, verdict = attempt(self.workspace, self.candidates[name])
             entry.dropped = None

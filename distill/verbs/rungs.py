@@ -108,7 +108,7 @@ def floors_stage(workspace: Workspace) -> tuple[list[Floor], dict[str, Any]]:
     inputs = (workspace.run_dir / TEACHER_FACTS,)
     found = workspace.stage("references", compute, values=values, inputs=inputs)
     known = {name: value and value["estimate"] for name, value in found.items()}
-    return floors(accuracy, **known), found
+    return floors(accuracy, **known, num_samples=len(workspace.data.validation)), found
 
 
 def full_training(run_dir: Any, correct_of: int) -> Trained:

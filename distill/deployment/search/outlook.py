@@ -49,11 +49,13 @@ class Floor:
         name: of the check.
         accuracy: that has to be shown, as a fraction.
         reference_error: of the model it is held against, None for none.
+        variance: of the accuracy, for the reference was seen on few samples, too.
     """
 
     name: str
     accuracy: float
     reference_error: float | None
+    variance: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +65,8 @@ class Outlook:
     Attributes:
         accuracy: predicted, a fraction on validation.
         interval: of it.
-        needed: accuracy at which the verdict can be expected to pass: the highest floor, and half
-            the width of the interval that the test set will leave.
+        needed: accuracy at which the verdict can be expected to pass: the floor that is hardest to
+            hold, and half the width of the interval that the test set will leave.
         chance: that it comes to that.
         chance_cheapest: that it does and nothing cheaper does.
     """
@@ -76,23 +78,37 @@ class Outlook:
     chance_cheapest: float
 
 
-def floors(budget: AccuracyBudget, *, teacher: float | None, baseline: float | None) -> list[Floor]:
+def floors(
+    budget: AccuracyBudget, *, teacher: float | None, baseline: float | None, num_samples: int
+) -> list[Floor]:
     """Translate the accuracy budget to validation.
 
     Args:
         budget: the limits.
         teacher: accuracy on validation, None for unknown.
         baseline: likewise.
+        num_samples: of validation.
     """
     found = []
     if budget.min is not None:
         found.append(Floor(name="accuracy", accuracy=budget.min, reference_error=None))
-    if budget.max_drop_vs_teacher is not None and teacher is not None:
-        floor = teacher - budget.max_drop_vs_teacher
-        found.append(Floor(name="drop_vs_teacher", accuracy=floor, reference_error=1 - teacher))
-    if budget.min_gain_vs_baseline is not None and baseline is not None:
-        floor = baseline + budget.min_gain_vs_baseline
-        found.append(Floor(name="gain_vs_baseline", accuracy=floor, reference_error=1 - baseline))
+    drop, gain = budget.max_drop_vs_teacher, budget.min_gain_vs_baseline
+    references = (
+        ("drop_vs_teacher", teacher, None if drop is None else -drop),
+        ("gain_vs_baseline", baseline, gain),
+    )
+    for name, reference, margin in references:
+        if reference is not None and margin is not None:
+            error = 1 - reference
+            smoothed = (error * num_samples + 0.5) / (num_samples + 1)
+            found.append(
+                Floor(
+                    name=name,
+                    accuracy=reference + margin,
+                    reference_error=error,
+                    variance=smoothed * (1 - smoothed) / num_samples,
+                )
+            )
     return found
 
 
@@ -161,10 +177,8 @@ def outlooks(
     for name, own in trainings.items():
         log_error, uncertain = in_full(own, epochs, mean, variance)
         spread, error = float(np.sqrt(uncertain)), min(1.0, float(np.exp(log_error)))
-        needed = max((_needed(limit, error, num_test, z) for limit in limits), default=0.0)
-        chance = 0.0 if limits else 1.0
-        if limits and needed < 1:
-            chance = float(norm.cdf((np.log(1 - needed) - log_error) / spread))
+        chances = [_chance(limit, log_error, uncertain, num_test, z) for limit in limits]
+        chance, needed = min(chances, default=(1.0, 0.0))
         found[name] = Outlook(
             accuracy=1 - error,
             interval=(
@@ -177,6 +191,16 @@ def outlooks(
         )
         none_cheaper *= 1 - chance
     return found
+
+
+def _chance(
+    limit: Floor, log_error: float, uncertain: float, num_test: int, z: float
+) -> tuple[float, float]:
+    """Give the chance that a limit is held, and the accuracy that is needed for it."""
+    needed = _needed(limit, float(np.exp(log_error)), num_test, z)
+    allowed = max(1 - needed, 1e-3)
+    spread = np.sqrt(uncertain + limit.variance / allowed**2)
+    return float(norm.cdf((np.log(allowed) - log_error) / spread)), needed
 
 
 def _needed(limit: Floor, error: float, num_test: int, z: float) -> float:

@@ -28,7 +28,7 @@ class Plan:
 
     rungs: Sequence[float] = (0.1, 0.3)
     keep: float = 0.5
-    min_chance: float = 0.25
+    min_chance: float = 0.1
     max_attempts: int = 3
     max_candidates: int = 40
     max_minutes: float = 60.0
