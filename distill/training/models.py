@@ -214,26 +214,24 @@ class _ResidualBlock(nn.Module):
         self.shortcut = (
             nn.Identity() if same else _conv(in_channels, width, kernel_size=1, stride=stride)
         )
-        self.stride = stride
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.residual(x) + self._shortened(x))
+        return self.relu(self.residual(x) + self.shortcut(x))
 
-    def _shortened(self, x: Tensor) -> Tensor:
-        if self.stride == 1 or not self.training:
-            return self.shortcut(x)
+
+class _Convolution(nn.Conv2d):
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or self.kernel_size != (1, 1):
+            return super().forward(input)
         # oneDNN's gradient of a strided 1x1 convolution over few channels writes past its memory
         # (uxlfoundation/oneDNN#6035): the same pixels, taken first.
-        assert isinstance(self.shortcut, nn.Sequential)
-        convolution, norm = self.shortcut
-        return norm(
-            nn.functional.conv2d(x[:, :, :: self.stride, :: self.stride], convolution.weight)
-        )
+        rows, columns = self.stride
+        return nn.functional.conv2d(input[:, :, ::rows, ::columns], self.weight)
 
 
 def _conv(in_channels: int, width: int, *, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(
+    convolution = _Convolution(
         in_channels, width, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
     )
     return nn.Sequential(convolution, nn.BatchNorm2d(width))
