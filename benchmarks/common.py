@@ -9,7 +9,7 @@ from statistics import median
 
 from scipy.stats import binom
 
-from distill.files import versions
+from distill.files import read_json, versions, write_json
 
 HERE = Path(__file__).parent
 
@@ -52,3 +52,16 @@ def environment() -> dict:
         "commit": commit,
         "versions": versions(),
     }
+
+
+def started(result: Path, benchmark: str) -> dict:
+    """Read a document of parts that were measured before, or begin one."""
+    return read_json(result) if result.exists() else {"benchmark": benchmark, "parts": {}}
+
+
+def keep(document: dict, result: Path, part: str, rows: list[dict], checks: list[dict]) -> None:
+    """Put a part's rows in the document, and the document on disk."""
+    document["parts"][part] = {"environment": environment(), "rows": rows, "checks": checks}
+    document["rows"] = [row for done in document["parts"].values() for row in done["rows"]]
+    document["checks"] = [c for done in document["parts"].values() for c in done["checks"]]
+    write_json(result, document)

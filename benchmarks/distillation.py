@@ -20,9 +20,7 @@ import distillation_accuracy
 import distillation_gpu
 import distillation_parts
 import distillation_speed
-from common import HERE, environment
-
-from distill.files import read_json, write_json
+from common import HERE, keep, started
 
 PARTS = ("parts", "speed", "accuracy", "gpu")
 
@@ -46,15 +44,8 @@ def main() -> None:
         result = options.result or options.work / "quick.json"
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    document = read_json(result) if result.exists() else {"benchmark": "distillation", "parts": {}}
+    document = started(result, "distillation")
     peer = importlib.util.find_spec("torchdistill") is not None
-
-    def keep(part: str, rows: list[dict], checks: list[dict]) -> None:
-        """Put a part's rows in the document, and the document on disk."""
-        document["parts"][part] = {"environment": environment(), "rows": rows, "checks": checks}
-        document["rows"] = [row for done in document["parts"].values() for row in done["rows"]]
-        document["checks"] = [c for done in document["parts"].values() for c in done["checks"]]
-        write_json(result, document)
 
     kept = document["parts"].get("accuracy", {}).get("rows", [])
     measures = {
@@ -66,13 +57,13 @@ def main() -> None:
             options.cifar10,
             work / "accuracy",
             kept,
-            lambda *compared: keep("accuracy", *compared),
+            lambda *compared: keep(document, result, "accuracy", *compared),
             options.jobs,
         ),
         "gpu": lambda: distillation_gpu.rows(options.cifar10, work / "gpu"),
     }
     for part in options.only:
-        keep(part, *measures[part]())
+        keep(document, result, part, *measures[part]())
     print(json.dumps(document))
 
 

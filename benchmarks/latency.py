@@ -23,9 +23,7 @@ import latency_int8
 import latency_processors
 import latency_repair
 import latency_timer
-from common import HERE, environment
-
-from distill.files import read_json, write_json
+from common import HERE, keep, started
 
 PARTS = ("gate", "aa", "timer", "verb", "int8", "processors", "repair")
 
@@ -49,7 +47,7 @@ def main() -> None:
     result = options.result or (
         work / "quick.json" if options.quick else HERE / "results" / "latency.json"
     )
-    document = read_json(result) if result.exists() else {"benchmark": "latency", "parts": {}}
+    document = started(result, "latency")
     quick = options.quick
     measures = {
         "gate": lambda: latency_gate.rows(50 if quick else 600),
@@ -65,11 +63,7 @@ def main() -> None:
     for part in options.only:
         if part in ("int8", "repair") and not options.runs:
             continue
-        rows, checks = measures[part]()
-        document["parts"][part] = {"environment": environment(), "rows": rows, "checks": checks}
-        document["rows"] = [row for done in document["parts"].values() for row in done["rows"]]
-        document["checks"] = [c for done in document["parts"].values() for c in done["checks"]]
-        write_json(result, document)
+        keep(document, result, part, *measures[part]())
     print(json.dumps(document))
 
 

@@ -17,10 +17,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from common import HERE, check, environment, spread
+from common import HERE, check, keep, spread, started
 from registry_kills import kills, races, register_kills, warm_up
 
-from distill.files import read_json, write_json
 from distill.production.registry.ledger import Ledger
 
 PARTS = ("kills", "register", "races", "ledger")
@@ -42,16 +41,12 @@ def main() -> None:
     result = options.result or (
         Path("outputs/registry_quick.json") if options.quick else HERE / "results" / "registry.json"
     )
-    document = read_json(result) if result.exists() else {"benchmark": "registry", "parts": {}}
+    document = started(result, "registry")
     warm_up()
     for part in options.only:
         count = options.count or (QUICK if options.quick else COUNTS)[part]
         with tempfile.TemporaryDirectory() as folder:
-            rows, checks = measure(part, Path(folder), count, options.seed)
-        document["parts"][part] = {"environment": environment(), "rows": rows, "checks": checks}
-        document["rows"] = [row for done in document["parts"].values() for row in done["rows"]]
-        document["checks"] = [c for done in document["parts"].values() for c in done["checks"]]
-        write_json(result, document)
+            keep(document, result, part, *measure(part, Path(folder), count, options.seed))
     print(json.dumps(document))
 
 

@@ -17,9 +17,7 @@ import json
 from pathlib import Path
 
 import search_parts
-from common import HERE, environment
-
-from distill.files import read_json, write_json
+from common import HERE, keep, started
 
 PARTS = ("preflight", "digits", "cifar")
 
@@ -42,7 +40,7 @@ def main() -> None:
     result = options.result or (
         work / "quick.json" if options.quick else HERE / "results" / "search.json"
     )
-    document = read_json(result) if result.exists() else {"benchmark": "search", "parts": {}}
+    document = started(result, "search")
     measures = {
         "preflight": lambda: search_parts.preflight(work, quick=options.quick),
         "digits": lambda: search_parts.digits(work, quick=options.quick),
@@ -53,11 +51,7 @@ def main() -> None:
     for part in options.only:
         if part == "cifar" and not options.cifar10:
             continue
-        rows, checks = measures[part]()
-        document["parts"][part] = {"environment": environment(), "rows": rows, "checks": checks}
-        document["rows"] = [row for done in document["parts"].values() for row in done["rows"]]
-        document["checks"] = [c for done in document["parts"].values() for c in done["checks"]]
-        write_json(result, document)
+        keep(document, result, part, *measures[part]())
     print(json.dumps(document))
 
 

@@ -355,6 +355,14 @@ class Stage:
         }
 
 
+def promised(run_dir: Path) -> dict[str, str]:
+    """Path to sha256 of all that the stages of a run folder left, by their manifests."""
+    found: dict[str, str] = {}
+    for manifest in sorted((run_dir / "manifests").rglob("*.json")):
+        found |= read_json(manifest)["outputs"]
+    return found
+
+
 def adopt_stage(name: str, source: Path, target: Path) -> None:
     """Copy a finished stage into another run folder, where it counts as done, its time as none.
 

@@ -79,6 +79,16 @@ def test_another_setting_makes_it_run(made):
     assert _again(made) is None
 
 
+def test_another_champion_makes_it_run(made, monkeypatch):
+    made.against = "champion"
+    production = ["a" * 64]
+    monkeypatch.setattr("distill.verbs.unchanged.champion_sha256", lambda cfg: production[-1])
+    before = needs_of(made)
+    assert needs_of(made) == before
+    production.append("b" * 64)
+    assert needs_of(made) != before
+
+
 def test_another_version_makes_it_run(made, monkeypatch):
     monkeypatch.setattr("distill.verbs.unchanged.versions", lambda: {"torch": "9.9"})
     assert _again(made) is None

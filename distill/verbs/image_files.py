@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from distill.annotations import class_numbers
 from distill.contract import Contract
 from distill.decode import IMAGE_SUFFIXES, ImageFormat
 from distill.errors import UserError
@@ -69,16 +70,7 @@ def read_labels(path: Path, column: str, classes: Sequence[str]) -> NDArray[np.i
     Raises:
         UserError: there is no such column, or a label is no class.
     """
-    values = _column(path, column)
-    number: dict[Any, int] = {i: i for i in range(len(classes))}
-    number |= {name: i for i, name in enumerate(classes)}
-    strange = sorted({str(value) for value in values if value not in number})
-    if strange:
-        raise UserError(
-            f"Expected labels in {path} to be classes ({', '.join(classes[:5])}, ...) or their "
-            f"numbers but found {', '.join(strange[:5])}. Mend the column `{column}`."
-        )
-    return np.array([number[value] for value in values], np.int64)
+    return class_numbers(_column(path, column), classes, str(path))
 
 
 def _column(path: Path, column: str) -> list[Any]:

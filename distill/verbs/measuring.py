@@ -120,10 +120,10 @@ def facts(report: TargetReport) -> dict[str, Any]:
     return {name: getattr(report, name) for name in names if name != "samples"}
 
 
-def raw_samples(workspace: Workspace) -> dict[str, NDArray[np.int64]]:
-    """Read the raw nanoseconds that the `benchmark` stage left."""
-    with np.load(workspace.run_dir / RAW, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+def raw_samples(workspace: Workspace, name: str = RAW) -> dict[str, NDArray[np.int64]]:
+    """Read the raw nanoseconds that the `benchmark` stage, or another, left in a file."""
+    with np.load(workspace.run_dir / name, allow_pickle=False) as arrays:
+        return {contender: arrays[contender] for contender in arrays.files}
 
 
 def digest(inputs: NDArray[Any]) -> str:

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from hydra.utils import instantiate
-from numpy.typing import NDArray
 
 from distill.deployment.measurement import Effort, TargetReport, make_plan, summarise
 from distill.deployment.quantize.auto import Auto
@@ -30,6 +28,7 @@ from distill.verbs.measuring import (
     measure,
     measurement,
     measurement_values,
+    raw_samples,
 )
 from distill.verbs.workspace import Workspace, plain
 
@@ -74,13 +73,7 @@ def preflight_stage(workspace: Workspace, students: Mapping[str, Workspace]) -> 
     measured = workspace.stage(STAGE, compute, values=values, outputs=(RAW,))
     for problem in measured["problems"]:
         log.warning("during preflight, %s", problem)
-    return judge(workspace.budget, measured, samples(workspace))
-
-
-def samples(workspace: Workspace) -> dict[str, NDArray[np.int64]]:
-    """Read the raw nanoseconds that preflight left."""
-    with np.load(workspace.run_dir / RAW, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    return judge(workspace.budget, measured, raw_samples(workspace, RAW))
 
 
 def _export_all(students: Mapping[str, Workspace], folder: Path) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from distill.budget import Choice, Outcome
 from distill.deployment.report.benchmark import write_benchmark_report
 from distill.deployment.search.preflight import Preflight, has_limits
 from distill.files import read_json, to_json, write_json
-from distill.verbs.preflight import STAGE, preflight_stage, samples
+from distill.verbs.measuring import raw_samples
+from distill.verbs.preflight import RAW, STAGE, preflight_stage
 from distill.verbs.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -46,9 +47,15 @@ def _refused(workspace: Workspace, found: Preflight) -> dict[str, Any]:
     measured = read_json(run_dir / f"{STAGE}.json")
     outcomes: dict[str, Outcome] = {row["artefact"]: Outcome.FAIL for row in measured["artefacts"]}
     choice = Choice(outcome=Outcome.FAIL, artefact=None, per_artefact=outcomes)
-    limits = workspace.budget.latency.percentiles
+    limits, samples = workspace.budget.latency.percentiles, raw_samples(workspace, RAW)
     write_benchmark_report(
-        run_dir, measured, {}, found.checks, choice, samples=samples(workspace), limits_ms=limits
+        run_dir,
+        measured,
+        {},
+        found.checks,
+        choice,
+        samples=samples,
+        limits_ms=limits,
     )
     write_json(run_dir / "verdict.json", verdict)
     workspace.console.print(f"[bold red]fail[/bold red]: {why}", soft_wrap=True)

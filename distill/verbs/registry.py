@@ -45,3 +45,15 @@ def champion_path(cfg: DictConfig) -> Path:
     """
     place = registry_place(cfg)
     return fetch(place, place.champion().version).artefact_path
+
+
+def champion_sha256(cfg: DictConfig) -> str:
+    """Tell what is in production, by the ledger alone.
+
+    Args:
+        cfg: with a node `registry`.
+
+    Raises:
+        UserError: there is no champion.
+    """
+    return registry_place(cfg).champion().artefact_sha256

@@ -15,8 +15,9 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from distill.files import read_json, sha256, sha256_json, versions, write_json
+from distill.files import promised, read_json, sha256, sha256_json, versions, write_json
 from distill.verbs.ranks import launched
+from distill.verbs.registry import champion_sha256
 from distill.verbs.summary import show_verdict
 from distill.verbs.workspace import Workspace, plain
 
@@ -37,7 +38,7 @@ def nothing_to_do(cfg: DictConfig, needs: Mapping[str, Any]) -> dict[str, Any] |
     record = run_dir / RECORD
     if launched().num_ranks > 1 or not record.is_file():
         return None
-    if read_json(record) != {"needs": needs, "files": _promised(run_dir)}:
+    if read_json(record) != {"needs": needs, "files": _as_it_is(run_dir)}:
         return None
     when = datetime.fromtimestamp(record.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
     verdict = read_json(run_dir / "verdict.json")
@@ -52,7 +53,7 @@ def remember(workspace: Workspace, needs: Mapping[str, Any]) -> None:
     """Keep what a pipeline was made from, as it was when it began, now that it has its verdict."""
     if workspace.leads:
         run_dir = workspace.run_dir
-        write_json(run_dir / RECORD, {"needs": needs, "files": _promised(run_dir)})
+        write_json(run_dir / RECORD, {"needs": needs, "files": _as_it_is(run_dir)})
 
 
 def needs_of(cfg: DictConfig) -> dict[str, Any]:
@@ -68,7 +69,13 @@ def needs_of(cfg: DictConfig) -> dict[str, Any]:
         for module in (package, package.with_suffix(".py")):
             if "." in value and module.exists():  # a class in the folder where the command starts
                 looked_at[str(module)] = sha256_json([_state(f) for f in _files(module, own)])
-    return {"configuration": sha256_json(values), "versions": versions(), "files": looked_at}
+    champion = champion_sha256(cfg) if cfg.get("against") == "champion" else None
+    return {
+        "configuration": sha256_json(values),
+        "versions": versions(),
+        "files": looked_at,
+        "champion": champion,
+    }
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -97,11 +104,7 @@ def _state(path: Path) -> tuple[str, int, int]:
     return str(path), found.st_size, found.st_mtime_ns
 
 
-def _promised(run_dir: Path) -> dict[str, str | None]:
+def _as_it_is(run_dir: Path) -> dict[str, str | None]:
     """Hash all that the stages of a run folder vouch for."""
-    found: dict[str, str | None] = {}
-    for manifest in sorted((run_dir / "manifests").rglob("*.json")):
-        for name in read_json(manifest)["outputs"]:
-            path = run_dir / name
-            found[name] = sha256(path) if path.is_file() else None
-    return found
+    names = promised(run_dir)
+    return {n: sha256(run_dir / n) if (run_dir / n).is_file() else None for n in names}

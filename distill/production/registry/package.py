@@ -23,7 +23,7 @@ from distill.contract import (
     replay_golden,
 )
 from distill.errors import UserError
-from distill.files import read_json, sha256, sha256_json, write_json
+from distill.files import promised, read_json, sha256, sha256_json, write_json
 from distill.runtime import OnnxModel
 
 VERDICT, MANIFEST = "verdict.json", "version.json"
@@ -166,7 +166,7 @@ def collect(run_dir: Path) -> Package:
     """
     if not run_dir.is_dir():
         raise UserError(f"Expected a run folder at {run_dir} but there is none. See `run_dir=`.")
-    made = _made(run_dir)
+    made = promised(run_dir)
     if not (run_dir / VERDICT).is_file() or VERDICT not in made:
         raise UserError(
             f"Expected a verdict in {run_dir} but the run has none. Finish it with `pipeline "
@@ -203,14 +203,6 @@ def collect(run_dir: Path) -> Package:
             )
     _check_fresh(run_dir)
     return Package(root=run_dir, files=files)
-
-
-def _made(run_dir: Path) -> dict[str, str]:
-    """Path to sha256 of all that the run's stages promised, by their manifests."""
-    found: dict[str, str] = {}
-    for manifest in sorted((run_dir / "manifests").rglob("*.json")):
-        found |= read_json(manifest)["outputs"]
-    return found
 
 
 def _check_judged(path: Path, found: str, judged: str, exported: str | None) -> None:
