@@ -17,6 +17,9 @@ from devices import artefacts as artefacts
 from devices import inputs as inputs
 from devices import written as written
 from hypothesis import settings
+from registered import home as home
+from registered import promote as promote
+from registered import register as register
 from sshd import device as device
 
 from distill.cli import main

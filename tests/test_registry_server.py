@@ -1,0 +1,138 @@
+import os
+import sqlite3
+
+import pytest
+from registered import agree
+from registry_runs import make_run, place
+
+from distill.errors import UserError
+from distill.production.registry.connection import UnreachableError, be_quick, talking_to
+from distill.production.registry.ledger import Ledger
+from distill.production.registry.package import collect
+from distill.production.registry.place import models
+from distill.production.registry.registry import open_registry
+from distill.production.registry.store import Store
+
+
+def test_an_unreachable_server_is_one_message_and_registering_can_be_repeated(home, tmp_path):
+    package = collect(make_run(tmp_path / "run"))
+    away = place(home.folder, "http://me:hunter2@127.0.0.1:9")
+    with open_registry(away, new=True) as registry, pytest.raises(UserError) as refused:
+        registry.register(package)
+    assert "Nothing is lost" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    with open_registry(home, new=True) as registry:
+        assert registry.register(package).version == 1
+
+
+@pytest.mark.parametrize("uri", ["nowhere://x", "sqlite:////proc/none/mlflow.db"])
+def test_a_database_that_cannot_be_opened_is_one_message(tmp_path, uri):
+    with pytest.raises(UnreachableError, match="Expected an MLflow server at"):
+        Store(uri, "pets", tmp_path).aliases()
+
+
+def test_defects_are_not_taken_for_an_unreachable_server():
+    with pytest.raises(ZeroDivisionError), talking_to("sqlite:///x"):
+        _ = 1 / 0
+
+
+def test_aliases_moved_by_hand_are_set_back_and_reported(home, register, promote):
+    register()
+    promote()
+    register(seed=1)
+    home.store.set_alias("champion", 2)
+    home.store.set_alias("challenger", 2)
+    with open_registry(home) as registry:
+        registry.synchronise()
+    assert len(registry.repaired) == 2
+    assert "`champion` was 2 and is 1 again" in registry.repaired[0]
+    assert home.store.aliases() == {"champion": 1}
+
+
+def test_a_champion_deleted_on_the_server_is_reported_and_can_be_rolled_back(
+    home, register, promote
+):
+    for seed in range(2):
+        register(seed=seed)
+        promote()
+    home.store._client.delete_model_version("pets", "2")
+    with open_registry(home) as registry:
+        registry.synchronise()
+        assert "version 2, champion by the ledger, is gone from MLflow" in registry.repaired
+        assert registry.rollback().version == 1
+    assert agree(home)
+
+
+def test_a_truncated_ledger_is_told_by_the_servers_anchor(home, register, promote):
+    register()
+    promote()
+    register(seed=1)
+    lines = home.ledger_path.read_text().splitlines(keepends=True)
+    home.ledger_path.write_text("".join(lines[:-1]))
+    with pytest.raises(UserError, match="truncated"):
+        promote()
+    home.ledger_path.unlink()
+    with open_registry(home, new=True) as registry, pytest.raises(UserError, match="truncated"):
+        registry.synchronise()
+
+
+def test_a_kill_between_server_and_ledger_leaves_a_version_that_is_adopted(
+    home, tmp_path, monkeypatch
+):
+    package = collect(make_run(tmp_path / "run"))
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "append", killed)
+        with open_registry(home, new=True) as registry, pytest.raises(KeyboardInterrupt):
+            registry.register(package)
+    assert models(home.folder) == []
+    with open_registry(home, new=True) as registry:
+        assert registry.register(package).version == 1
+    assert list(home.store.versions()) == [1]
+
+
+def test_a_kill_in_the_upload_leaves_no_version_and_is_gone_on_with(home, tmp_path, monkeypatch):
+    package = collect(make_run(tmp_path / "run"))
+    client = type(home.store._client)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    for step in ("log_artifacts", "create_model_version"):
+        with monkeypatch.context() as patch:
+            patch.setattr(client, step, killed)
+            with open_registry(home, new=True) as registry, pytest.raises(KeyboardInterrupt):
+                registry.register(package)
+        assert home.store.versions() == {}
+    with open_registry(home, new=True) as registry:
+        assert registry.register(package).version == 1
+    with sqlite3.connect(home.folder / "mlflow.db") as database:
+        assert database.execute("select count(*) from runs").fetchone() == (1,)
+    assert len(list(home.folder.glob("artefacts/*"))) == 1
+
+
+def test_only_one_process_at_a_time_changes_a_registry(home, register):
+    register()
+    with (
+        open_registry(home),
+        pytest.raises(UserError, match=r"held by process \d+ on"),
+        open_registry(home),
+    ):
+        pass
+
+
+def test_mlflow_that_is_missing_is_one_message(home, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'distill\[mlflow\]'"):
+        home.store.aliases()
+
+
+def test_patience_is_the_users_where_they_set_it(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    be_quick()
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
