@@ -118,7 +118,9 @@ def test_a_pipeline_whose_student_is_too_large_trains_nothing_and_says_what_to_d
     failed = {c["name"] for c in ran.document["checks"] if c["outcome"] == "fail"}
     assert failed == {"size_bytes"}
     assert not (tmp_path / "run/train").exists()
-    assert "size bytes" in (tmp_path / "run/report.html").read_text().replace("_", " ")
+    report = (tmp_path / "run/report.html").read_text().replace("_", " ")
+    assert "size bytes" in report
+    assert "Nothing was trained" in report
     again = cli("pipeline", "run_dir=run", "budget.size_bytes=6000")
     assert again.code == 3
     assert "preflight: unchanged, not run again" in again.stderr  # judged anew, not measured anew

@@ -56,6 +56,7 @@ def _refused(workspace: Workspace, found: Preflight) -> dict[str, Any]:
         choice,
         samples=samples,
         limits_ms=limits,
+        refused=why,
     )
     write_json(run_dir / "verdict.json", verdict)
     workspace.console.print(f"[bold red]fail[/bold red]: {why}", soft_wrap=True)

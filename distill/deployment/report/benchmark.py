@@ -35,6 +35,7 @@ def write_benchmark_report(
     *,
     samples: Mapping[str, NDArray[np.int64]],
     limits_ms: Mapping[float, float],
+    refused: str | None = None,
 ) -> None:
     """Write the report in its three forms.
 
@@ -46,13 +47,14 @@ def write_benchmark_report(
         choice: among them.
         samples: `benchmark.npz`, raw nanoseconds.
         limits_ms: percentile to limit, to draw.
+        refused: why untrained files end a pipeline; None where the files are those that ship.
     """
     calls = {row["artefact"]: samples.get(row["artefact"]) for row in benchmark["artefacts"]}
     measured = {name: taken for name, taken in calls.items() if taken is not None}
     page = {
-        "title": f"benchmark on {benchmark['target']}",
+        "title": f"{'preflight' if refused else 'benchmark'} on {benchmark['target']}",
         "verdict": str(choice.outcome),
-        "headline": choice_sentence(choice, benchmark["target"]),
+        "headline": refused or choice_sentence(choice, benchmark["target"]),
         "sentences": _floor_sentence(benchmark["noise_floor"]),
         "warnings": warnings_of(benchmark),
         "columns": [
