@@ -117,14 +117,20 @@ def _nearest_artefact(verdict: Values) -> list[Check]:
     return min(bad.values(), key=_away)
 
 
-def _distance(verdict: Values) -> tuple[int, float]:
+def _distance(verdict: Values) -> tuple[float, int]:
     return _away(_nearest_artefact(verdict))
 
 
-def _away(checks: Sequence[Check]) -> tuple[int, float]:
-    """Order by how many limits are missed for sure, then by how far accuracies are."""
-    gaps = [abs(c.limit - c.measured) for c in checks if _is_share(c) and c.measured is not None]
-    return sum(c.outcome == Outcome.FAIL for c in checks), sum(gaps)
+def _away(checks: Sequence[Check]) -> tuple[float, int]:
+    """Order by how far off the missed limits are, as shares; then by how many are open."""
+    return sum(_gap(c) for c in checks if c.outcome == Outcome.FAIL), len(checks)
+
+
+def _gap(check: Check) -> float:
+    """Say by how much a limit is missed: of accuracies in points, of all else in shares of it."""
+    if _is_share(check):
+        return abs(check.limit - check.measured) if check.measured is not None else 0.0
+    return excess(check) - 1
 
 
 def _is_share(check: Check) -> bool:
