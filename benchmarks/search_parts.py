@@ -100,7 +100,8 @@ def cifar(work: Path, root: str, teacher: str | None, overrides: Sequence[str]) 
     limits = ["budget.size_bytes=300000"]  # in float32 or int8: resnet20 and what is wider is out
     command = ["experiment=cifar10", "space=cifar", f"data.root={root}", *limits, *given]
     found, wall = search(work / "cifar", [*command, *overrides])
-    row = {"subject": "cifar10", "wall_seconds": wall, "teacher": teacher, **found}
+    here = {key: value for key, value in found.items() if key not in ("run_dir", "report")}
+    row = {"subject": "cifar10", "wall_seconds": wall, "teacher_given": teacher is not None} | here
     return [row], [check("cifar10: seconds", found["seconds"], 3600, at_most=True)]
 
 

@@ -129,7 +129,7 @@ def test_the_stages_as_verbs_leave_what_the_pipeline_then_finds(cli):
     assert set(ran.document["models"]) == {"teacher", "control", "student", "student_int8"}
     ran = cli("pipeline", "run_dir=run", *SHORT)
     assert ran.stderr.count("unchanged, not run again") == len(
-        STAGES - {"reference", "benchmark", "verdict"}
+        STAGES - {"preflight", "reference", "benchmark", "verdict"}
     )
 
 

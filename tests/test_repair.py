@@ -96,7 +96,7 @@ def test_a_repair_killed_by_sigkill_goes_on_and_ends_bit_identical(run_dir, tmp_
     whole = shutil.copytree(run_dir, tmp_path / "whole")
     epochs = "repair.trainer.max_epochs=30"
     code = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import sys; sys.path[:0] = ['tests', 'benchmarks']\n"
         "from test_repair import repaired\n"
         f"repaired({str(run_dir)!r}, {epochs!r})"
     )

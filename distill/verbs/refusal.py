@@ -8,7 +8,9 @@ from distill.deployment.report.benchmark import write_benchmark_report
 from distill.deployment.search.preflight import Preflight, has_limits
 from distill.files import read_json, to_json, write_json
 from distill.verbs.measuring import raw_samples
+from distill.verbs.networks import weights_path
 from distill.verbs.preflight import RAW, STAGE, preflight_stage
+from distill.verbs.ranks import agree
 from distill.verbs.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -19,10 +21,19 @@ def refusal(workspace: Workspace) -> dict[str, Any] | None:
     if not workspace.cfg.preflight or not has_limits(workspace.budget):
         return None
     (found,) = preflight_stage(workspace, {"student": workspace})
+    if _trained_since(workspace):
+        return None  # what is trained is judged, whatever its budget is now
     if found.outcome is not Outcome.FAIL:
         log.info("preflight: the student may hold its latency, size and memory limits")
         return None
     return _refused(workspace, found) if workspace.leads else {"verdict": Outcome.FAIL}
+
+
+def _trained_since(workspace: Workspace) -> bool:
+    """Tell whether the student that went through preflight was trained: its weights are newer."""
+    weights = weights_path(workspace.run_dir, "student")
+    measured = workspace.run_dir / f"{STAGE}.json"
+    return agree(weights.is_file() and weights.stat().st_mtime > measured.stat().st_mtime)
 
 
 def _refused(workspace: Workspace, found: Preflight) -> dict[str, Any]:
