@@ -80,8 +80,10 @@ def test_a_server_that_is_away_costs_the_curves_and_is_said_once(caplog):
 def test_a_pipeline_is_in_mlflow_once_and_ends_without_it(finished, cli, tmp_path, uri):
     run_dir, ran = finished
     shutil.copytree(run_dir, tmp_path / "run")
+    # An absolute URI: MLflow keeps one store for `sqlite:///mlflow.db`, whatever folder it is now.
+    there = ("logger=mlflow", f"logger.mlflow.tracking_uri={uri}")
     for _ in range(2):
-        done = cli("pipeline", "run_dir=run", *SHORT, "logger=mlflow")
+        done = cli("pipeline", "run_dir=run", *SHORT, *there)
         assert done.code == ran.code, done.stderr
     client = connect(uri)
     experiment = client.get_experiment_by_name("digits")

@@ -211,28 +211,32 @@ class _ResidualBlock(nn.Module):
             _conv(in_channels, width, stride=stride), nn.ReLU(), _conv(width, width)
         )
         same = stride == 1 and in_channels == width
-        self.shortcut = nn.Identity() if same else _conv(in_channels, width, kernel_size=1)
-        self.stride = stride
+        self.shortcut = (
+            nn.Identity() if same else _conv(in_channels, width, kernel_size=1, stride=stride)
+        )
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.residual(x) + self._shortened(x))
+        return self.relu(self.residual(x) + self.shortcut(x))
 
-    def _shortened(self, x: Tensor) -> Tensor:
-        """Convolve every `stride`-th pixel.
 
-        They are taken first: oneDNN's gradient of a strided 1x1 convolution over few channels
-        writes past its memory (uxlfoundation/oneDNN#6035). A runtime wants the one operator.
-        """
-        if self.stride > 1 and torch.compiler.is_exporting():
-            assert isinstance(self.shortcut, nn.Sequential)
-            weight = self.shortcut.get_parameter("0.weight")
-            return self.shortcut[1](nn.functional.conv2d(x, weight, stride=self.stride))
-        return self.shortcut(x[:, :, :: self.stride, :: self.stride] if self.stride > 1 else x)
+class _StridedPixels(nn.Conv2d):
+    """A strided 1x1 convolution, trained on pixels that were taken first.
+
+    oneDNN's own gradient of one over few channels writes past its memory
+    (uxlfoundation/oneDNN#6035).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        rows, columns = self.stride
+        return nn.functional.conv2d(input[:, :, ::rows, ::columns], self.weight, self.bias)
 
 
 def _conv(in_channels: int, width: int, *, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(
+    kind = _StridedPixels if kernel_size == 1 and stride > 1 else nn.Conv2d
+    convolution = kind(
         in_channels, width, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
     )
     return nn.Sequential(convolution, nn.BatchNorm2d(width))
