@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,11 +108,17 @@ def device(require, tmp_path):
         until(lambda: "Server listening" in (home / "log").read_text())
         yield yield_device
     finally:
-        for pid in yield_device.sessions():
-            os.kill(pid, signal.SIGKILL)
+        end(yield_device.sessions())
         server.terminate()
         server.wait()
         log.close()
+
+
+def end(pids):
+    """Kill what was found running; some may have ended by themselves since."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def asked(effort=QUICK, progress=lambda said: None):

@@ -1,6 +1,7 @@
 """Claims about a whole search: who wins, what it leaves, how it ends, also after a kill."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,6 +144,30 @@ def test_a_search_killed_anywhere_goes_on_and_ends_with_the_same(searched, tmp_p
 
     assert again.document["winner"]["candidate"] == ran.document["winner"]["candidate"]
     assert decided(again.document) == decided(ran.document)
+
+
+@pytest.mark.slow
+def test_production_and_people_are_in_the_search_too(searched, data, tmp_path):
+    run_dir, ran = searched
+    shutil.copytree(run_dir, tmp_path / "run")
+    winner = run_dir / ran.document["winner"]["run_dir"]
+    answers = [f"{index},ann,{data.classes[index % 10]}" for index in data.test.indices[:100]]
+    (tmp_path / "said.csv").write_text("\n".join(["index,annotator,label", *answers]))
+    incumbent = winner / "export/model.onnx"
+    more = ("budget.accuracy.min_gain_vs_baseline=-0.02", f"against={incumbent}", "humans=said.csv")
+    again = run_cli("search", "run_dir=run", *TINY, *more, cwd=tmp_path)
+    assert again.code in (0, 3, 4), again.stderr
+    training = read_json(winner / "train/student.json")
+    history = read_json(winner / "train/student/history.json")
+    reached = history[training["best_epoch"]]["val/accuracy"]
+    seen = again.document["on_validation"]
+    assert seen["references"]["incumbent"]["estimate"] == pytest.approx(reached)
+    (floor,) = [f for f in seen["floors"] if f["name"] == "gain_vs_incumbent"]
+    assert floor["accuracy"] == pytest.approx(reached - 0.02)
+    report = (tmp_path / "run/report.html").read_text()
+    assert f"incumbent {100 * reached:.1f} %" in report
+    humans = read_json(tmp_path / "run/baseline.json")["humans"]["score"]["majority"]["estimate"]
+    assert f"humans (test) {100 * humans:.1f} %" in report
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Claims about what short trainings promise, and who is dropped for it."""
+"""Claims about what short trainings promise."""
 
 import numpy as np
 import pytest
@@ -8,15 +8,13 @@ from distill.budget import AccuracyBudget
 from distill.deployment.search.outlook import (
     POWER,
     Floor,
-    Outlook,
     Trained,
-    dropped,
     floors,
     in_full,
-    next_attempt,
     outlooks,
     power,
 )
+from distill.deployment.search.selection import next_attempt
 
 MANY = 1_000_000
 
@@ -102,47 +100,4 @@ def test_without_a_limit_everything_holds_and_the_cheapest_is_the_answer():
     trainings = {"a": curve(0.9, 0.1, 4), "b": curve(0.1, 0.5, 4)}
     found = outlooks(trainings, [], epochs=40, num_test=100, confidence=0.95)
     assert found["a"].chance_cheapest == pytest.approx(1)
-    assert next_attempt(found, [], min_chance=0.5) == "a"
-
-
-def outlook(chance, cheapest):
-    return Outlook(
-        accuracy=0.9, interval=(0.8, 0.95), needed=0.9, chance=chance, chance_cheapest=cheapest
-    )
-
-
-def answers(accuracy, n=1000):
-    return np.arange(n) < accuracy * n
-
-
-def test_what_a_cheaper_one_beats_beyond_noise_is_dropped_whatever_its_chance():
-    found = {"cheap": outlook(0.9, 0.9), "dear": outlook(0.95, 0.09)}
-    why = dropped(found, {"cheap": answers(0.95), "dear": answers(0.9)}, keep=1.0)
-    assert set(why) == {"dear"}
-    assert "cheap is cheaper and 5.0 points more accurate" in why["dear"]
-    close = {"cheap": answers(0.951), "dear": answers(0.95)}
-    assert dropped(found, close, keep=1.0) == {}
-
-
-def test_those_go_on_that_are_likeliest_to_be_the_cheapest_that_holds():
-    found = {
-        "tiny": outlook(0.01, 0.01),
-        "small": outlook(0.7, 0.69),
-        "medium": outlook(0.9, 0.27),
-        "large": outlook(0.99, 0.03),
-    }
-    alike = {name: answers(0.9) for name in found}
-    why = dropped(found, alike, keep=0.5)
-    assert set(why) == {"tiny", "large"}
-    assert "unlikely to hold" in why["tiny"]
-    assert "medium is cheaper and likely holds" in why["large"]
-    assert len(dropped(found, alike, keep=0.01)) == 3
-
-
-def test_the_next_attempt_is_the_cheapest_likely_one_dearer_than_what_was_tried():
-    found = {"a": outlook(0.1, 0.1), "b": outlook(0.6, 0.5), "c": outlook(0.9, 0.4)}
-    assert next_attempt(found, [], min_chance=0.25) == "b"
-    assert next_attempt(found, ["b"], min_chance=0.25) == "c"
-    assert next_attempt(found, ["b", "c"], min_chance=0.25) is None
-    assert next_attempt(found, [], min_chance=0.95) == "c"  # the likeliest says what is missing
-    assert next_attempt(found, ["c"], min_chance=0.95) is None
+    assert next_attempt(found, {"a": 1.0, "b": 2.0}, [], min_chance=0.5, num_left=1) == "a"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from sshd import ENDLESS, asked, until
+from sshd import ENDLESS, asked, end, until
 
 from distill.deployment import bundle
 from distill.deployment.targets import ssh
@@ -55,8 +55,7 @@ def test_a_device_whose_answers_differ_is_seen_in_the_report(
 def test_a_runner_that_dies_half_way_leaves_what_it_had_measured(device, artefacts, inputs):
     def kill_runner(said):
         if said == "measuring process 2 done":
-            for pid in device.workers():
-                os.kill(pid, signal.SIGKILL)
+            end(device.workers())
 
     report = device.target().measure(artefacts, inputs, asked(ENDLESS, kill_runner))
     assert report.incomplete is not None
@@ -71,8 +70,7 @@ def test_a_lost_connection_leaves_what_was_measured_and_nothing_on_the_device(
 ):
     def cut(said):
         if said == "measuring process 2 done":
-            for pid in device.sessions():
-                os.kill(pid, signal.SIGKILL)
+            end(device.sessions())
 
     report = device.target().measure(artefacts, inputs, asked(ENDLESS, cut))
     assert "the connection to device was lost" in report.incomplete

@@ -1,5 +1,6 @@
 """How a search ends: its outcome in a sentence, `search.json`, the study and the report."""
 
+from pathlib import Path
 from typing import Any
 
 from distill.budget import Outcome
@@ -54,6 +55,7 @@ def finish(race: Race) -> dict[str, Any]:
                 compute=spent,
                 seconds=result["seconds"],
                 references=race.references,
+                humans=_humans(run_dir),
                 limits=race.limits,
                 p95_limit_ms=workspace.budget.latency.p95_ms,
                 preflight=read_json(run_dir / "preflight.json"),
@@ -66,3 +68,10 @@ def finish(race: Race) -> dict[str, Any]:
     )
     workspace.console.print(f"report: {result['report']}", soft_wrap=True)
     return result
+
+
+def _humans(run_dir: Path) -> Any:
+    """Give the accuracy of people's majority, where there are some and they have been scored."""
+    path = run_dir / "baseline.json"
+    humans = read_json(path)["humans"] if path.is_file() else None
+    return humans and humans["score"]["majority"]

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from distill.deployment.evaluate import INCUMBENT
@@ -18,6 +19,9 @@ from distill.errors import UserError
 from distill.files import sha256
 from distill.verbs.measuring import NUM_INPUTS, configured, measure, measurement_values
 from distill.verbs.workspace import Workspace, plain
+
+if TYPE_CHECKING:
+    from distill.training.data.images import ImageSplit
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +53,9 @@ def score_incumbent(workspace: Workspace, path: Path) -> tuple[dict[str, Any], N
         UserError: the file is damaged, takes other inputs than images, or has other classes.
     """
     from distill.training.baselines.scoring import score_answers
-    from distill.training.labelling import ask_test
-    from distill.training.teachers.sources import onnx_teacher
 
-    artefact = inspect(path)
-    data, settings = workspace.data, plain(workspace.cfg.incumbent)
-    with _named(path):
-        model = onnx_teacher(data, workspace.run_dir, path=str(path), **settings)
-        logits = ask_test(model, data.test)
-    assert logits is not None
+    artefact, data = inspect(path), workspace.data
+    logits = ask_incumbent(workspace, path, data.test)
     quality, answers = score_answers(logits, data, confidence=workspace.budget.confidence)
     cost = {
         "measured_through": f"onnxruntime, {path.name}",
@@ -67,6 +65,23 @@ def score_incumbent(workspace: Workspace, path: Path) -> tuple[dict[str, Any], N
     }
     facts = {"artefact": str(path), "sha256": sha256(path)}
     return quality | cost | facts, answers
+
+
+def ask_incumbent(workspace: Workspace, path: Path, split: "ImageSplit") -> NDArray[np.float32]:
+    """Ask the incumbent about a split as it is, [N, C].
+
+    Raises:
+        UserError: the file is damaged, takes other inputs than images, or has other classes.
+    """
+    from distill.training.labelling import ask_test
+    from distill.training.teachers.sources import onnx_teacher
+
+    with _named(path):
+        settings = plain(workspace.cfg.incumbent)
+        model = onnx_teacher(workspace.data, workspace.run_dir, path=str(path), **settings)
+        logits = ask_test(model, split)
+    assert logits is not None
+    return logits
 
 
 def _latency(workspace: Workspace, artefact: Artefact) -> dict[str, Any]:

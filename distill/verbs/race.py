@@ -7,16 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.budget import Outcome
-from distill.deployment.search.outlook import (
-    Floor,
-    Outlook,
-    Trained,
-    dropped,
-    next_attempt,
-    outlooks,
-)
+from distill.deployment.search.outlook import Floor, Outlook, Trained, outlooks
 from distill.deployment.search.plan import Plan
 from distill.deployment.search.record import Entry, Rung, accuracy_is_missing
+from distill.deployment.search.selection import beaten, dropped, next_attempt
 from distill.deployment.search.space import Candidate
 from distill.metrics import proportion
 from distill.verbs.attempts import attempt, seconds_spent
@@ -37,6 +31,7 @@ class Race:
         entries: what is known of each, the cheapest first.
         limits: on accuracy, as they show on validation.
         references: accuracy on validation of `teacher` and `baseline`.
+        beaten: candidates that a cheaper one was ahead of, trained as briefly.
         stopped: why it ended before all was tried; None where it did not.
     """
 
@@ -47,6 +42,7 @@ class Race:
     entries: list[Entry]
     limits: list[Floor] = field(default_factory=list)
     references: dict[str, Any] = field(default_factory=dict)
+    beaten: set[str] = field(default_factory=set)
     stopped: str | None = None
 
     @property
@@ -105,14 +101,14 @@ class Race:
                 )
             for name, why in dropped(found, correct, self.plan.keep).items():
                 self.entry(name).dropped = f"after {epochs} epochs: {why}"
+            self.beaten |= beaten(correct).keys()
             show_rung(self.workspace, epochs, racing, self.seconds_left)
 
     def train_in_full(self) -> None:
         """Train the cheapest likely one in full; while a verdict misses accuracy, the next."""
         tried: list[str] = []
         while True:
-            found = self._outlooks(self.survivors, {})
-            name = next_attempt(found, tried, min_chance=self.plan.min_chance) if found else None
+            name = self._next(tried)
             if name is None:
                 return
             if len(tried) >= self.plan.max_attempts:
@@ -126,6 +122,19 @@ class Race:
             if entry.attempt.verdict == Outcome.PASS or not accuracy_is_missing(verdict["checks"]):
                 return
             tried.append(name)
+
+    def _next(self, tried: list[str]) -> str | None:
+        """Name what is trained in full next; what a cheaper one beat only where all else is out."""
+        by_time = int(self.seconds_left / max(1.0, self._seconds_of_an_attempt(self.survivors)))
+        left = max(1, min(self.plan.max_attempts - len(tried), by_time))
+        costs = {e.name: e.preflight.cost_ms or e.preflight.size_bytes for e in self.survivors}
+        found = self._outlooks(self.survivors, {})
+        unbeaten = {name: outlook for name, outlook in found.items() if name not in self.beaten}
+        for choice in filter(None, (unbeaten, found)):
+            chance = self.plan.min_chance
+            if name := next_attempt(choice, costs, tried, min_chance=chance, num_left=left):
+                return name
+        return None
 
     def _outlooks(self, entries: list[Entry], latest: dict[str, Trained]) -> dict[str, Outlook]:
         """Predict what those of some that were trained at all would come to, the cheapest first."""

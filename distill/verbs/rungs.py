@@ -13,6 +13,7 @@ from distill.files import read_json
 from distill.metrics import proportion
 from distill.verbs.baseline import configured_baselines
 from distill.verbs.fitting import CORRECT, fit_stage
+from distill.verbs.incumbent import ask_incumbent, incumbent_path
 from distill.verbs.networks import TEACHER_FACTS, build_student, load_teacher
 from distill.verbs.train import distillation_values, distilled, views_shown
 from distill.verbs.workspace import Workspace, plain
@@ -68,12 +69,13 @@ def _short(cfg: DictConfig, epochs: int) -> DictConfig:
 
 
 def floors_stage(workspace: Workspace) -> tuple[list[Floor], dict[str, Any]]:
-    """Measure teacher and baselines on validation, and translate the accuracy budget to it.
+    """Measure teacher, baselines and incumbent on validation, and translate the budget to it.
 
     Returns:
-        The limits, and the references: accuracy on validation of `teacher` and `baseline`, each an
-        estimate or None.
+        The limits, and the references: accuracy on validation of `teacher`, `baseline` and
+        `incumbent`, each an estimate or None.
     """
+    incumbent = incumbent_path(workspace)
     accuracy, confidence = workspace.budget.accuracy, workspace.budget.confidence
     # A function or a file that knows the test set alone has nothing to say of validation.
     asked = {
@@ -98,7 +100,11 @@ def floors_stage(workspace: Workspace) -> tuple[list[Floor], dict[str, Any]]:
         scores, _ = score_baselines(data, asked, confidence=confidence)
         accuracies = [score["accuracy"] for score in scores.values()]
         best = max(accuracies, key=lambda accuracy: accuracy.estimate, default=None)
-        return {"teacher": said, "baseline": best}
+        replaced = None
+        if incumbent is not None:
+            said_now = ask_incumbent(workspace, incumbent, validation).argmax(axis=1)
+            replaced = proportion(said_now == validation.labels, confidence=confidence)
+        return {"teacher": said, "baseline": best, "incumbent": replaced}
 
     values = {
         "data": workspace.data.fingerprint,
@@ -106,6 +112,9 @@ def floors_stage(workspace: Workspace) -> tuple[list[Floor], dict[str, Any]]:
         "confidence": confidence,
     }
     inputs = (workspace.run_dir / TEACHER_FACTS,)
+    if incumbent is not None:
+        values["incumbent"] = plain(workspace.cfg.incumbent)
+        inputs = (*inputs, incumbent)
     found = workspace.stage("references", compute, values=values, inputs=inputs)
     known = {name: value and value["estimate"] for name, value in found.items()}
     return floors(accuracy, **known, num_samples=len(workspace.data.validation)), found

@@ -35,6 +35,7 @@ class SearchResults:
         compute: what it cost.
         seconds: of all stages.
         references: accuracy on validation by name, each an estimate or None.
+        humans: accuracy of their majority on the test set; None without.
         limits: on accuracy, as they show on validation.
         p95_limit_ms: None for none.
         preflight: `preflight.json`.
@@ -47,6 +48,7 @@ class SearchResults:
     compute: Mapping[str, Any]
     seconds: float
     references: Mapping[str, Any]
+    humans: Values | None
     limits: Sequence[Floor]
     p95_limit_ms: float | None
     preflight: Values
@@ -164,6 +166,8 @@ def _pictures(results: SearchResults, winner: str | None) -> list[dict[str, Any]
         for name, value in results.references.items()
         if value
     }
+    if results.humans:
+        lines["humans (test)"] = results.humans["estimate"], pareto.HUMANS
     if results.limits:
         floor = max(results.limits, key=lambda limit: limit.accuracy)
         lines["accuracy floor"] = floor.accuracy, pareto.BUDGET

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 
 from distill.budget import AccuracyBudget
-from distill.metrics import Interval, compare_paired
-from distill.pages import percent
+from distill.metrics import Interval
 
 # Log errors fall by a power of the epochs, each network's own (Hestness et al., "Deep Learning
 # Scaling is Predictable, Empirically", 2017, of data). Wide, because it is 1 to 2 where a network
@@ -79,7 +77,12 @@ class Outlook:
 
 
 def floors(
-    budget: AccuracyBudget, *, teacher: float | None, baseline: float | None, num_samples: int
+    budget: AccuracyBudget,
+    *,
+    teacher: float | None,
+    baseline: float | None,
+    incumbent: float | None = None,
+    num_samples: int,
 ) -> list[Floor]:
     """Translate the accuracy budget to validation.
 
@@ -87,6 +90,7 @@ def floors(
         budget: the limits.
         teacher: accuracy on validation, None for unknown.
         baseline: likewise.
+        incumbent: likewise; held to the same gain as the baseline.
         num_samples: of validation.
     """
     found = []
@@ -96,6 +100,7 @@ def floors(
     references = (
         ("drop_vs_teacher", teacher, None if drop is None else -drop),
         ("gain_vs_baseline", baseline, gain),
+        ("gain_vs_incumbent", incumbent, gain),
     )
     for name, reference, margin in references:
         if reference is not None and margin is not None:
@@ -210,73 +215,3 @@ def _needed(limit: Floor, error: float, num_test: int, z: float) -> float:
     """
     discordant = min(0.5, max(error, limit.reference_error or 0.0))
     return limit.accuracy + z * float(np.sqrt((discordant + 2 / num_test) / num_test))
-
-
-def dropped(
-    found: Mapping[str, Outlook], correct: Mapping[str, NDArray[np.bool_]], keep: float
-) -> dict[str, str]:
-    """Say which candidates go no further, and why.
-
-    A share `keep` of them stays: those that are the likeliest to be the cheapest that holds. What
-    a cheaper one beats beyond noise goes in any case; one always stays.
-
-    Args:
-        found: by candidate, the cheapest first.
-        correct: whether each validation sample is answered right, [N] by candidate.
-        keep: share that stays.
-    """
-    reasons: dict[str, str] = {}
-    names = list(found)
-    for number, name in enumerate(names):
-        for cheaper in names[:number]:
-            if cheaper in reasons:
-                continue
-            ahead = compare_paired(correct[cheaper], correct[name])
-            if ahead.interval[0] >= 0:
-                reasons[name] = (
-                    f"{cheaper} is cheaper and {100 * ahead.estimate:.1f} points more accurate"
-                )
-                break
-    ranked = sorted(
-        (name for name in names if name not in reasons),
-        key=lambda name: (found[name].chance_cheapest, found[name].chance),
-        reverse=True,
-    )
-    for name in ranked[max(1, int(np.ceil(keep * len(names)))) :]:
-        reasons[name] = _why(name, found)
-    return {name: reasons[name] for name in names if name in reasons}
-
-
-def _why(name: str, found: Mapping[str, Outlook]) -> str:
-    own = found[name]
-    if own.chance < 0.5:
-        return (
-            f"unlikely to hold: {percent(own.accuracy, 1)} predicted in full, "
-            f"{percent(own.needed, 1)} needed (chance {own.chance:.0%})"
-        )
-    names = list(found)
-    cheaper = max(names[: names.index(name)], key=lambda other: found[other].chance)
-    return f"{cheaper} is cheaper and likely holds, too (chance {found[cheaper].chance:.0%})"
-
-
-def next_attempt(
-    found: Mapping[str, Outlook], tried: Sequence[str], *, min_chance: float
-) -> str | None:
-    """Name the candidate to train in full: the cheapest not tried that may hold.
-
-    What is cheaper than one that was tried in vain is left out. Where nothing has been tried and
-    nothing is likely to hold, the likeliest: its verdict says what is missing.
-
-    Args:
-        found: by candidate, the cheapest first.
-        tried: candidates whose verdict is known, and did not pass.
-        min_chance: of holding.
-    """
-    names = list(found)
-    first = max((names.index(name) + 1 for name in tried), default=0)
-    for name in names[first:]:
-        if found[name].chance >= min_chance:
-            return name
-    if tried:
-        return None
-    return max(names, key=lambda name: found[name].chance)
