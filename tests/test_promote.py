@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import SHORT
 from omegaconf import OmegaConf
 from PIL import Image
 from registry_runs import ARTEFACT, CLASSES, Run, make_run, write_model
 from sshd import free_port
 
-from distill.files import sha256
+from distill.files import read_json, sha256
 from distill.runtime import OnnxModel
 from distill.verbs.registry import champion_path
 
@@ -262,6 +263,40 @@ def test_a_finished_pipeline_can_be_registered_and_fetched_whole(finished, cli):
     reference = json.loads((run_dir / "reference.json").read_text())
     assert set(reference["models"]) == set(ran.document["artefacts"])
     assert reference["count"] == 160
+
+
+@pytest.mark.slow
+def test_a_new_run_asks_the_champion_and_is_promoted_on_a_test_set_of_its_own(
+    finished, cli, tmp_path
+):
+    run_dir, _ = finished
+    done = cli("promote", "register", f"run_dir={run_dir}")
+    first = cli("promote", "to=champion", "force=true", "reason=the first")
+    assert first.document["promoted"], first.stderr
+    new = (*SHORT, "budget=none", "data.test_fraction=0.3")
+    alone = cli("pipeline", "run_dir=new", *new)
+    assert (alone.code, alone.document["verdict"]) == (0, "pass"), alone.stderr
+    cli("promote", "register", "run_dir=new")
+    ran = cli("promote", "to=champion")
+    assert (ran.code, ran.document["promoted"]) == (4, False)
+    assert "pipeline against=champion" in drop_of(ran)["note"]
+
+    asked = cli("pipeline", "run_dir=new", *new, "against=champion")
+    assert asked.code == 0, asked.stderr
+    incumbent = read_json(tmp_path / "new/baseline.json")["incumbent"]
+    assert incumbent["sha256"] == done.document["artefact_sha256"]
+    cli("promote", "register", "run_dir=new")
+    ran = cli("promote", "to=champion", "rules.max_drop_vs_champion=0.5")
+    assert (ran.code, ran.document["promoted"]) == (0, True), ran.stderr
+    models = asked.document["models"]
+    chosen = asked.document["chosen"]["artefact"]
+    shipped = next(model for model in models.values() if model.get("artefact") == chosen)
+    drop = models["incumbent"]["accuracy"] - shipped["accuracy"]
+    assert drop_of(ran)["measured"] == pytest.approx(drop)
+
+
+def drop_of(ran):
+    return next(c for c in ran.document["checks"] if c["rule"] == "drop_vs_champion")
 
 
 def test_the_made_up_artefact_is_what_the_made_up_contract_says(runs):
