@@ -99,7 +99,7 @@ def whole_folder(path: Path) -> Iterator[Path | None]:
     except OSError as error:
         raise UserError(
             f"Expected to set up {path} but found: {error.strerror or error}. Free some space, or "
-            "point XDG_CACHE_HOME to a folder that can be written."
+            f"see that {path.parent} can be written."
         ) from error
 
 

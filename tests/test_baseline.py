@@ -140,7 +140,16 @@ def test_several_people_hand_in_a_file_each(cli, data, tmp_path):
         (["+baselines.incumbent._target_=x.y"], 2, "besides `incumbent`"),
         (["+baselines.mine._target_=nowhere.rule"], 2, "nowhere.rule"),
         (["+baselines.mine._target_=broken_rule.rule"], 2, "missing 3 required positional"),
-        (["+baselines.mine={_target_:broken_rule.rule,_partial_:true}"], 2, "out of ideas"),
+        (
+            ["+baselines.mine={_target_:broken_rule.lookup,_partial_:true}"],
+            1,
+            "`mine` but it ended with KeyError: 'absent' (broken_rule.py, line 5)",
+        ),
+        (
+            ["+baselines.mine={_target_:broken_rule.rule,_partial_:true}"],
+            1,
+            "ValueError: out of ideas",
+        ),
         (["annotate", "n=720"], 2, "from 1 to the 719 test samples of digits but got 720"),
         (["annotate", "n=0"], 2, "but got 0"),
         (["annotate", "n=many"], 2, "but got many"),
@@ -149,7 +158,8 @@ def test_several_people_hand_in_a_file_each(cli, data, tmp_path):
 def test_what_is_wrong_is_one_message(cli, tmp_path, arguments, code, message):
     (tmp_path / "others.csv").write_text("index,label\n99999,3\n")
     (tmp_path / "broken_rule.py").write_text(
-        "def rule(train, test, num_classes):\n    raise ValueError('out of ideas')\n"
+        "def rule(train, test, num_classes):\n    raise ValueError('out of ideas')\n\n"
+        "def lookup(train, test, num_classes):\n    return {}['absent']\n"
     )
     action = arguments[:1] if arguments[0] == "annotate" else []
     few = [] if any(a.startswith("baselines=") for a in arguments) else [ONE]

@@ -85,6 +85,24 @@ def test_a_reference_seen_on_few_samples_leaves_more_doubt():
     assert 0.5 > chances[0] > chances[1]
 
 
+def test_a_limit_near_all_right_leaves_no_chance_to_what_is_mostly_wrong():
+    budget = AccuracyBudget(max_drop_vs_teacher=0.01)
+    limits = floors(budget, teacher=0.994, baseline=None, num_samples=160)
+    trainings = {"a": [Trained(epochs=20, num_wrong=95, num_samples=160)]}
+    found = outlooks(trainings, limits, epochs=40, num_test=700, confidence=0.95)
+    assert found["a"].chance < 1e-3
+
+
+def test_the_chance_is_what_drawing_both_sides_at_random_says(rng):
+    budget = AccuracyBudget(max_drop_vs_teacher=0.02)
+    limits = floors(budget, teacher=0.96, baseline=None, num_samples=400)
+    done = Trained(epochs=40, num_wrong=20, num_samples=400)
+    found = outlooks({"a": [done]}, limits, epochs=40, num_test=5_000, confidence=0.95)["a"]
+    errors = np.exp(rng.normal(done.log_error, done.variance**0.5, 200_000))
+    allowed = rng.normal(1 - found.needed, limits[0].variance ** 0.5, 200_000)
+    assert found.chance == pytest.approx(np.mean(errors <= allowed), abs=0.005)
+
+
 def test_a_smaller_test_set_asks_for_more():
     limit = Floor(name="accuracy", accuracy=0.9, reference_error=None)
     needed = [

@@ -29,7 +29,7 @@ def attempt(workspace: Workspace, candidate: Candidate) -> tuple[Attempt, dict[s
     with open_workspace(cfg, workspace.data) as own:
         if own.leads:
             _adopt(workspace.run_dir, folder)
-        verdict = all_stages(own)
+        verdict = all_stages(own, shows_standing=False)  # the search has
         show_verdict(own.console, cfg.name, verdict)
     training = read_json(folder / "train" / "student.json")
     student = verdict["models"]["student"]

@@ -40,10 +40,8 @@ def baseline_stage(workspace: Workspace) -> dict[str, Any]:
     def compute() -> dict[str, Any]:
         from distill.training.baselines.scoring import score_baselines
 
-        with named_in_errors("baselines"):
-            scores, predictions = score_baselines(
-                data, configured_baselines(workspace), confidence=confidence
-            )
+        asked = configured_baselines(workspace)
+        scores, predictions = score_baselines(data, asked, confidence=confidence)
         if incumbent is not None:
             scores[INCUMBENT], predictions[INCUMBENT] = score_incumbent(workspace, incumbent)
         write_arrays(workspace.run_dir / PREDICTIONS, predictions)

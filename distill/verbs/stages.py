@@ -17,10 +17,11 @@ from distill.verbs.verdict import facts, over_seeds, verdict_stage
 from distill.verbs.workspace import Workspace
 
 
-def all_stages(workspace: Workspace) -> dict[str, Any]:
+def all_stages(workspace: Workspace, *, shows_standing: bool = True) -> dict[str, Any]:
     """Run what is not done yet, and return the verdict."""
     baseline = baseline_stage(workspace)
-    show_standing(workspace, baseline, known_teacher(workspace))
+    if shows_standing:
+        show_standing(workspace, baseline, known_teacher(workspace))
     training = train_roles(workspace, ROLES)
     for role in ("teacher", "control"):
         export_reference_stage(workspace, role)

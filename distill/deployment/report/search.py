@@ -110,7 +110,8 @@ def _compute_sentence(results: SearchResults) -> str:
 def _verdicts_sentence(results: SearchResults) -> str:
     count = sum(entry.attempt is not None for entry in results.entries)
     looked = f"{count} time{'' if count == 1 else 's'}"
-    return f"Validation alone decided who goes on; the test set was looked at {looked}."
+    luck = f", and a wrong pass is up to {looked} as likely as of one pipeline" * (count > 1)
+    return f"Validation alone decided who goes on; the test set was looked at {looked}{luck}."
 
 
 def _cells(number: int, entry: Entry, winner: str | None) -> list[Cell]:

@@ -178,19 +178,20 @@ def outlooks(
     """
     mean, variance = power(list(trainings.values()))
     z = float(norm.ppf(0.5 + confidence / 2))
+    needed = {limit.name: _needed(limit, num_test, z) for limit in limits}
     found, none_cheaper = {}, 1.0
     for name, own in trainings.items():
         log_error, uncertain = in_full(own, epochs, mean, variance)
         spread, error = float(np.sqrt(uncertain)), min(1.0, float(np.exp(log_error)))
-        chances = [_chance(limit, log_error, uncertain, num_test, z) for limit in limits]
-        chance, needed = min(chances, default=(1.0, 0.0))
+        chances = [_chance(lim, needed[lim.name], log_error, uncertain) for lim in limits]
+        chance = min(chances, default=1.0)
         found[name] = Outlook(
             accuracy=1 - error,
             interval=(
                 max(0.0, 1 - float(np.exp(log_error + z * spread))),
                 1 - float(np.exp(log_error - z * spread)),
             ),
-            needed=needed,
+            needed=max(needed.values(), default=0.0),
             chance=chance,
             chance_cheapest=chance * none_cheaper,
         )
@@ -198,20 +199,18 @@ def outlooks(
     return found
 
 
-def _chance(
-    limit: Floor, log_error: float, uncertain: float, num_test: int, z: float
-) -> tuple[float, float]:
-    """Give the chance that a limit is held, and the accuracy that is needed for it."""
-    needed = _needed(limit, float(np.exp(log_error)), num_test, z)
-    allowed = max(1 - needed, 1e-3)
-    spread = np.sqrt(uncertain + limit.variance / allowed**2)
-    return float(norm.cdf((np.log(allowed) - log_error) / spread)), needed
+def _chance(limit: Floor, needed: float, log_error: float, uncertain: float) -> float:
+    """Give the chance that a limit is held, over what is uncertain of it and of the candidate."""
+    points, weights = np.polynomial.hermite_e.hermegauss(64)
+    allowed = 1 - needed + np.sqrt(limit.variance) * points
+    holds = norm.cdf((np.log(np.maximum(allowed, 1e-12)) - log_error) / np.sqrt(uncertain))
+    return float(weights @ holds / weights.sum())
 
 
-def _needed(limit: Floor, error: float, num_test: int, z: float) -> float:
-    """Add to a floor half the width that the verdict's interval will have.
+def _needed(limit: Floor, num_test: int, z: float) -> float:
+    """Add to a floor half the width that the verdict's interval has there.
 
     Two models differ on about as many samples as the worse of them gets wrong.
     """
-    discordant = min(0.5, max(error, limit.reference_error or 0.0))
+    discordant = min(0.5, max(1 - limit.accuracy, limit.reference_error or 0.0))
     return limit.accuracy + z * float(np.sqrt((discordant + 2 / num_test) / num_test))

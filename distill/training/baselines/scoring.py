@@ -5,7 +5,10 @@ the test images and the number of classes. Knows nothing of what they do.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,11 +43,12 @@ def score_baselines(
         test predictions [N].
 
     Raises:
-        UserError: what a baseline returns are no answers for the test set.
+        UserError: a baseline raises, or what it returns are no answers for the test set.
     """
     scores, predictions = {}, {}
     for name, baseline in baselines.items():
-        answers, cost = _ask(baseline, data, confidence)
+        with _named(name):
+            answers, cost = _ask(baseline, data, confidence)
         answers = check_answers(answers, len(data.test), data.classes, f"the baseline `{name}`")
         quality, predictions[name] = score_answers(answers, data, confidence=confidence)
         scores[name] = quality | cost
@@ -86,6 +90,23 @@ def check_answers(
             f"{num_samples} samples have NaN or an infinite one. Mend it, or return class numbers."
         )
     return found
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say of which baseline an error is, and where in its code."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if "site-packages" not in f.filename and f.filename != __file__]
+        where = f" ({Path(own[0].filename).name}, line {own[0].lineno})" if own else ""
+        raise UserError(
+            f"Expected answers from the baseline `{name}` but it ended with "
+            f"{type(error).__name__}: {error}{where}. Mend it, or leave it out of `baselines`."
+        ) from error
 
 
 def _ask(baseline: Any, data: ImageData, confidence: float) -> tuple[Any, Result]:
