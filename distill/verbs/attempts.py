@@ -10,6 +10,7 @@ from distill.files import adopt_stage, read_json
 from distill.metrics import estimate_from
 from distill.verbs.candidates import pipeline_cfg
 from distill.verbs.references import export_reference_stage
+from distill.verbs.rungs import full_training
 from distill.verbs.stages import all_stages
 from distill.verbs.summary import show_verdict
 from distill.verbs.workspace import Workspace, open_workspace
@@ -44,6 +45,7 @@ def attempt(workspace: Workspace, candidate: Candidate) -> tuple[Attempt, dict[s
         verdict=verdict["verdict"],
         artefact=artefact,
         accuracy=estimate_from(accuracy),
+        on_validation=full_training(folder, len(workspace.data.validation)),
         p95_latency_ms=shipped["p95_latency_ms"],
         epochs=training["last_epoch"] + 1,
         seconds=seconds_spent(folder),

@@ -15,7 +15,7 @@ from distill.deployment.search.space import Candidate
 from distill.metrics import proportion
 from distill.verbs.attempts import attempt, seconds_spent
 from distill.verbs.progress import show_rung
-from distill.verbs.rungs import full_training, on_validation, rung_stage, trained
+from distill.verbs.rungs import on_validation, rung_stage, trained
 from distill.verbs.workspace import Workspace
 
 
@@ -142,8 +142,7 @@ class Race:
         for entry in entries:
             own = [*entry.trainings, *([latest[entry.name]] if entry.name in latest else [])]
             if own and entry.attempt:
-                folder = self.workspace.run_dir / entry.attempt.run_dir
-                own.append(full_training(folder, own[-1].num_samples))
+                own.append(entry.attempt.on_validation)
             if own:
                 trainings[entry.name] = own
         return outlooks(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,11 +121,11 @@ def floors_stage(workspace: Workspace) -> tuple[list[Floor], dict[str, Any]]:
     return floors(accuracy, **known, num_samples=len(workspace.data.validation)), found
 
 
-def full_training(run_dir: Any, correct_of: int) -> Trained:
-    """Say what a full training came to on the `correct_of` validation samples, at its best."""
+def full_training(run_dir: Path, num_samples: int) -> Trained:
+    """Say what a full training came to on validation, of so many samples, at its best epoch."""
     result = read_json(run_dir / "train" / "student.json")
     history: Sequence[dict[str, float]] = read_json(run_dir / "train" / "student" / "history.json")
     accuracy = history[result["best_epoch"]]["val/accuracy"]
     return Trained(
-        epochs=len(history), num_wrong=(1 - accuracy) * correct_of, num_samples=correct_of
+        epochs=len(history), num_wrong=(1 - accuracy) * num_samples, num_samples=num_samples
     )

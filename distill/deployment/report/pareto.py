@@ -25,7 +25,8 @@ class Dot:
         colour: says what became of it.
         measured: accuracy after its last short training; None for what was never trained.
         interval: of it.
-        predicted: in full; None where it was not.
+        in_full: predicted, or what it came to; None for what was never trained.
+        is_reached: whether `in_full` is what it came to.
         is_winner: drawn larger.
     """
 
@@ -34,7 +35,8 @@ class Dot:
     colour: str
     measured: float | None = None
     interval: Interval | None = None
-    predicted: float | None = None
+    in_full: float | None = None
+    is_reached: bool = False
     is_winner: bool = False
 
 
@@ -65,7 +67,7 @@ def pareto(
                 axes.plot(dot.p95_ms, shelf, "x", color=dot.colour, markersize=6, zorder=2)
             else:
                 _draw_dot(axes, dot, bottom)
-        front = _front(trained)
+        front = _front([dot for dot in trained if dot.colour != DROPPED])
         heights = [max(bottom, 100 * _height(dot)) for dot in front]
         axes.plot([d.p95_ms for d in front], heights, color=FRONT, linewidth=1, zorder=1)
         for accuracy, colour in lines.values():
@@ -87,7 +89,7 @@ def pareto(
 
 def _range(trained: Sequence[Dot], lines: Sequence[float]) -> tuple[float, float]:
     """Choose the accuracies to show, in percent: around the lines, not down to what has failed."""
-    heights = [100 * y for d in trained for y in (d.measured, d.predicted) if y is not None]
+    heights = [100 * y for d in trained for y in (d.measured, d.in_full) if y is not None]
     known = [100 * accuracy for accuracy in lines]
     top = max(heights + known, default=100.0)
     lowest = min(heights + known, default=0.0)
@@ -114,7 +116,7 @@ def _limit(axes: Any, latencies: Sequence[float], limit_ms: float | None) -> Non
 
 
 def _height(dot: Dot) -> float:
-    return dot.predicted if dot.predicted is not None else dot.measured or 0.0
+    return dot.in_full if dot.in_full is not None else dot.measured or 0.0
 
 
 def _draw_dot(axes: Any, dot: Dot, bottom: float) -> None:
@@ -124,11 +126,11 @@ def _draw_dot(axes: Any, dot: Dot, bottom: float) -> None:
         ends = [max(bottom, 100 * end) for end in dot.interval]
         axes.plot([x, x], ends, color=dot.colour, linewidth=1, alpha=0.45)
     axes.plot(x, y, "v" if y == bottom else "o", color=dot.colour, markersize=4, zorder=3)
-    if dot.predicted is None:
+    if dot.in_full is None:
         return
     axes.plot([x, x], [y, height], color=dot.colour, linewidth=1)
     shape, size = ("*", 11) if dot.is_winner else ("v" if height == bottom else "o", 7)
-    face = dot.colour if dot.is_winner else "white"
+    face = dot.colour if dot.is_reached else "white"
     ring = {"color": dot.colour, "markerfacecolor": face, "markersize": size}
     axes.plot(x, height, shape, zorder=4, **ring)
 

@@ -19,7 +19,7 @@ from distill.deployment.report.cells import (
 from distill.deployment.report.pictures import COLOURS
 from distill.deployment.report.write import write_report
 from distill.deployment.search.outcome import Ending
-from distill.deployment.search.outlook import Floor
+from distill.deployment.search.outlook import Floor, Outlook
 from distill.deployment.search.record import Entry
 from distill.pages import percent, percent_interval, size
 
@@ -75,7 +75,7 @@ def write_search_report(run_dir: Path, results: SearchResults) -> None:
             "p95 untrained (ms)",
             "size",
             "on validation",
-            "in full, predicted",
+            "in full",
             "needed",
             "what became of it",
         ],
@@ -86,7 +86,7 @@ def write_search_report(run_dir: Path, results: SearchResults) -> None:
         "table_note": (
             "The cheapest first, by the median latency of its cheapest file that may hold the "
             "budget. Validation: after the last short training, whole by its own schedule. "
-            "Predicted: errors fall as a power of the epochs. Needed: the highest accuracy limit, "
+            "In full: errors fall as a power of the epochs. Needed: the highest accuracy limit, "
             "and half of the interval that the test set will leave. Small print: intervals."
         ),
         "pictures": _pictures(results, winner),
@@ -124,7 +124,7 @@ def _cells(number: int, entry: Entry, winner: str | None) -> list[Cell]:
                 f"{percent(rung.accuracy.estimate, 1)} at {rung.trained.epochs}",
                 percent_interval(rung.accuracy.interval, 1),
             ),
-            cell(percent(outlook.accuracy, 1), percent_interval(outlook.interval, 1)),
+            _in_full(entry, outlook),
             cell(percent(outlook.needed, 1), f"chance {outlook.chance:.0%}"),
         ]
     return [
@@ -134,6 +134,13 @@ def _cells(number: int, entry: Entry, winner: str | None) -> list[Cell]:
         *known,
         cell("", _fate(entry, winner)),
     ]
+
+
+def _in_full(entry: Entry, outlook: Outlook) -> Cell:
+    if entry.attempt:
+        reached, predicted = entry.attempt.on_validation.accuracy, percent(outlook.accuracy, 1)
+        return cell(percent(reached, 1), f"reached; {predicted} predicted")
+    return cell(percent(outlook.accuracy, 1), f"predicted, {percent_interval(outlook.interval, 1)}")
 
 
 def _fate(entry: Entry, winner: str | None) -> str:
@@ -184,8 +191,8 @@ def _pictures(results: SearchResults, winner: str | None) -> list[dict[str, Any]
             "note": (
                 "Numbers are those of the table. A dot is the accuracy after the last short "
                 f"training, with its interval; the ring is predicted for all {results.epochs} "
-                "epochs, and the line joins the rings that no quicker one beats. A triangle lies "
-                "below what is shown."
+                "epochs, and filled where it was trained for all of them. The line joins those "
+                "in to the end that no quicker one beats. A triangle lies below what is shown."
             ),
             "wide": True,
         }
@@ -199,12 +206,14 @@ def _dot(number: int, entry: Entry, is_winner: bool) -> pareto.Dot:
     colour = pareto.DROPPED if entry.dropped else pareto.RACING
     colour = pareto.WINNER if is_winner else pareto.REFUSED if refused else colour
     rung = entry.rungs[-1] if entry.rungs else None
+    reached = entry.attempt.on_validation.accuracy if entry.attempt else None
     return pareto.Dot(
         label=f"{number} {entry.name}" if is_winner else str(number),
         p95_ms=latency["estimate"],
         colour=colour,
         measured=rung and rung.accuracy.estimate,
         interval=rung and rung.accuracy.interval,
-        predicted=rung and rung.outlook.accuracy,
+        in_full=rung and rung.outlook.accuracy if reached is None else reached,
+        is_reached=reached is not None,
         is_winner=is_winner,
     )

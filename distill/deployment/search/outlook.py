@@ -29,6 +29,11 @@ class Trained:
     num_samples: int
 
     @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return 1 - self.num_wrong / self.num_samples
+
+    @property
     def log_error(self) -> float:
         """Logarithm of the share of wrong answers, half a sample from never and always."""
         return float(np.log((self.num_wrong + 0.5) / (self.num_samples + 1)))

@@ -29,12 +29,16 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One full training of a candidate with its control, and what the verdict says of its files."""
+    """One full training of a candidate with its control, and what the verdict says of its files.
+
+    `accuracy` is on the test set, of the file that the verdict chose, or of the student in float32.
+    """
 
     run_dir: str
     verdict: str
     artefact: str | None
     accuracy: Estimate
+    on_validation: Trained
     p95_latency_ms: float | None
     epochs: int
     seconds: float
