@@ -6,10 +6,10 @@ python benchmarks/search.py --only cifar --cifar10 ROOT [--teacher WEIGHTS]   # 
 python benchmarks/search.py --quick                      # few epochs, one seed: does it run
 
 `preflight` times 20 candidates, and holds the latency of untrained files against that of trained
-ones by Kendall's tau; `digits` searches with five seeds, and trains every candidate in full as the
-oracle: which is really the cheapest that holds; `cifar` searches once. Run folders are kept under
-`--work`, and what is finished there is not run again. Each part is kept in `results/search.json`
-when it is done. The last line of stdout is that document.
+ones by Kendall's tau; `digits` searches with five seeds, and trains whatever is cheaper than the
+winner in full: which is really the cheapest that holds; `cifar` searches once. Run folders are
+kept under `--work`, and what is finished there is not run again. Each part is kept in
+`results/search.json` when it is done. The last line of stdout is that document.
 """
 
 import argparse

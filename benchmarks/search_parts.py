@@ -56,14 +56,14 @@ def preflight(work: Path, *, quick: bool) -> Part:
 
 
 def digits(work: Path, *, quick: bool) -> Part:
-    """Search with every seed; train all candidates in full, and see which is the cheapest."""
+    """Search with every seed, and see by full trainings whether the winner is the cheapest."""
     rows = []
     ends = {}
     for seed in SEEDS[:1] if quick else SEEDS:
         overrides = ["budget=digits_tight", f"seed={seed}", *(QUICK if quick else ())]
         ends[seed] = search(work / f"digits_{seed}", overrides)
     for seed, (found, wall) in ends.items():
-        oracle = in_full(work, found["candidates"], seed, QUICK if quick else ())
+        oracle = cheapest_that_holds(work, found, seed, QUICK if quick else ())
         refused = sum(c["preflight"]["outcome"] == "fail" for c in found["candidates"])
         rows.append(
             {
@@ -77,7 +77,7 @@ def digits(work: Path, *, quick: bool) -> Part:
                 "refused_by_preflight": refused,
                 "num_verdicts": found["num_verdicts"],
                 "compute": found["compute"],
-                "survivors_in_full": oracle,
+                "cheaper_in_full": oracle["verdicts"],
             }
         )
     winners = Counter(row["winner"] for row in rows)
@@ -107,16 +107,23 @@ def cifar(work: Path, root: str, teacher: str | None, overrides: Sequence[str]) 
     return [row], [check("cifar10: seconds", found["seconds"], 3600, at_most=True)]
 
 
-def in_full(work: Path, candidates: list[dict], seed: int, quick: Sequence[str]) -> dict:
-    """Train every candidate that preflight let pass in full, and hold it against the budget.
+def cheapest_that_holds(work: Path, found: dict, seed: int, quick: Sequence[str]) -> dict:
+    """Train in full whatever is cheaper than a search's winner and was not refused: its oracle.
 
-    A search without rungs, as its oracle: each is a pipeline of its own.
+    A search without rungs: each is a pipeline of its own. Where none of them passes, the winner is
+    the cheapest, for it has passed; without a winner, all are trained.
+
+    Returns:
+        Its name, and the verdict on each that was trained.
     """
     done = work / f"oracle_{seed}.json"
     if done.is_file():
         return read_json(done)
-    cheapest, seconds, verdicts = None, 0.0, {}
-    for candidate in candidates:
+    winner = found["winner"] and found["winner"]["candidate"]
+    cheapest, verdicts = winner, {}
+    for candidate in found["candidates"]:
+        if candidate["name"] == winner:
+            break
         if candidate["preflight"]["outcome"] == "fail":
             continue
         folder = work / f"oracle_{seed}" / slug(candidate["name"])
@@ -125,12 +132,11 @@ def in_full(work: Path, candidates: list[dict], seed: int, quick: Sequence[str])
         teacher = work / f"digits_{seed}" / "train" / "teacher" / "best.pt"
         settings += [f"soft_labels.path={labels}", f"teacher.checkpoint={teacher}"]
         run("pipeline", folder, [*settings, *student(candidate)])
-        seconds += read_json(folder / "train" / "student.json")["seconds"]
-        verdict = read_json(folder / "verdict.json")["verdict"]
-        verdicts[candidate["name"]] = verdict
-        if verdict == "pass" and cheapest is None:
+        verdicts[candidate["name"]] = read_json(folder / "verdict.json")["verdict"]
+        if verdicts[candidate["name"]] == "pass":
             cheapest = candidate["name"]
-    write_json(done, {"cheapest": cheapest, "seconds": seconds, "verdicts": verdicts})
+            break
+    write_json(done, {"cheapest": cheapest, "verdicts": verdicts})
     return read_json(done)
 
 
