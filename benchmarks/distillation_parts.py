@@ -11,7 +11,10 @@ from common import check, spread
 from distillation_workers import BATCH, network
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.training.data.images import ImageData, ImageDataModule, ImageSplit
+from distill.tasks import classification
+from distill.training.data.images import ImageData
+from distill.training.data.loading import BatchDataModule
+from distill.training.data.splits import Split
 from distill.training.fit import History, RandomStates
 from distill.training.hardware import TunedProcess, tune_allocator
 from distill.training.losses.logits import CrossEntropy, SoftTargetKL
@@ -29,7 +32,7 @@ def rows(work: Path, num_rounds: int = 15) -> tuple[list[dict], list[dict]]:
     """Measure all parts; a resnet20 step is what they are held against."""
     tune_allocator()
     data = _data(100 * BATCH)
-    batches = ImageDataModule(data, batch_size=BATCH, views=ShiftFlip(padding=4, flip=True))
+    batches = BatchDataModule(data, batch_size=BATCH, views=ShiftFlip(padding=4, flip=True))
     store = _store(work / "small", data)
     step, batch_s = _step(batches, num_rounds), _batch(batches, num_rounds)
     overhead = _loop(data, store, num_rounds)
@@ -55,9 +58,9 @@ def rows(work: Path, num_rounds: int = 15) -> tuple[list[dict], list[dict]]:
 def _data(num_samples: int) -> ImageData:
     rng = np.random.default_rng(0)
 
-    def split(count: int) -> ImageSplit:
-        return ImageSplit(
-            images=rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
+    def split(count: int) -> Split:
+        return Split(
+            inputs=rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
             labels=rng.integers(0, NUM_CLASSES, count),
             indices=np.arange(count),
         )
@@ -65,7 +68,7 @@ def _data(num_samples: int) -> ImageData:
     classes = tuple(map(str, range(NUM_CLASSES)))
     return ImageData(
         name="noise",
-        classes=classes,
+        task=classification(classes),
         train=split(num_samples),
         validation=split(64),
         test=split(64),
@@ -93,7 +96,7 @@ def _store(folder: Path, data: ImageData, num_classes: int = NUM_CLASSES) -> Sof
     return SoftLabelStore(folder, recipe)
 
 
-def _step(batches: ImageDataModule, num_rounds: int) -> dict:
+def _step(batches: BatchDataModule, num_rounds: int) -> dict:
     """Time forward, backward and update alone."""
     model = network("resnet20").train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -126,7 +129,7 @@ def _limit(step_s: float, size: int = 2048) -> dict:
     }
 
 
-def _batch(batches: ImageDataModule, num_rounds: int) -> dict:
+def _batch(batches: BatchDataModule, num_rounds: int) -> dict:
     """Time what the loader does for one batch."""
     waiting = iter(batches.train_dataloader())
     return _timed(lambda: next(waiting), num_rounds)
@@ -170,16 +173,16 @@ def _loop(data: ImageData, store: SoftLabelStore, num_rounds: int) -> list[dict]
 
 def _distillation(
     data: ImageData, store: SoftLabelStore
-) -> tuple[DistillationModule, ImageDataModule]:
+) -> tuple[DistillationModule, BatchDataModule]:
     torch.manual_seed(0)
     student = ImageClassifier(PlainCNN(NUM_CLASSES, 3, widths=(2,)), [0.5] * 3, [0.25] * 3)
     losses = {"ce": CrossEntropy(weight=0.1), "kd": SoftTargetKL(temperature=4.0, weight=0.9)}
     sgd = partial(torch.optim.SGD, lr=0.01)
     module = DistillationModule(student, CachedTeacher(store), losses, sgd)
-    return module, ImageDataModule(data, batch_size=BATCH, num_views=1)
+    return module, BatchDataModule(data, batch_size=BATCH, num_views=1)
 
 
-def _bare(module: DistillationModule, batches: ImageDataModule) -> float:
+def _bare(module: DistillationModule, batches: BatchDataModule) -> float:
     optimizer = torch.optim.SGD(module.student.parameters(), lr=0.01)
     start, steps = time.perf_counter(), 0
     for batch in batches.train_dataloader():
@@ -202,7 +205,7 @@ class _Clock(lightning.Callback):
         self.seconds = time.perf_counter() - self._start
 
 
-def _lightning(module: DistillationModule, batches: ImageDataModule) -> float:
+def _lightning(module: DistillationModule, batches: BatchDataModule) -> float:
     clock = _Clock()
     trainer = lightning.Trainer(
         max_epochs=1,
@@ -225,11 +228,11 @@ def _opening(folder: Path) -> dict:
     data = _data(1)
     rows = 500_000
     indices = np.arange(rows)
-    split = ImageSplit(
-        images=np.zeros((rows, 1, 1, 1), np.uint8), labels=np.zeros(rows, np.int64), indices=indices
+    split = Split(
+        inputs=np.zeros((rows, 1, 1, 1), np.uint8), labels=np.zeros(rows, np.int64), indices=indices
     )
     large = ImageData(
-        name="large", classes=data.classes, train=split, validation=data.validation, test=data.test
+        name="large", task=data.task, train=split, validation=data.validation, test=data.test
     )
     store = _store(folder, large, num_classes)
     seconds = []

@@ -72,7 +72,7 @@ def save_teacher(path: str) -> None:
 
 def labelling(precision: str, data: str) -> None:
     """Label: views made, teacher asked, as `soft_labels` does it."""
-    from distill.training.data.images import BatchDataset
+    from distill.training.data.loading import BatchDataset
     from distill.training.data.sources import parquet_images
     from distill.training.hardware import tune_allocator
     from distill.training.labelling import answer
@@ -173,7 +173,7 @@ def _box(student: str, data: str) -> Any:
             "kwargs": {"sub_terms": {"kd": {"criterion": kd, "weight": 1.0}}},
         },
     }
-    dataset = _Pictures(images.train.images, images.train.labels, transform)
+    dataset = _Pictures(images.train.inputs, images.train.labels, transform)
     cpu = torch.device("cpu")
     return DistillationBox(models[0], models[1], {"train": dataset}, config, cpu, None, False, 1)
 

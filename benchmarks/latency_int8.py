@@ -27,7 +27,7 @@ def rows(runs: list[Path], root: str) -> tuple[list[dict], list[dict]]:
     test = parquet_images(root=root, classes=list(CLASSES), validation_fraction=0.1, seed=0).test
     found, checks = [], []
     for run in runs:
-        row, own = _one(run, test.images, test.labels)
+        row, own = _one(run, test.inputs, test.labels)
         found.append(row)
         checks += own
     return found, checks

@@ -80,7 +80,7 @@ def rows(
         data = workspace.data
     found, checks = [], []
     for split in ("validation", "test"):
-        images, labels = getattr(data, split).images, getattr(data, split).labels
+        images, labels = getattr(data, split).inputs, getattr(data, split).labels
         right = _right(folder / "quantize" / "float32.onnx", images, labels)
         for name, path in files.items():
             own = _right(path, images, labels)
@@ -121,7 +121,7 @@ def _fine_tuned(workspace: Workspace, student: Path) -> Path:
     drawn = np.random.default_rng(workspace.cfg.seed).permutation(len(train))
     recipe = StaticInt8()
     with tempfile.TemporaryDirectory() as scratch:
-        images = train.images[drawn[: recipe.num_calibration_samples]]
+        images = train.inputs[drawn[: recipe.num_calibration_samples]]
         recipe.make(Source(folder / "float32.onnx", images, Path(scratch)), folder / "int8.onnx")
     return folder / "int8.onnx"
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.columns import Column
 from distill.errors import UserError
 from distill.files import (
     from_json,
@@ -44,6 +45,19 @@ class ImageInput:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TableInput:
+    """What the model takes: raw columns by name, [B, 1] each; encoded inside.
+
+    Attributes:
+        columns: see `columns.Kind` for types, and for how a gap is written.
+        categories: by column the values that training has seen; others count as unknown.
+    """
+
+    columns: tuple[Column, ...]
+    categories: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Normalization:
     """What the graph does first: (pixel / 255 - mean) / std per channel."""
 
@@ -56,8 +70,9 @@ class Contract:
     """The promise.
 
     Attributes:
-        input: shape and type of what goes in.
-        normalization: what the graph does first.
+        input: shape and type of an image; None for tables.
+        normalization: what the graph does first with an image; None for tables.
+        table: the columns that go in; None for images.
         output: name of the logits, [B, len(classes)] float32.
         further_outputs: of a head, such as probabilities.
         classes: names in the order of the logits.
@@ -65,8 +80,9 @@ class Contract:
         golden_sha256: hash of the golden samples' file.
     """
 
-    input: ImageInput
-    normalization: Normalization
+    input: ImageInput | None
+    normalization: Normalization | None
+    table: TableInput | None = None
     output: str
     further_outputs: tuple[str, ...] = ()
     classes: tuple[str, ...]
@@ -75,22 +91,32 @@ class Contract:
     schema_version: int = 1
 
     @property
+    def input_names(self) -> list[str]:
+        """Names of the ONNX file's inputs."""
+        if self.table is not None:
+            return [column.name for column in self.table.columns]
+        assert self.input is not None
+        return [self.input.name]
+
+    @property
     def sha256(self) -> str:
         """Hash of the contract's content, as carried in the ONNX metadata."""
         content = to_json(self)
         if not self.further_outputs:  # contracts from before there were any keep their hash
             del content["further_outputs"]
+        if self.table is None:
+            del content["table"]
         return sha256_json(content)
 
 
 def write_golden(
-    folder: Path, inputs: NDArray[np.uint8], outputs: dict[str, NDArray[np.float32]]
+    folder: Path, inputs: NDArray[Any], outputs: dict[str, NDArray[np.float32]]
 ) -> str:
     """Write a few inputs with the logits that each artefact gave; return the file's hash.
 
     Args:
         folder: the export folder.
-        inputs: [K, H, W, C].
+        inputs: [K, H, W, C], or records of a table, [K].
         outputs: artefact's file name to its logits [K, C].
     """
     path = folder / GOLDEN_FILE

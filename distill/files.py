@@ -19,6 +19,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,8 @@ def from_json(kind: type, data: Any, *, where: str = "") -> Any:
         return _dataclass_from_json(kind, data, where)
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
         return float(data)
+    if isinstance(kind, type) and issubclass(kind, Enum) and data in set(kind):
+        return kind(data)
     expected = origin or kind
     if expected is not Any and not (isinstance(expected, type) and isinstance(data, expected)):
         raise UsageError(f"Expected `{where}` to be {kind} but got {data!r}.")

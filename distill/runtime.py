@@ -1,5 +1,8 @@
 """The only onnxruntime session factory: one ONNX file, explicit threads, checked inputs.
 
+A model takes one array, or columns by name, [B, 1] each; those are given as records, a structured
+array with a field for each column.
+
 Travels to devices beside `latency.py`, so it needs only the standard library, numpy and
 onnxruntime, in Python 3.9 syntax, and knows nothing of the rest of the project.
 """
@@ -18,7 +21,7 @@ class ModelError(ValueError):
 
 
 class OnnxModel:
-    """An ONNX model with one input, called with one array.
+    """An ONNX model, called with one array: its single input, or records of its columns.
 
     Args:
         path: the file.
@@ -26,7 +29,8 @@ class OnnxModel:
         spin: whether idle threads burn their CPU waiting; as the deployment will.
 
     Raises:
-        ModelError: the file is missing, truncated or no ONNX model with a single input.
+        ModelError: the file is missing, truncated or no ONNX model, or has several inputs that are
+            no columns.
     """
 
     def __init__(self, path: Union[str, Path], *, num_threads: int = 1, spin: bool = True) -> None:
@@ -49,9 +53,13 @@ class OnnxModel:
                 "The file is truncated or something else: export it again." % (self.path, reason)
             ) from error
         inputs = self.session.get_inputs()
-        if len(inputs) != 1:
+        self.columns: Dict[str, str] = {i.name: i.type for i in inputs if list(i.shape[1:]) == [1]}
+        if len(inputs) != 1 and len(self.columns) != len(inputs):
             names = ", ".join(i.name for i in inputs)
-            raise ModelError("Expected one input in %s but found %s." % (self.path, names))
+            raise ModelError(
+                "Expected one input in %s, or columns [batch, 1], but found %s."
+                % (self.path, names)
+            )
         self.input_name: str = inputs[0].name
         self.input_shape: Tuple[Optional[int], ...] = tuple(
             d if isinstance(d, int) else None for d in inputs[0].shape
@@ -60,9 +68,20 @@ class OnnxModel:
         self.output_names: List[str] = [o.name for o in self.session.get_outputs()]
         self.metadata: Dict[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """Run one batch, all outputs of it, and return the first. The session checks shapes."""
-        return self.session.run(None, {self.input_name: batch})[0]  # type: ignore[return-value]
+    def __call__(self, batch: Union[np.ndarray, Dict[str, np.ndarray]]) -> np.ndarray:
+        """Run one batch, all outputs of it, and return the first. The session checks shapes.
+
+        Args:
+            batch: an array, or what `prepared` makes of records.
+        """
+        feeds = batch if isinstance(batch, dict) else self.prepared(batch)
+        return self.session.run(None, feeds)[0]  # type: ignore[return-value]
+
+    def prepared(self, batch: np.ndarray) -> Dict[str, np.ndarray]:
+        """Lay a batch out as the session takes it."""
+        if batch.dtype.names is None:
+            return {self.input_name: batch}
+        return {name: np.ascontiguousarray(batch[name])[:, None] for name in self.columns}
 
     def predict(self, inputs: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Run many samples in batches, [N, ...] to [N, C].
@@ -70,6 +89,26 @@ class OnnxModel:
         Raises:
             ModelError: the model takes another shape or type, or it fails.
         """
+        self._check(inputs)
+        if self.input_shape[0] is not None:
+            batch_size = self.input_shape[0]
+        try:
+            outputs = [self(inputs[i : i + batch_size]) for i in range(0, len(inputs), batch_size)]
+        except Exception as error:
+            raise ModelError("%s fails: %s" % (self.path, str(error).splitlines()[0])) from error
+        return np.concatenate(outputs)
+
+    def _check(self, inputs: np.ndarray) -> None:
+        if inputs.dtype.names is not None:
+            for name, kind in self.columns.items():
+                own = inputs.dtype[name] if name in inputs.dtype.names else None
+                if own is None or tensor_type(own) != kind:
+                    raise ModelError(
+                        "Expected the column `%s` as %s in what %s is given but got %s."
+                        % (name, kind, self.path, "none" if own is None else own)
+                    )
+            if self.columns:
+                return
         expected = self.input_shape[1:]
         matches = len(expected) == inputs.ndim - 1 and all(
             e is None or e == f for e, f in zip(expected, inputs.shape[1:])
@@ -79,16 +118,11 @@ class OnnxModel:
                 "Expected input %s %s in %s but got %s %s."
                 % (self.input_type, list(self.input_shape), self.path, inputs.dtype, inputs.shape)
             )
-        if self.input_shape[0] is not None:
-            batch_size = self.input_shape[0]
-        try:
-            outputs = [self(inputs[i : i + batch_size]) for i in range(0, len(inputs), batch_size)]
-        except Exception as error:
-            raise ModelError("%s fails: %s" % (self.path, str(error).splitlines()[0])) from error
-        return np.concatenate(outputs)
 
 
 def tensor_type(dtype: np.dtype) -> str:
     """Name a NumPy type as onnxruntime does."""
     names = {"float32": "float", "float64": "double", "float16": "float16"}
+    if dtype.kind == "U":
+        return "tensor(string)"
     return "tensor(%s)" % names.get(dtype.name, dtype.name)

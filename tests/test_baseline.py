@@ -21,7 +21,7 @@ ONE = "baselines=[majority_class]"
 
 def centroid_model(data, path, *, order=None, floats=False, named=False, sides=(8, 8)):
     """Write the nearest centroid as an ONNX file: x . c - |c|^2 / 2 is largest for the nearest."""
-    seen = pixels(data.train.images)
+    seen = pixels(data.train.inputs)
     order = list(range(10)) if order is None else order
     centroids = np.stack([seen[data.train.labels == c].mean(axis=0) for c in order])
     shape = ["n", 1, *sides] if floats else ["n", *sides, 1]
@@ -189,7 +189,7 @@ def test_an_incumbent_of_any_kind_is_scored_and_timed(cli, data, tmp_path, made,
     assert found["size_bytes"] == path.stat().st_size
     assert ran.document["best"] == "incumbent"
     assert ran.document["baselines"]["incumbent"] == found
-    truth = NearestCentroid().fit(data.train, 10).answer(data.test.images)
+    truth = NearestCentroid().fit(data.train, 10).answer(data.test.inputs)
     with np.load(tmp_path / "run" / PREDICTIONS) as arrays:
         assert arrays["incumbent"].dtype == np.int64
         np.testing.assert_array_equal(arrays["incumbent"], truth)

@@ -26,11 +26,11 @@ from distill.training.baselines.scoring import score_baselines
 
 
 def flat(split):
-    return split.images.reshape(len(split), -1) / 255
+    return split.inputs.reshape(len(split), -1) / 255
 
 
 def answers(heuristic, data, train=None):
-    output = heuristic.fit(train or data.train, 10).answer(data.test.images)
+    output = heuristic.fit(train or data.train, 10).answer(data.test.inputs)
     return output.argmax(axis=1) if output.ndim == 2 else output
 
 
@@ -38,7 +38,7 @@ def test_majority_and_prior_are_scikit_learns_dummies(data):
     truth = DummyClassifier(strategy="prior").fit(flat(data.train), data.train.labels)
     expected = truth.predict(flat(data.test))
     np.testing.assert_array_equal(answers(MajorityClass(), data), expected)
-    shares = np.exp(ClassPrior().fit(data.train, 10).answer(data.test.images))
+    shares = np.exp(ClassPrior().fit(data.train, 10).answer(data.test.inputs))
     np.testing.assert_allclose(shares, truth.predict_proba(flat(data.test)), atol=2e-3)
 
 
@@ -80,7 +80,7 @@ def test_a_group_answers_its_own_shares_and_an_unknown_group_those_of_all():
 def test_a_lookup_on_a_key_of_ones_own_is_right_where_the_key_tells_the_class(data):
     whole = {}
     for split in (data.train, data.test):
-        seen = [image.tobytes() for image in split.images]
+        seen = [image.tobytes() for image in split.inputs]
         whole |= dict(zip(seen, split.labels, strict=True))
     table = LookupTable(key=lambda images: np.array([[whole[i.tobytes()]] for i in images]))
     np.testing.assert_array_equal(answers(table, data), data.test.labels)

@@ -16,7 +16,7 @@ from distill.deployment.parity import measure_parity
 from distill.deployment.quantize.recipes import StaticInt8
 from distill.errors import UserError
 from distill.runtime import OnnxModel
-from distill.training.data.images import ImageDataModule
+from distill.training.data.loading import BatchDataModule
 from distill.training.fake_quant import FakeQuantization, QuantizationAware, Rounding
 from distill.training.fit import fit, load_weights, predict_logits
 from distill.training.losses.logits import CrossEntropy, SoftTargetKL
@@ -59,7 +59,7 @@ def settled(kind, images, labels, steps=12):
 @pytest.fixture(scope="module")
 def images(data):
     """Digits, at a size that every network takes."""
-    small = np.asarray(data.train.images[:192])
+    small = np.asarray(data.train.inputs[:192])
     return torch.from_numpy(small.repeat(4, axis=1).repeat(4, axis=2))
 
 
@@ -263,11 +263,11 @@ def repaired(data, folder, callbacks=()):
         partial(torch.optim.SGD, lr=0.05, momentum=0.9),
     )
     kept = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    aware = QuantizationAware(data.train.images[:64])
+    aware = QuantizationAware(data.train.inputs[:64])
     trainer = partial(lightning.Trainer, max_epochs=3, accelerator="cpu", deterministic=True)
     fitted = fit(
         module,
-        ImageDataModule(data, batch_size=64),
+        BatchDataModule(data, batch_size=64),
         trainer,
         folder,
         callbacks=[*callbacks, aware],
@@ -295,7 +295,7 @@ def test_what_is_left_is_a_plain_student(data, tmp_path):
     fitted, module = repaired(data, tmp_path)
     plain = ImageClassifier(PlainCNN(10, 1, widths=(4, 8), dropout=0.3), [0.3], [0.4])
     plain.load_state_dict(fitted.last)
-    images = data.test.images[:32]
+    images = data.test.inputs[:32]
     np.testing.assert_array_equal(
         predict_logits(plain, images), predict_logits(module.student, images)
     )

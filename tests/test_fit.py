@@ -8,7 +8,7 @@ from torch import nn
 
 from distill.errors import UserError
 from distill.training import modules
-from distill.training.data.images import ImageDataModule
+from distill.training.data.loading import BatchDataModule
 from distill.training.fit import fit, forget_other_recipe, load_weights
 from distill.training.losses.logits import CrossEntropy, SoftTargetKL
 from distill.training.losses.terms import FeatureTerm
@@ -59,10 +59,10 @@ def trained(data, folder, callbacks=(), epochs=4):
         losses,
         partial(torch.optim.AdamW, lr=0.01),
         scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.01),
-        example=torch.from_numpy(data.train.images[:2]),
+        example=torch.from_numpy(data.train.inputs[:2]),
     )
     trainer = partial(lightning.Trainer, max_epochs=epochs, accelerator="cpu", deterministic=True)
-    batches = ImageDataModule(data, batch_size=64)
+    batches = BatchDataModule(data, batch_size=64)
     return fit(module, batches, trainer, folder, callbacks=list(callbacks))
 
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from distill.errors import UserError
-from distill.training.data.images import (
+from distill.training.data.loading import (
+    BatchDataModule,
     BatchDataset,
-    ImageDataModule,
     OrderedBatches,
-    Rows,
     ShuffledBatches,
 )
+from distill.training.data.splits import Rows
 from distill.training.views import ShiftFlip
 
 
@@ -83,7 +83,7 @@ def test_a_batch_holds_view_index_label_and_pixels_of_its_samples(data):
     indices = data.train.indices[positions]
     assert np.array_equal(batch["index"].numpy(), indices)
     assert np.array_equal(batch["label"].numpy(), data.train.labels[positions])
-    expected = views(data.train.images[positions], indices, 3)
+    expected = views(data.train.inputs[positions], indices, 3)
     assert np.array_equal(batch["input"].numpy(), expected)
 
 
@@ -92,7 +92,7 @@ def test_mixed_images_carry_mixed_labels_seen_by_whoever_gets_the_batch(data):
     positions = np.array([0, 7])
     batch = dataset[0, positions]
     partners = (data.train.indices[positions] + 1) % len(data.train)
-    images = data.train.images
+    images = data.train.inputs
     expected = (images[positions].astype(int) + images[partners]) // 2
     assert np.array_equal(batch["input"].numpy(), expected)
     shares = torch.zeros(2, 10)
@@ -103,8 +103,8 @@ def test_mixed_images_carry_mixed_labels_seen_by_whoever_gets_the_batch(data):
 
 
 def test_validation_images_are_never_augmented_nor_mixed(data):
-    module = ImageDataModule(
+    module = BatchDataModule(
         data, batch_size=50, views=ShiftFlip(padding=2, flip=True), mixing=HalfAndHalf()
     )
     images = torch.cat([batch["input"] for batch in module.val_dataloader()])
-    assert np.array_equal(images.numpy(), data.validation.images)
+    assert np.array_equal(images.numpy(), data.validation.inputs)

@@ -7,7 +7,7 @@ import torch
 
 from distill.errors import UserError
 from distill.training import labelling, soft_label_writer
-from distill.training.data.images import BatchDataset
+from distill.training.data.loading import BatchDataset
 from distill.training.models import ImageClassifier, PlainCNN
 from distill.training.soft_label_writer import StoreWriter
 from distill.training.soft_labels import Recipe, SoftLabelStore
@@ -147,5 +147,5 @@ def test_a_teacher_without_answers_for_the_test_set_is_not_asked(teacher, data):
     assert labelling.ask_test(TrainingOnly(teacher.model), data.test) is None
     found = labelling.ask_test(teacher, data.test)
     with torch.no_grad():
-        expected = teacher.model(torch.from_numpy(data.test.images))
+        expected = teacher.model(torch.from_numpy(data.test.inputs))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.training.data.images import ImageDataModule
+from distill.training.data.loading import BatchDataModule
 from distill.training.losses.logits import CrossEntropy, SoftTargetKL
 from distill.training.models import ImageClassifier, PlainCNN
 from distill.training.modules import (
@@ -35,7 +35,7 @@ def fit(module, data, epochs=1):
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, ImageDataModule(data, batch_size=64))
+    trainer.fit(module, BatchDataModule(data, batch_size=64))
     return trainer
 
 
@@ -147,7 +147,7 @@ def test_one_cycle_is_stepped_each_step_and_multistep_each_epoch():
 
 
 def test_batches_hold_every_sample_once_an_epoch_in_a_new_order(data):
-    loader = ImageDataModule(data, batch_size=64, seed=5).train_dataloader()
+    loader = BatchDataModule(data, batch_size=64, seed=5).train_dataloader()
     orders = []
     for epoch in (0, 1, 0):
         loader.sampler.set_epoch(epoch)

@@ -49,7 +49,7 @@ def test_the_last_line_is_the_verdict_that_stands_in_the_run_folder(finished):
 def test_accuracy_in_the_verdict_is_that_of_the_exported_file(finished, data):
     run_dir, ran = finished
     for role, artefact in (("student", "model.onnx"), ("student_int8", "model.int8.onnx")):
-        answers = OnnxModel(run_dir / "export" / artefact).predict(data.test.images).argmax(1)
+        answers = OnnxModel(run_dir / "export" / artefact).predict(data.test.inputs).argmax(1)
         expected = (answers == data.test.labels).mean()
         assert ran.document["models"][role]["accuracy"] == pytest.approx(expected)
         assert artefact in ran.document["models"][role]["measured_through"]
@@ -59,7 +59,7 @@ def test_the_drop_of_int8_is_paired_with_the_float32_file_on_the_test_set(finish
     run_dir, ran = finished
     names = ("model.onnx", "model.int8.onnx")
     models = [OnnxModel(run_dir / "export" / name) for name in names]
-    right = [model.predict(data.test.images).argmax(1) == data.test.labels for model in models]
+    right = [model.predict(data.test.inputs).argmax(1) == data.test.labels for model in models]
     check = next(c for c in ran.document["checks"] if c["name"] == "drop_vs_float32")
     assert check["measured"] == pytest.approx(right[0].mean() - right[1].mean())
     assert check["interval"][0] <= check["measured"] <= check["interval"][1]
@@ -200,14 +200,14 @@ def test_predictions_of_a_folder_a_csv_and_a_parquet_file(finished, cli, tmp_pat
     folder = tmp_path / "images"
     folder.mkdir()
     for i in range(6):
-        Image.fromarray(data.test.images[i, :, :, 0]).save(folder / f"{i}.png")
+        Image.fromarray(data.test.inputs[i, :, :, 0]).save(folder / f"{i}.png")
     (folder / "6.png").write_bytes(b"no image")
     (tmp_path / "list.csv").write_text("file\n" + "\n".join(f"images/{i}.png" for i in range(6)))
     common = [f"artefact={artefact}", "skip_corrupt=true"]
     ran = cli("predict", *common, "input=images", "output=a.parquet")
     assert (ran.document["num_predictions"], ran.document["num_skipped"]) == (6, 1)
     table = pq.read_table(tmp_path / "a.parquet")
-    expected = OnnxModel(artefact).predict(data.test.images[:6])
+    expected = OnnxModel(artefact).predict(data.test.inputs[:6])
     np.testing.assert_allclose(table["logits"].to_pylist(), expected, rtol=1e-5)
     assert table["label"].to_pylist() == [str(label) for label in expected.argmax(1)]
     assert table["name"].to_pylist() == [f"{i}.png" for i in range(6)]

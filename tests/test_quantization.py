@@ -24,7 +24,7 @@ def test_the_row_of_a_recipe_is_of_its_file_on_the_validation_set(finished, data
     run_dir, _ = finished
     result = read_json(run_dir / "quantize.json")
     (row,) = result["candidates"]
-    images, labels = data.validation.images, data.validation.labels
+    images, labels = data.validation.inputs, data.validation.labels
     float32, int8 = (
         OnnxModel(run_dir / "quantize" / f"{name}.onnx").predict(images).argmax(1)
         for name in ("float32", "int8")
@@ -42,7 +42,7 @@ def test_the_row_of_a_recipe_is_of_its_file_on_the_validation_set(finished, data
 
 def test_what_was_chosen_is_what_is_exported(finished, data):
     run_dir, _ = finished
-    answers = [OnnxModel(run_dir / n).predict(data.test.images[:64]) for n in (FIRST, SECOND)]
+    answers = [OnnxModel(run_dir / n).predict(data.test.inputs[:64]) for n in (FIRST, SECOND)]
     np.testing.assert_array_equal(*answers)
     came_from = load_contract(run_dir / "export").provenance["quantized_from"]
     student = run_dir / "train/student/best.pt"
@@ -119,11 +119,11 @@ def test_repaired_weights_are_quantised_and_the_float32_student_stays(
 
     stand_in = SimpleNamespace(repair_stage=repair_stage)
     monkeypatch.setitem(sys.modules, "distill.verbs.repair", stand_in)
-    before = OnnxModel(run_dir / "export/model.onnx").predict(data.validation.images)
+    before = OnnxModel(run_dir / "export/model.onnx").predict(data.validation.inputs)
     ran = cli("export", "run_dir=run", "+repair.epochs=1", *STRICT)
     assert ran.code == 0, ran.stderr
     assert asked == ["repair needed"]
-    images, labels = data.validation.images, data.validation.labels
+    images, labels = data.validation.inputs, data.validation.labels
     own, float32, int8 = (
         OnnxModel(run_dir / name).predict(images)
         for name in ("quantize_repaired/float32.onnx", "export/model.onnx", FIRST)

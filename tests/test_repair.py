@@ -139,8 +139,8 @@ def int8_beside_float(run_dir, path, data):
     folder = path.parent / "files"
     folder.mkdir(exist_ok=True)
     export_onnx(model, data.image_shape, folder / "float.onnx")
-    make_file(StaticInt8(), folder / "float.onnx", folder / "int8.onnx", data.train.images)
-    logits = [OnnxModel(folder / f"{n}.onnx").predict(data.validation.images) for n in NAMES]
+    make_file(StaticInt8(), folder / "float.onnx", folder / "int8.onnx", data.train.inputs)
+    logits = [OnnxModel(folder / f"{n}.onnx").predict(data.validation.inputs) for n in NAMES]
     return [float(np.mean(found.argmax(axis=1) == data.validation.labels)) for found in logits]
 
 

@@ -17,13 +17,14 @@ from PIL import Image
 from distill.errors import UserError
 from distill.training.baselines.heuristics import LogisticRegressionOnPixels, NearestCentroid
 from distill.training.baselines.scoring import score_baselines
-from distill.training.data.images import ImageDataModule, Rows, split_stratified
+from distill.training.data.loading import BatchDataModule
 from distill.training.data.sources import (
     digits,
     image_folder,
     parquet_images,
     torchvision_images,
 )
+from distill.training.data.splits import Rows, split_stratified
 
 SPLIT = {"validation_fraction": 0.25, "seed": 0}
 
@@ -53,7 +54,7 @@ def test_digits_are_split_without_overlap_and_by_class():
     assert len(set.union(*parts)) == 1797
     shares = np.bincount(data.test.labels) / len(data.test)
     assert np.ptp(shares) < 0.02
-    assert data.train.images.max() == 255
+    assert data.train.inputs.max() == 255
 
 
 def test_the_seed_moves_the_validation_set_and_never_the_test_set():
@@ -65,7 +66,7 @@ def test_the_seed_moves_the_validation_set_and_never_the_test_set():
 
 def test_channel_statistics_are_those_of_numpy(data):
     mean, std = data.channel_statistics
-    pixels = data.train.images / 255
+    pixels = data.train.inputs / 255
     assert mean == pytest.approx(pixels.mean(axis=(0, 1, 2)))
     assert std == pytest.approx(pixels.std(axis=(0, 1, 2)))
 
@@ -111,7 +112,7 @@ def test_parquet_images_come_back_with_their_labels(tmp_path, rng):
     assert data.classes == ("0", "1")
     position = int(np.flatnonzero(data.test.indices == 3)[0])
     np.testing.assert_array_equal(
-        data.test.images[position], np.asarray(Image.open(io.BytesIO(images[3])))
+        data.test.inputs[position], np.asarray(Image.open(io.BytesIO(images[3])))
     )
     assert data.test.labels[position] == 1
 
@@ -127,14 +128,14 @@ def test_images_that_do_not_fit_in_memory_are_read_from_disk_and_are_the_same(
     held = parquet_images(**options)
     mapped = parquet_images(**options, scratch=str(tmp_path / "scratch"))
     assert list((tmp_path / "scratch").iterdir()) == []  # nothing is left behind
-    assert isinstance(mapped.train.images, Rows)
+    assert isinstance(mapped.train.inputs, Rows)
     assert mapped.fingerprint == held.fingerprint
     assert mapped.channel_statistics == held.channel_statistics
     asked = {"centroid": NearestCentroid(), "linear": LogisticRegressionOnPixels()}
     first, second = (score_baselines(d, asked, confidence=0.95)[1] for d in (held, mapped))
     assert all(np.array_equal(first[name], second[name]) for name in asked)
     loaders = [
-        ImageDataModule(d, batch_size=16, num_workers=n).train_dataloader()
+        BatchDataModule(d, batch_size=16, num_workers=n).train_dataloader()
         for d, n in ((held, 0), (mapped, num_workers))
     ]
     for one, other in zip(*loaders, strict=True):
@@ -237,7 +238,7 @@ def test_fashion_mnist_through_torchvisions_own_loader(tmp_path, rng):
     )
     assert data.image_shape == (28, 28, 1)
     assert data.classes[9] == "Ankle boot"
-    np.testing.assert_array_equal(data.test.images[..., 0], images)
+    np.testing.assert_array_equal(data.test.inputs[..., 0], images)
 
 
 def test_cifar10_through_torchvisions_own_loader(tmp_path, rng, monkeypatch):

@@ -20,6 +20,7 @@ FILLED_IN = {  # given by the caller, not by the YAML
     "distill.training.models.PlainCNN": {"num_classes", "in_channels"},
     "distill.training.models.CifarResNet": {"num_classes", "in_channels"},
     "distill.training.models.torchvision_classifier": {"num_classes", "in_channels"},
+    "distill.training.table_models.MLP": {"num_classes", "layout"},
     "distill.training.modules.DistillationModule": {
         "student", "teacher", "losses", "optimizer", "scheduler",
     },

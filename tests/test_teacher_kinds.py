@@ -73,7 +73,7 @@ def test_a_student_learns_from_an_ensemble_that_the_run_has_trained(student, tmp
         content = torch.load(tmp_path / f"run/train/teacher/{name}/best.pt", weights_only=True)
         model.load_state_dict(content["state_dict"])
         with torch.no_grad():
-            logits = model.eval()(torch.from_numpy(data.train.images))
+            logits = model.eval()(torch.from_numpy(data.train.inputs))
         probabilities.append(softmax(logits.double().numpy(), axis=1))
     assert_stored(found, np.log(np.average(probabilities, axis=0, weights=[3, 1])))
     assert np.abs(probabilities[0] - probabilities[1]).max() > 0.1
@@ -82,7 +82,7 @@ def test_a_student_learns_from_an_ensemble_that_the_run_has_trained(student, tmp
 def test_a_student_learns_from_an_onnx_file_that_another_run_has_exported(finished, student, data):
     path = finished[0] / "export/model.onnx"  # named by its contract
     found = student("teacher=onnx", f"teacher.path={path}", "views=none", kind="OnnxTeacher")
-    assert_stored(found, OnnxModel(path).predict(data.train.images))
+    assert_stored(found, OnnxModel(path).predict(data.train.inputs))
 
 
 def test_an_onnx_file_without_a_contract_is_mapped_by_the_names_that_are_given(
@@ -91,23 +91,31 @@ def test_an_onnx_file_without_a_contract_is_mapped_by_the_names_that_are_given(
     path = finished[0] / "export/teacher.onnx"
     options = (f"teacher.path={path}", "teacher.classes=[9,8,7,6,5,4,3,2,1,0]")
     found = student("teacher=onnx", *options, "views=none", kind="MappedTeacher")
-    assert_stored(found, OnnxModel(path).predict(data.train.images)[:, ::-1])
+    assert_stored(found, OnnxModel(path).predict(data.train.inputs)[:, ::-1])
 
 
 def test_a_student_learns_from_a_forest_that_is_fitted_in_the_run(student, cli, data):
     found = student(
-        "teacher=sklearn", "teacher.estimator.n_estimators=9", "views=none", kind="SklearnTeacher"
+        "teacher=sklearn",
+        "teacher.estimator.n_estimators=9",
+        "teacher.folds=0",
+        "views=none",
+        kind="SklearnTeacher",
     )
-    flat = data.train.images.reshape(len(data.train), -1).astype(np.float32) / np.float32(255)
+    flat = data.train.inputs.reshape(len(data.train), -1).astype(np.float32) / np.float32(255)
     forest = RandomForestClassifier(9, random_state=0).fit(flat, data.train.labels)
     assert_stored(found, np.log(np.maximum(forest.predict_proba(flat), 1e-12)))
     again = cli(
         "train", "student", *QUICK, "teacher=sklearn", "teacher.estimator.n_estimators=9",
-        "views=none",
+        "teacher.folds=0", "views=none",
     )  # fmt: skip
     assert again.stderr.count("unchanged, not run again") == 3
     shifted = student(
-        "teacher=sklearn", "teacher.estimator.n_estimators=3", "views=shift", kind="SklearnTeacher"
+        "teacher=sklearn",
+        "teacher.estimator.n_estimators=3",
+        "teacher.folds=0",
+        "views=shift",
+        kind="SklearnTeacher",
     )
     assert np.abs(shifted - found).max() > 1  # other trees, other images
 
@@ -130,8 +138,8 @@ def test_a_student_learns_from_what_predict_has_written(finished, student, cli, 
         "teacher=predictions", "teacher.path=saved.parquet", "teacher.test_path=saved.parquet",
         "views=none", kind="PredictionsTeacher",
     )  # fmt: skip
-    assert_stored(found, OnnxModel(artefact).predict(data.train.images))
-    answers = OnnxModel(artefact).predict(data.test.images).argmax(axis=1)
+    assert_stored(found, OnnxModel(artefact).predict(data.train.inputs))
+    answers = OnnxModel(artefact).predict(data.test.inputs).argmax(axis=1)
     scores = read_json(tmp_path / "run/teacher.json")["test_at_best_epoch"]
     assert scores["accuracy"]["estimate"] == pytest.approx((answers == data.test.labels).mean())
 
@@ -184,7 +192,7 @@ def test_weights_of_more_classes_are_refused_before_training_unless_they_may_go(
     assert "──" not in ran.stderr  # no stage has begun
     found = student(*options, "teacher.drop_classes=true", kind="MappedTeacher")
     with torch.no_grad():
-        assert_stored(found, model(torch.from_numpy(data.train.images)).numpy()[:, :0:-1])
+        assert_stored(found, model(torch.from_numpy(data.train.inputs)).numpy()[:, :0:-1])
 
 
 @pytest.mark.parametrize("weights", ["[0,0]", "[1]", "[1,-1]", "[a,b]"])

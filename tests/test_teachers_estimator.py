@@ -25,7 +25,9 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from distill.errors import UserError
-from distill.training.data.images import ImageData, Rows
+from distill.tasks import classification
+from distill.training.data.images import ImageData
+from distill.training.data.splits import Rows
 from distill.training.teachers.estimator import (
     SklearnTeacher,
     fit_estimator,
@@ -51,7 +53,7 @@ ESTIMATORS = {
 def digits(data):
     """300 training images and 50 test images, few enough to fit anything quickly."""
     return ImageData(
-        name="few", classes=DIGITS, train=data.train.take(np.arange(300)),
+        name="few", task=classification(DIGITS), train=data.train.take(np.arange(300)),
         validation=data.validation, test=data.test.take(np.arange(50)),
     )  # fmt: skip
 
@@ -76,11 +78,11 @@ def halve(values):
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_fitted_saved_and_loaded_it_answers_as_scikit_learn_does(name, digits, tmp_path):
-    train, images = digits.train, digits.test.images
-    fitted = fit_estimator(ESTIMATORS[name], train.images, train.labels)
+    train, images = digits.train, digits.test.inputs
+    fitted = fit_estimator(ESTIMATORS[name], train.inputs, train.labels)
     save_estimator(fitted, tmp_path / "a.skops")
     teacher = SklearnTeacher(load_estimator(tmp_path / "a.skops"), DIGITS)
-    itself = clone(ESTIMATORS[name]).fit(pixels(train.images), train.labels)
+    itself = clone(ESTIMATORS[name]).fit(pixels(train.inputs), train.labels)
     expected = itself.predict_proba(pixels(images))
     found = logits_of(teacher, images)
     np.testing.assert_allclose(found, log(expected), rtol=1e-5, atol=1e-6)
@@ -93,7 +95,7 @@ def test_fitted_saved_and_loaded_it_answers_as_scikit_learn_does(name, digits, t
 def test_a_fingerprint_changes_with_settings_and_with_what_was_learnt(digits):
     def fingerprint(num=300, **settings):
         chosen = clone(FOREST).set_params(**settings)
-        fitted = fit_estimator(chosen, digits.train.images[:num], digits.train.labels[:num])
+        fitted = fit_estimator(chosen, digits.train.inputs[:num], digits.train.labels[:num])
         return SklearnTeacher(fitted, DIGITS).fingerprint
 
     prints = [fingerprint(), fingerprint(random_state=1), fingerprint(n_estimators=6)]
@@ -105,20 +107,20 @@ def test_a_fingerprint_changes_with_settings_and_with_what_was_learnt(digits):
 def test_classes_missing_from_training_get_the_floor(digits):
     labels = digits.train.labels
     there = ~np.isin(labels, [0, 6])
-    images = digits.train.images[there]
+    images = digits.train.inputs[there]
     estimator = fit_estimator(ESTIMATORS["bayes"], images, labels[there])
-    found = logits_of(SklearnTeacher(estimator, DIGITS), digits.test.images)
+    found = logits_of(SklearnTeacher(estimator, DIGITS), digits.test.inputs)
     np.testing.assert_allclose(found[:, [0, 6]], np.log(1e-12), rtol=1e-6)
     itself = clone(ESTIMATORS["bayes"]).fit(pixels(images), labels[there])
     known = [1, 2, 3, 4, 5, 7, 8, 9]
-    expected = itself.predict_proba(pixels(digits.test.images))
+    expected = itself.predict_proba(pixels(digits.test.inputs))
     np.testing.assert_allclose(found[:, known], log(expected), rtol=1e-5, atol=1e-6)
 
 
 def test_images_on_disk_are_flattened_as_those_in_memory(digits, rng):
     rows = rng.integers(0, 300, 2000)  # more than one piece
-    found = flatten_images(Rows(digits.train.images, rows))
-    np.testing.assert_array_equal(found, pixels(digits.train.images[rows]))
+    found = flatten_images(Rows(digits.train.inputs, rows))
+    np.testing.assert_array_equal(found, pixels(digits.train.inputs[rows]))
 
 
 @pytest.mark.parametrize(
@@ -126,14 +128,14 @@ def test_images_on_disk_are_flattened_as_those_in_memory(digits, rng):
 )
 def test_an_estimator_without_probabilities_is_refused_before_it_is_fitted(estimator, digits):
     with pytest.raises(UserError, match="with `predict_proba` but"):
-        fit_estimator(estimator, digits.train.images, digits.train.labels)
+        fit_estimator(estimator, digits.train.inputs, digits.train.labels)
     with pytest.raises(UserError, match="with `predict_proba` but"):
         SklearnTeacher(estimator, DIGITS)
 
 
 def test_an_estimator_that_refuses_its_settings_is_one_message(digits):
     with pytest.raises(UserError, match=r"RandomForestClassifier to fit 300 images .*n_estimators"):
-        fit_estimator(RandomForestClassifier(-1), digits.train.images, digits.train.labels)
+        fit_estimator(RandomForestClassifier(-1), digits.train.inputs, digits.train.labels)
 
 
 @pytest.mark.parametrize("labels", [None, "names", [10], [-1], "more dimensions"])
@@ -145,15 +147,15 @@ def test_an_estimator_of_other_labels_is_refused(labels, digits):
     }
     if labels is not None:
         several = given[labels] if isinstance(labels, str) else np.resize([0, *labels], 300)
-        estimator.fit(pixels(digits.train.images), several)
+        estimator.fit(pixels(digits.train.inputs), several)
     with pytest.raises(UserError, match="fitted on whole labels from 0 to 9"):
         SklearnTeacher(estimator, DIGITS)
 
 
 def test_images_of_another_size_are_refused(digits):
-    fitted = fit_estimator(FOREST, digits.train.images, digits.train.labels)
+    fitted = fit_estimator(FOREST, digits.train.inputs, digits.train.labels)
     with pytest.raises(UserError, match=r"images of 64 values.*but got 56 \(7x8x1\)"):
-        logits_of(SklearnTeacher(fitted, DIGITS), digits.test.images[:, 1:])
+        logits_of(SklearnTeacher(fitted, DIGITS), digits.test.inputs[:, 1:])
 
 
 class Trap:
@@ -179,7 +181,7 @@ def test_a_pickle_is_refused_and_not_executed(tmp_path):
 def test_a_pickle_inside_a_skops_file_is_not_executed(digits, tmp_path):
     marker, content, trapped = tmp_path / "it ran", io.BytesIO(), io.BytesIO()
     np.save(trapped, np.array([Trap(marker)], object))
-    fitted = fit_estimator(ESTIMATORS["bayes"], digits.train.images, digits.train.labels)
+    fitted = fit_estimator(ESTIMATORS["bayes"], digits.train.inputs, digits.train.labels)
     with (
         zipfile.ZipFile(io.BytesIO(skops.io.dumps(fitted))) as archive,
         zipfile.ZipFile(content, "w") as spoilt,
@@ -211,11 +213,11 @@ def test_untrusted_types_are_refused_and_named(function, named, digits, tmp_path
 
 def test_types_that_are_trusted_by_name_are_loaded(digits, tmp_path):
     estimator = make_pipeline(FunctionTransformer(halve), clone(ESTIMATORS["bayes"]))
-    estimator.fit(pixels(digits.train.images), digits.train.labels)
+    estimator.fit(pixels(digits.train.inputs), digits.train.labels)
     save_estimator(estimator, tmp_path / "a.skops")
     loaded = load_estimator(tmp_path / "a.skops", ["test_teachers_estimator.halve"])
-    found = logits_of(SklearnTeacher(loaded, DIGITS), digits.test.images)
-    expected = estimator.predict_proba(pixels(digits.test.images))
+    found = logits_of(SklearnTeacher(loaded, DIGITS), digits.test.inputs)
+    expected = estimator.predict_proba(pixels(digits.test.inputs))
     np.testing.assert_allclose(found, log(expected), rtol=1e-5, atol=1e-6)
 
 
@@ -243,24 +245,24 @@ def test_an_estimator_is_fitted_once_for_its_settings_and_its_data(digits, tmp_p
     smaller = clone(FOREST).set_params(n_estimators=3)
     assert len(sklearn_teacher(digits, tmp_path, estimator=smaller).estimator.estimators_) == 3
     fewer = ImageData(
-        name="fewer", classes=DIGITS, train=digits.train.take(np.arange(299)),
+        name="fewer", task=classification(DIGITS), train=digits.train.take(np.arange(299)),
         validation=digits.validation, test=digits.test,
     )  # fmt: skip
     other = sklearn_teacher(fewer, tmp_path, estimator=FOREST)
-    itself = clone(FOREST).fit(pixels(fewer.train.images), fewer.train.labels)
-    expected = itself.predict_proba(pixels(digits.test.images))
-    found = logits_of(other, digits.test.images)
+    itself = clone(FOREST).fit(pixels(fewer.train.inputs), fewer.train.labels)
+    expected = itself.predict_proba(pixels(digits.test.inputs))
+    found = logits_of(other, digits.test.inputs)
     np.testing.assert_allclose(found, log(expected), rtol=1e-5, atol=1e-6)
 
 
 def test_a_saved_estimators_classes_are_mapped_by_name(digits, tmp_path):
     path = str(tmp_path / "a.skops")
-    fitted = clone(ESTIMATORS["bayes"]).fit(pixels(digits.train.images), digits.train.labels)
+    fitted = clone(ESTIMATORS["bayes"]).fit(pixels(digits.train.inputs), digits.train.labels)
     save_estimator(fitted, Path(path))
     names = list(range(9, -1, -1))  # as a command line reads them
     mapped = sklearn_teacher(digits, tmp_path, path=path, classes=names)
     whole = sklearn_teacher(digits, tmp_path, path=path)
-    found, expected = (logits_of(teacher, digits.test.images) for teacher in (mapped, whole))
+    found, expected = (logits_of(teacher, digits.test.inputs) for teacher in (mapped, whole))
     np.testing.assert_array_equal(found, expected[:, ::-1])
     for options, said in ({}, "none"), ({"estimator": FOREST, "path": path}, "both"):
         with pytest.raises(UserError, match=f"to load but got {said}"):

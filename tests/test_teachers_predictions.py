@@ -10,7 +10,9 @@ import torch
 from scipy.special import softmax
 
 from distill.errors import UserError
-from distill.training.data.images import ImageData, ImageSplit
+from distill.tasks import classification
+from distill.training.data.images import ImageData
+from distill.training.data.splits import Split
 from distill.training.teachers.predictions import PredictionsTeacher
 from distill.training.teachers.sources import predictions_teacher
 
@@ -250,17 +252,20 @@ def test_the_test_set_has_a_file_of_its_own_or_no_answers(logits, tmp_path):
 def test_every_training_sample_must_be_there_and_classes_are_mapped(logits, tmp_path):
     def split(indices):
         size = len(indices)
-        return ImageSplit(
-            images=np.zeros((size, 8, 8, 1), np.uint8),
+        return Split(
+            inputs=np.zeros((size, 8, 8, 1), np.uint8),
             labels=np.zeros(size, np.int64),
             indices=np.array(indices),
         )
 
     def data(*indices):
         return ImageData(
-            name="a", classes=("owl", "cat"), train=split(indices), validation=split([99]),
+            name="a",
+            task=classification(("owl", "cat")),
+            train=split(indices),
+            validation=split([99]),
             test=split([98]),
-        )  # fmt: skip
+        )
 
     path = str(write_npz(tmp_path / "a.npz", INDEX, logits))
     teacher = predictions_teacher(data(9, 7), tmp_path, path=path, drop_classes=True)

@@ -61,7 +61,7 @@ def test_the_temperature_fitted_on_validation_is_folded_into_the_artefact(finish
     content = torch.load(run_dir / "train/student/best.pt", weights_only=True)
     scores = read_json(run_dir / "train/student.json")["test_at_best_epoch"]
     assert content["temperature"] == pytest.approx(scores["temperature"])
-    logits = OnnxModel(run_dir / "export/model.onnx").predict(data.test.images)
+    logits = OnnxModel(run_dir / "export/model.onnx").predict(data.test.inputs)
     artefact = nll(logits, data.test.labels).mean()
     assert artefact == pytest.approx(scores["nll_scaled"]["estimate"], abs=1e-3)
     raw = nll(logits * content["temperature"], data.test.labels).mean()

@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -79,17 +80,19 @@ class _WithHead(nn.Module):
 
 def export_onnx(
     model: nn.Module,
-    image_shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     path: Path,
     *,
+    dtype: torch.dtype = torch.uint8,
     head: nn.Module | None = None,
 ) -> None:
-    """Export an image model: uint8 [B, H, W, C] in, logits [B, num_classes] out, dynamic batch.
+    """Export a model: one tensor in, logits [B, num_classes] out, dynamic batch.
 
     Args:
         model: in eval mode.
-        image_shape: (H, W, C).
+        shape: of a sample: (H, W, C) of an image, (F,) of an encoded row.
         path: of the file, one with everything in it.
+        dtype: of a sample.
         head: makes further outputs of the logits and has their `names`; None for none.
 
     Raises:
@@ -98,7 +101,7 @@ def export_onnx(
     if model.training:
         raise UserError("Expected a model in eval mode but it is training. Call `model.eval()`.")
     # Batch 2: a batch of 1 may be taken for a constant.
-    example = torch.zeros(2, *image_shape, dtype=torch.uint8)
+    example = torch.zeros(2, *shape, dtype=dtype)
     exported = _WithHead(model, head).eval() if head is not None else model
     further = tuple(getattr(head, "names", ()))
     with _quiet(), torch.no_grad():
@@ -167,7 +170,7 @@ def _is_random(node: onnx.NodeProto) -> bool:
 def check_parity(
     reference: NDArray[np.floating],
     path: Path,
-    inputs: NDArray[np.uint8],
+    inputs: NDArray[Any],
     *,
     max_logit_std: float | None,
     min_top1_agreement: float | None,

@@ -3,7 +3,7 @@
 Reads the graph with onnx; knows nothing of how the file was made.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from distill.contract import (
     replay_golden,
 )
 from distill.errors import UserError
-from distill.runtime import ModelError, OnnxModel
+from distill.runtime import ModelError, OnnxModel, tensor_type
 
 _NUMPY_TYPES = {"float": "float32", "double": "float64"}
 
@@ -35,6 +35,7 @@ class Artefact:
         input_name: of its one input.
         input_shape: None where a dimension is dynamic.
         dtype: of the input.
+        columns: ONNX types of the columns that it takes by name; empty for one that takes an array.
         opset: of the standard operators.
         contract: what it promises; None without one beside it.
     """
@@ -43,11 +44,17 @@ class Artefact:
     input_name: str
     input_shape: tuple[int | None, ...]
     dtype: np.dtype
+    columns: dict[str, str]
     opset: int
     contract: Contract | None
 
     def takes(self, inputs: NDArray) -> bool:
         """Tell whether inputs, [K, ...], are of the type and shape that the model takes."""
+        if inputs.dtype.names is not None:
+            return bool(self.columns) and all(
+                name in inputs.dtype.names and tensor_type(inputs.dtype[name]) == kind
+                for name, kind in self.columns.items()
+            )
         return (
             inputs.dtype == self.dtype
             and inputs.ndim == len(self.input_shape)
@@ -63,7 +70,7 @@ def inspect(path: Path) -> Artefact:
 
     Raises:
         UserError: it is missing, damaged, in several files, too new for this onnxruntime, has
-            several inputs, or breaks the contract beside it.
+            several inputs that are no columns, or breaks the contract beside it.
     """
     if not path.is_file():
         raise UserError(f"Expected an ONNX file at {path} but there is none.")
@@ -85,13 +92,17 @@ def inspect(path: Path) -> Artefact:
                 f"{opset}. Export it with `opset_version=20`, or install a newer onnxruntime."
             ) from error
         raise
+    contract = _contract_beside(path, model)
+    of_table = len(model.columns) > 1 or (contract is not None and contract.table is not None)
+    by_name = model.columns if of_table else {}
     return Artefact(
         path=path,
         input_name=model.input_name,
         input_shape=model.input_shape,
-        dtype=_dtype(path, model),
+        dtype=_dtype(path, by_name.values() or [model.input_type], text=of_table),
+        columns=by_name,
         opset=opset,
-        contract=_contract_beside(path, model),
+        contract=contract,
     )
 
 
@@ -140,17 +151,23 @@ def _node_tensors(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.TensorProto]
                 yield from _graph_tensors(graph)
 
 
-def _dtype(path: Path, model: OnnxModel) -> np.dtype:
-    kind = model.input_type.removeprefix("tensor(").removesuffix(")")
-    try:
-        dtype = np.dtype(_NUMPY_TYPES.get(kind, kind))
-    except TypeError:
-        dtype = None
-    if dtype is None or dtype.kind not in "biufc":  # other packages teach NumPy bfloat16
-        raise UserError(
-            f"Expected numbers that NumPy knows as input of {path} but it takes "
-            f"{model.input_type}. Export it with another input type, such as float32 or uint8."
-        )
+def _dtype(path: Path, kinds: Iterable[str], *, text: bool) -> np.dtype:
+    """Name the type of an input; of columns that of the last, for all have to be known."""
+    dtype = None
+    for kind in kinds:
+        name = kind.removeprefix("tensor(").removesuffix(")")
+        try:
+            dtype = np.dtype("U1" if text and name == "string" else _NUMPY_TYPES.get(name, name))
+        except TypeError:
+            dtype = None
+        if dtype is None or (
+            dtype.kind not in "biufc" and not (text and dtype.kind == "U")
+        ):  # other packages teach NumPy bfloat16
+            raise UserError(
+                f"Expected numbers that NumPy knows as input of {path} but it takes {kind}. "
+                "Export it with another input type, such as float32 or uint8."
+            )
+    assert dtype is not None
     return dtype
 
 
@@ -165,10 +182,12 @@ def _contract_beside(path: Path, model: OnnxModel) -> Contract | None:
             f"Expected {path} to carry the hash of the contract beside it but it carries another. "
             "Keep an artefact together with the contract it was exported with."
         )
-    if model.input_name != contract.input.name:
+    named = contract.input_names
+    found = list(model.columns) if contract.table else [model.input_name]
+    if set(found) != set(named):
         raise UserError(
-            f"Expected {path} to take `{contract.input.name}`, as its contract says, but it takes "
-            f"`{model.input_name}`. Export it again."
+            f"Expected {path} to take {_listed(named)}, as its contract says, but it takes "
+            f"{_listed(found)}. Export it again."
         )
     golden = path.parent / GOLDEN_FILE
     if not golden.is_file():
@@ -230,6 +249,8 @@ def random_inputs(
     Raises:
         UserError: a dimension is dynamic and no shape is given, or the given one does not fit.
     """
+    if artefact.columns:
+        return _random_records(artefact, count, seed)
     own = artefact.input_shape[1:]
     if shape is None:
         if any(size is None for size in own):
@@ -257,6 +278,20 @@ def random_inputs(
         f"Expected numbers as input of {artefact.path} but it takes {artefact.dtype}. Give real "
         "inputs with `inputs=<file>.npy`."
     )
+
+
+def _random_records(artefact: Artefact, count: int, seed: int) -> NDArray:
+    rng = np.random.default_rng(seed)
+    types = {n: _dtype(artefact.path, [kind], text=True) for n, kind in artefact.columns.items()}
+    records = np.zeros(count, list(types.items()))
+    for name, dtype in types.items():
+        if dtype.kind == "f":
+            records[name] = rng.standard_normal(count)
+    return records
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _shown(shape: tuple[int | None, ...]) -> str:

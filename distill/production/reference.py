@@ -4,17 +4,20 @@ Histograms have fixed edges, so that those of another day can be laid over them;
 reading. Knows arrays; knows nothing of files, nor of what counts as a drift.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.columns import Column, Kind, Records, is_missing
 from distill.metrics import log_softmax, proportion
 
 VERSION = 1
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 NUM_BINS = 32
+DECILES = tuple(i / 10 for i in range(1, 10))
+NUM_VALUES = 50  # of a category, the commonest
 
 _LUMA = {1: np.ones(1), 3: np.array([0.299, 0.587, 0.114])}  # ITU-R BT.601
 _TOP = {"brightness": 255.0, "contrast": 128.0, "sharpness": 6.0}  # upper edges of histograms
@@ -47,6 +50,45 @@ def input_statistics(parts: Iterable[NDArray[np.uint8]]) -> Figures:
             name: _distribution(values, _TOP[name])
             for name, values in zip(_TOP, stacked, strict=True)
         },
+    }
+
+
+def column_statistics(columns: Sequence[Column], records: Records) -> Figures:
+    """Describe a table's columns: gaps, quantiles, shares.
+
+    Of a category the shares of its commonest values; of numbers and dates those between each two of
+    their deciles here, between which those of another day can be counted.
+
+    Args:
+        columns: of the records.
+        records: [N].
+    """
+    return {
+        "count": len(records),
+        "columns": {own.name: _column(own, records[own.name]) for own in columns},
+    }
+
+
+def _column(column: Column, values: NDArray[Any]) -> Figures:
+    gap = is_missing(column, values)
+    own: Figures = {"kind": str(column.kind), "gaps": float(gap.mean())}
+    if column.kind is Kind.CATEGORY:
+        names, counts = np.unique(values, return_counts=True)
+        commonest = np.argsort(-counts, kind="stable")[:NUM_VALUES]
+        shown = {str(names[i]): float(counts[i] / len(values)) for i in commonest}
+        return own | {"num_values": len(names), "shares": shown}
+    present = values[~gap].astype(np.float64)
+    if not len(present):
+        return own | {"mean": None, "std": None, "quantiles": None, "edges": [], "shares": []}
+    edges = np.unique(np.quantile(present, DECILES))
+    counts = np.bincount(np.searchsorted(edges, present, side="right"), minlength=len(edges) + 1)
+    levels = dict(zip(map(str, QUANTILES), np.quantile(present, QUANTILES).tolist(), strict=True))
+    return own | {
+        "mean": float(present.mean()),
+        "std": float(present.std()),
+        "quantiles": levels,
+        "edges": edges.tolist(),
+        "shares": (counts / len(present)).tolist(),
     }
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
 from distill.errors import UserError
-from distill.training.data.images import BatchDataset, ImageSplit
+from distill.training.data.loading import BatchDataset
+from distill.training.data.splits import Split
 from distill.training.hardware import TunedProcess, has_bfloat16, interruptible, quiet
 from distill.training.soft_label_writer import StoreWriter
 from distill.training.soft_labels import SoftLabelStore, replay_error, sample_records
@@ -187,7 +188,7 @@ def answer(
     return torch.cat(answers).numpy()
 
 
-def ask_test(teacher: Teacher, split: ImageSplit) -> NDArray[np.float32] | None:
+def ask_test(teacher: Teacher, split: Split) -> NDArray[np.float32] | None:
     """Ask a teacher about the test set as it is; None where it has no answers for it."""
     asked = teacher.on_test()
     return None if asked is None else answer(asked, BatchDataset(split), 0, np.arange(len(split)))

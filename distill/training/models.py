@@ -334,9 +334,9 @@ def unalike(model: nn.Module) -> nn.Module:
     return model
 
 
-def num_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Count the multiply-accumulates of one image [H, W, C] in convolutions and matrix products."""
+def num_macs(model: nn.Module, example: Tensor) -> int:
+    """Count the multiply-accumulates of one sample [1, ...]: convolutions, matrix products."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        model(torch.zeros(1, *image_shape, dtype=torch.uint8))
+        model(example)
     return counter.get_total_flops() // 2

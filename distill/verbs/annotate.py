@@ -20,7 +20,7 @@ def annotate_stage(workspace: Workspace) -> dict[str, Any]:
     Raises:
         UsageError: the test set has not as many samples.
     """
-    cfg, data, folder = workspace.cfg, workspace.data, workspace.run_dir / FOLDER
+    cfg, data, folder = workspace.cfg, workspace.images, workspace.run_dir / FOLDER
     total = len(data.test)
     if not isinstance(cfg.n, int) or not 1 <= cfg.n <= total:
         raise UsageError(
@@ -32,7 +32,7 @@ def annotate_stage(workspace: Workspace) -> dict[str, Any]:
     chosen = data.test.take(drawn)
 
     def compute() -> dict[str, Any]:
-        tasks = make_tasks(chosen.images, chosen.indices)
+        tasks = make_tasks(chosen.inputs, chosen.indices)
         pages = list(split_pages(tasks))
         names = []
         for number, page in enumerate(pages, start=1):

@@ -29,14 +29,30 @@ def export_float32(workspace: Workspace, checkpoint: Path, path: Path) -> Any:
     Raises:
         UserError: there are no weights, or the file does not answer as torch does.
     """
-    from distill.deployment.export import export_onnx
-
     check_weights(checkpoint)
     model = calibrated(load_student(workspace, checkpoint), checkpoint)
     with named_in_errors("head"):
         head = instantiate(workspace.cfg.head) or None
-    export_onnx(model, workspace.data.image_shape, path, head=head)
+    export_network(workspace, model, path, head=head)
     return parity_with_torch(workspace, model, path)
+
+
+def export_network(workspace: Workspace, model: Any, path: Path, *, head: Any = None) -> None:
+    """Export a network that takes what it was trained on; of a table, its encoding inside.
+
+    Raises:
+        UserError: it cannot be exported.
+    """
+    import torch
+
+    from distill.deployment.export import export_onnx
+    from distill.deployment.table_graph import prepend_encoder
+
+    data = workspace.data
+    dtype = torch.uint8 if data.encoder is None else torch.float32
+    export_onnx(model, data.input_shape, path, dtype=dtype, head=head)
+    if data.encoder is not None:
+        prepend_encoder(data.encoder, path)
 
 
 def check_weights(checkpoint: Path) -> None:
@@ -65,5 +81,5 @@ def parity_with_torch(workspace: Workspace, model: Any, path: Path) -> Any:
     from distill.deployment.export import check_parity
     from distill.training.fit import predict_logits
 
-    images, limits = workspace.data.validation.images, workspace.budget.parity
-    return check_parity(predict_logits(model, images), path, images, **dataclasses.asdict(limits))
+    split, limits = workspace.data.validation, dataclasses.asdict(workspace.budget.parity)
+    return check_parity(predict_logits(model, split.inputs), path, split.served, **limits)

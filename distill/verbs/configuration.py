@@ -68,7 +68,7 @@ def check_configuration(workspace: Workspace) -> None:
 
 def _check_losses(workspace: Workspace, student: Any) -> None:
     """Build the distillation module with a teacher of the right kind, its weights untrained."""
-    from distill.training.data.images import ImageDataModule
+    from distill.training.data.loading import BatchDataModule
     from distill.training.teachers.live import TorchTeacher
 
     cfg, classes = workspace.cfg, len(workspace.data.classes)
@@ -90,7 +90,7 @@ def _check_losses(workspace: Workspace, student: Any) -> None:
         )
     trainer = instantiate(cfg.trainer)(logger=False, enable_checkpointing=False)
     module.check_optimizer(instantiate(cfg.optimizer)(module.parameters()), trainer)
-    batch = ImageDataModule(
+    batch = BatchDataModule(
         workspace.data, batch_size=2, mixing=instantiate(cfg.mixing) or None
     ).shown[0, np.arange(2)]
     with named_in_errors("loss"), torch.no_grad():

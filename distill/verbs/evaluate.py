@@ -43,7 +43,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
 
     def compute() -> dict[str, Any]:
         logits = {
-            role: OnnxModel(p, num_threads=2).predict(data.test.images) for role, p in found.items()
+            role: OnnxModel(p, num_threads=2).predict(data.test.served) for role, p in found.items()
         }
         through = {role: f"onnxruntime, {path.name}" for role, path in found.items()}
         if "teacher" not in logits:

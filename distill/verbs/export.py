@@ -55,7 +55,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         if portable is not None:
             folder = workspace.run_dir / "export"
             artefacts = [folder / name for name in result["artefacts"]]
-            inputs = workspace.data.validation.images[:NUM_INPUTS]
+            inputs = workspace.data.validation.served[:NUM_INPUTS]
             request = measurement(workspace, lambda said: None)
             written = bundle_stage(workspace, artefacts, inputs, request, portable)
             result["bundle"] = written["bundle"]
@@ -162,7 +162,7 @@ def _export(
         parity = {STUDENT: read_json(run_dir / f"{STAGE}.json")["float32"]["parity"]}
     else:
         parity = {STUDENT: export_float32(workspace, checkpoint, folder / STUDENT)}
-    images = workspace.data.validation.images
+    images = workspace.data.validation.served
     for name, path in smaller.items():
         assert quantized is not None
         _copy(path, folder / name)

@@ -100,13 +100,13 @@ def _fit(
     num_views: int | None,
     callbacks: Sequence[Callback],
 ) -> dict[str, Any]:
-    from distill.training.data.images import ImageDataModule
+    from distill.training.data.loading import BatchDataModule
     from distill.training.fit import fit, forget_other_recipe
     from distill.training.hardware import CompiledStudent
     from distill.training.models import num_parameters
 
     cfg, folder = workspace.cfg, workspace.run_dir / "train" / role
-    data = ImageDataModule(
+    data = BatchDataModule(
         workspace.data,
         batch_size=training.batch_size,
         views=instantiate(cfg.views),
@@ -194,7 +194,7 @@ def _score_network(
     columns = class_columns(classes, data.classes, drop_classes=True)
     logits = {}
     for name, split in (("validation", data.validation), ("test", data.test)):
-        answers = predict_logits(model, split.images)
+        answers = predict_logits(model, split.inputs)
         logits[name] = answers if columns is None else answers[:, columns]
     scores = score_logits(workspace, logits["test"], logits["validation"])
     return scores, logits["test"].argmax(axis=1) == data.test.labels

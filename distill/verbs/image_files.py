@@ -19,8 +19,14 @@ Sources = tuple[list[bytes] | list[Path], list[str]]
 
 
 def format_of(contract: Contract) -> ImageFormat:
-    """Say what images must be brought to for a model."""
+    """Say what images must be brought to for a model.
+
+    Raises:
+        UserError: it takes a table.
+    """
     takes = contract.input
+    if takes is None:
+        raise UserError("Expected a model of images but this one takes the columns of a table.")
     return ImageFormat(height=takes.height, width=takes.width, channels=takes.channels)
 
 

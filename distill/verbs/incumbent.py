@@ -21,7 +21,7 @@ from distill.verbs.measuring import NUM_INPUTS, configured, measure, measurement
 from distill.verbs.workspace import Workspace, plain
 
 if TYPE_CHECKING:
-    from distill.training.data.images import ImageSplit
+    from distill.training.data.splits import Split
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def score_incumbent(workspace: Workspace, path: Path) -> tuple[dict[str, Any], N
     return quality | cost | facts, answers
 
 
-def ask_incumbent(workspace: Workspace, path: Path, split: "ImageSplit") -> NDArray[np.float32]:
+def ask_incumbent(workspace: Workspace, path: Path, split: "Split") -> NDArray[np.float32]:
     """Ask the incumbent about a split as it is, [N, C].
 
     Raises:
@@ -91,9 +91,9 @@ def _latency(workspace: Workspace, artefact: Artefact) -> dict[str, Any]:
     if not hasattr(target, "num_threads"):
         log.info("incumbent: %s takes no latencies for a file of its own", target.name)
         return dict.fromkeys(names)
-    inputs = workspace.data.validation.images[:NUM_INPUTS]
+    inputs = workspace.data.validation.served[:NUM_INPUTS]
     if not artefact.takes(inputs):  # floats, or another size: what they show changes no latency
-        shape = workspace.data.image_shape
+        shape = workspace.images.image_shape
         fixed = None not in artefact.input_shape[1:]
         inputs = random_inputs(
             artefact, NUM_INPUTS, workspace.cfg.seed, None if fixed else _shape(artefact, shape)

@@ -27,8 +27,15 @@ def build_student(workspace: Workspace) -> Any:
     `student.input_size` is ours, not the network's: images are resized to it first.
     """
     from distill.training.models import build_classifier
+    from distill.training.table_models import build_table_network
 
     data, node = workspace.data, workspace.cfg.student
+    if data.encoder is not None:
+        with named_in_errors("student"):
+            return build_table_network(
+                instantiate(node), num_classes=len(data.classes), layout=data.encoder.layout
+            )
+    data = workspace.images
     mean, std = data.channel_statistics
     size = plain(node.get("input_size"))
     with named_in_errors("student"):
@@ -45,8 +52,14 @@ def build_student(workspace: Workspace) -> Any:
 def build_teacher_network(workspace: Workspace, teacher: DictConfig, num_classes: int) -> Any:
     """Build the untrained network of a torch teacher, with its own preprocessing inside."""
     from distill.training.models import build_classifier
+    from distill.training.table_models import build_table_network
 
-    data = workspace.data
+    encoder = workspace.data.encoder
+    if encoder is not None:
+        with named_in_errors("teacher.network"):
+            network = instantiate(teacher.network)
+            return build_table_network(network, num_classes=num_classes, layout=encoder.layout)
+    data = workspace.images
     mean, std = data.channel_statistics
     size = plain(teacher.get("input_size"))
     with named_in_errors("teacher.network"):
@@ -66,7 +79,7 @@ def build_distillation(
     """Build the module that distils; losses on features learn their shapes from two images."""
     import torch
 
-    example = torch.from_numpy(workspace.data.train.images[:2])
+    example = torch.from_numpy(workspace.data.train.inputs[:2])
     module = instantiate(workspace.cfg.module)
     return module(student, teacher, losses, *parts, example=example, **named)
 

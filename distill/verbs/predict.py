@@ -1,11 +1,14 @@
-"""`predict`: an exported model over images, into one Parquet file that can serve as a teacher."""
+"""`predict`: an exported model over images or rows, into one Parquet file that can be a teacher."""
 
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.progress import Progress
 
@@ -16,36 +19,31 @@ from distill.files import atomic_path, sha256, write_json
 from distill.metrics import log_softmax
 from distill.runtime import OnnxModel
 from distill.verbs.image_files import format_of, read_sources
-from distill.verbs.workspace import open_workspace
+from distill.verbs.table_rows import read_rows
+from distill.verbs.workspace import Workspace, open_workspace
+
+log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    """Predict every image of a folder, CSV or Parquet file.
+    """Predict every image of a folder, CSV or Parquet file, or every row of a table.
 
-    The file has one row per image that could be read: `index` (its place in the input), `name`,
-    `label`, `confidence` and `logits`.
+    The file has one row per image or row that could be read: `index` (its place in the input),
+    `name` (of an image), `label`, `confidence` and `logits`.
     """
     with open_workspace(cfg) as workspace:
         path = Path(cfg.artefact)
         model = OnnxModel(path, num_threads=cfg.num_threads)
         contract = _contract_of(path, model)
-        sources, names = read_sources(Path(cfg.input), cfg.column)
-        with Progress(console=workspace.console, transient=True) as progress:
-            task = progress.add_task("reading images", total=len(names))
-            decoded = decode_images(
-                sources,
-                format_of(contract),
-                names=names,
-                skip_corrupt=cfg.skip_corrupt,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
-        logits = model.predict(decoded.images)
+        asked = (_rows if contract.table else _images)(cfg, contract, workspace)
+        logits = model.predict(asked.inputs)
         probabilities = np.exp(log_softmax(logits))
         answers = probabilities.argmax(axis=1)
+        names = {} if asked.names is None else {"name": asked.names}
         table = pa.table(
             {
-                "index": decoded.positions,
-                "name": [names[i] for i in decoded.positions],
+                "index": asked.positions,
+                **names,
                 "label": [contract.classes[i] for i in answers],
                 "confidence": probabilities.max(axis=1).astype(np.float32),
                 "logits": pa.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1]),
@@ -58,11 +56,56 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             "predictions": str(Path(cfg.output).resolve()),
             "artefact": str(path),
             "num_predictions": len(logits),
-            "num_skipped": len(decoded.skipped),
-            "skipped": decoded.skipped[:20],
+            "num_skipped": len(asked.skipped),
+            "skipped": asked.skipped[:20],
+            "num_unseen": asked.num_unseen,
         }
         write_json(workspace.run_dir / "predict.json", result)
         return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What a model is asked: its inputs, their places in the input and names, and what was odd."""
+
+    inputs: NDArray[Any]
+    positions: NDArray[np.int64]
+    names: list[str] | None = None
+    skipped: list[str] = field(default_factory=list)
+    num_unseen: dict[str, int] = field(default_factory=dict)
+
+
+def _images(cfg: DictConfig, contract: Contract, workspace: Workspace) -> _Asked:
+    sources, names = read_sources(Path(cfg.input), cfg.column)
+    with Progress(console=workspace.console, transient=True) as progress:
+        task = progress.add_task("reading images", total=len(names))
+        decoded = decode_images(
+            sources,
+            format_of(contract),
+            names=names,
+            skip_corrupt=cfg.skip_corrupt,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    return _Asked(
+        inputs=decoded.images,
+        positions=decoded.positions,
+        names=[names[i] for i in decoded.positions],
+        skipped=decoded.skipped,
+    )
+
+
+def _rows(cfg: DictConfig, contract: Contract, workspace: Workspace) -> _Asked:
+    assert contract.table is not None
+    records, unseen = read_rows(cfg, contract.table)
+    for name, count in unseen.items():
+        log.warning(
+            "column `%s`: %d of %d rows hold a value that training has not seen; the model takes "
+            "them for unknown",
+            name,
+            count,
+            len(records),
+        )
+    return _Asked(inputs=records, positions=np.arange(len(records)), num_unseen=unseen)
 
 
 def _contract_of(path: Path, model: OnnxModel) -> Contract:

@@ -20,6 +20,7 @@ from distill.deployment.search.preflight import (
 )
 from distill.deployment.search.space import slug
 from distill.files import to_json, write_arrays
+from distill.verbs.artefacts import export_network
 from distill.verbs.measuring import (
     NUM_INPUTS,
     configured,
@@ -49,7 +50,7 @@ def preflight_stage(workspace: Workspace, students: Mapping[str, Workspace]) -> 
     Returns:
         What is known of each student, the cheapest first.
     """
-    inputs = workspace.data.validation.images[:NUM_INPUTS]
+    inputs = workspace.data.validation.served[:NUM_INPUTS]
     measured_by = measurement_values(workspace)
     del measured_by["limits_ms"]  # measuring does not go on until they are decided
     values = measured_by | {
@@ -88,23 +89,24 @@ def _export_all(students: Mapping[str, Workspace], folder: Path) -> dict[str, An
 def _export(workspace: Workspace, folder: Path, name: str) -> dict[str, Any]:
     """Write one student's files as the pipeline would, but for its weights."""
     import lightning
+    import torch
 
     from distill.contract import HASH_KEY
-    from distill.deployment.export import embed_metadata, export_onnx
+    from distill.deployment.export import embed_metadata
     from distill.training.models import TemperatureScaled, num_macs, num_parameters, unalike
     from distill.verbs.networks import build_student
 
     lightning.seed_everything(workspace.cfg.seed, verbose=False)
     student = unalike(build_student(workspace).eval())
-    shape = workspace.data.image_shape
     path = folder / f"{slug(name)}.onnx"
     head = instantiate(workspace.cfg.head) or None
-    export_onnx(TemperatureScaled(student, 1.5).eval(), shape, path, head=head)
+    example = torch.from_numpy(workspace.data.train.inputs[:1])
+    export_network(workspace, TemperatureScaled(student, 1.5).eval(), path, head=head)
     files = {"float32": path.name}
     recipe = _recipe(workspace)
     if recipe is not None:
         smaller = folder / f"{slug(name)}.{recipe.precision}.onnx"
-        images = workspace.data.train.images[: recipe.num_calibration_samples]
+        images = workspace.data.train.served[: recipe.num_calibration_samples]
         with tempfile.TemporaryDirectory() as scratch:
             recipe.make(Source(path, images, Path(scratch)), smaller)
         files[recipe.precision] = smaller.name
@@ -113,7 +115,7 @@ def _export(workspace: Workspace, folder: Path, name: str) -> dict[str, Any]:
     return {
         "files": files,
         "num_parameters": num_parameters(student),
-        "macs": num_macs(student, shape),
+        "macs": num_macs(student, example),
     }
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from hydra.utils import instantiate
 
-from distill.contract import Contract, ImageInput, Normalization
+from distill.columns import Kind
+from distill.contract import Contract, ImageInput, Normalization, TableInput
 from distill.files import read_json, sha256, versions
 from distill.verbs.networks import TEACHER_FACTS
 from distill.verbs.workspace import Workspace, plain
@@ -26,23 +27,13 @@ def make_contract(
         golden_sha256: hash of the golden samples' file.
         quantized: what `quantize_stage` left; None where the student is float32 alone.
     """
-    from distill.deployment.export import INPUT_NAME, OUTPUT_NAME
-    from distill.training.fit import load_weights
+    from distill.deployment.export import OUTPUT_NAME
 
     data = workspace.data
-    height, width, channels = data.image_shape
-    state = load_weights(checkpoint)
-    state = state.get("state_dict", state)
-    own = data.channel_statistics
-    mean, std = (
-        (state[name] / 255).tolist() if name in state else values
-        for name, values in zip(("mean", "std"), own, strict=True)
-    )
     head = instantiate(workspace.cfg.head) or None
     facts = workspace.run_dir / TEACHER_FACTS
     return Contract(
-        input=ImageInput(name=INPUT_NAME, height=height, width=width, channels=channels),
-        normalization=Normalization(mean=tuple(mean), std=tuple(std)),
+        **_input(data, checkpoint),
         output=OUTPUT_NAME,
         further_outputs=tuple(getattr(head, "names", ())),
         classes=data.classes,
@@ -66,6 +57,30 @@ def make_contract(
         },
         golden_sha256=golden_sha256,
     )
+
+
+def _input(data: Any, checkpoint: Path) -> dict[str, Any]:
+    """Say what goes in: columns, or an image with the normalisation of the weights' own graph."""
+    from distill.deployment.export import INPUT_NAME
+    from distill.training.fit import load_weights
+
+    if data.encoder is not None:
+        takes = TableInput(
+            columns=tuple(own.column for own in data.encoder.columns),
+            categories={o.column.name: list(o.values) for o in data.encoder.of_kind(Kind.CATEGORY)},
+        )
+        return {"input": None, "normalization": None, "table": takes}
+    height, width, channels = data.input_shape
+    state = load_weights(checkpoint)
+    state = state.get("state_dict", state)
+    mean, std = (
+        (state[name] / 255).tolist() if name in state else values
+        for name, values in zip(("mean", "std"), data.channel_statistics, strict=True)
+    )
+    return {
+        "input": ImageInput(name=INPUT_NAME, height=height, width=width, channels=channels),
+        "normalization": Normalization(mean=tuple(mean), std=tuple(std)),
+    }
 
 
 def _git_revision() -> str | None:

@@ -163,11 +163,11 @@ def _images(workspace: Workspace, recipe: Any) -> Any:
     """Draw the training images that set the ranges."""
     train = workspace.data.train
     drawn = np.random.default_rng(workspace.cfg.seed).permutation(len(train))
-    return train.images[drawn[: recipe.num_calibration_samples]]
+    return train.served[drawn[: recipe.num_calibration_samples]]
 
 
 def _validation(workspace: Workspace) -> Any:
-    return workspace.data.validation.images
+    return workspace.data.validation.served
 
 
 def _relative(path: Path, folder: Path) -> Path:

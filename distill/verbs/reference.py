@@ -3,7 +3,13 @@
 from typing import Any
 
 from distill.files import sha256
-from distill.production.reference import VERSION, input_statistics, output_statistics, reference
+from distill.production.reference import (
+    VERSION,
+    column_statistics,
+    input_statistics,
+    output_statistics,
+    reference,
+)
 from distill.runtime import OnnxModel
 from distill.verbs.workspace import Workspace
 
@@ -18,19 +24,23 @@ def reference_stage(workspace: Workspace, artefacts: list[str]) -> dict[str, Any
     paths = [workspace.run_dir / "export" / name for name in artefacts]
 
     def compute() -> dict[str, Any]:
-        from distill.training.data.images import chunks
+        from distill.training.data.splits import chunks
 
         split = data.validation
         models = {
             path.name: {"sha256": sha256(path)}
             | output_statistics(
-                OnnxModel(path, num_threads=2).predict(split.images),
+                OnnxModel(path, num_threads=2).predict(split.served),
                 split.labels,
                 confidence=confidence,
             )
             for path in paths
         }
-        inputs = input_statistics(chunks(split.images))
+        inputs = (
+            input_statistics(chunks(split.served))
+            if data.encoder is None
+            else column_statistics([own.column for own in data.encoder.columns], split.served)
+        )
         return {
             "split": "validation",
             "data": {"name": data.name, "sha256": data.fingerprint},

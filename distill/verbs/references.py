@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.contract import CLASSES_KEY
 from distill.errors import UserError
-from distill.verbs.artefacts import ARTEFACTS, calibrated, parity_with_torch
+from distill.verbs.artefacts import ARTEFACTS, calibrated, export_network, parity_with_torch
 from distill.verbs.networks import TEACHER_FACTS, load_student, load_teacher, weights_path
 from distill.verbs.workspace import Workspace, plain
 
@@ -17,7 +17,7 @@ def export_reference_stage(workspace: Workspace, role: str) -> dict[str, Any]:
 
     A teacher that cannot be exported is measured as it is, and the result says why.
     """
-    from distill.deployment.export import embed_metadata, export_onnx
+    from distill.deployment.export import embed_metadata
 
     cfg = workspace.cfg
     name = ARTEFACTS[role]
@@ -29,7 +29,7 @@ def export_reference_stage(workspace: Workspace, role: str) -> dict[str, Any]:
     def compute() -> dict[str, Any]:
         try:
             model = _reference_model(workspace, role)
-            export_onnx(model, workspace.data.image_shape, path)
+            export_network(workspace, model, path)
             embed_metadata(path, {CLASSES_KEY: json.dumps(workspace.data.classes)})
             return {"artefact": name, "parity": parity_with_torch(workspace, model, path)}
         except UserError as error:

@@ -43,7 +43,7 @@ def repair_stage(workspace: Workspace, quantized: dict[str, Any], checkpoint: Pa
     def callbacks() -> list[Any]:
         from distill.training.fake_quant import QuantizationAware
 
-        images = workspace.data.train.images
+        images = workspace.data.train.inputs
         chosen = np.random.default_rng(seed).permutation(len(images))[:NUM_CALIBRATION_SAMPLES]
         return [QuantizationAware(images[np.sort(chosen)], reduce_range=reduce_range)]
 

@@ -87,7 +87,7 @@ def floors_stage(workspace: Workspace) -> tuple[list[Floor], dict[str, Any]]:
 
     def compute() -> dict[str, Any]:
         from distill.training.baselines.scoring import score_baselines
-        from distill.training.data.images import BatchDataset
+        from distill.training.data.loading import BatchDataset
         from distill.training.labelling import answer
 
         validation = workspace.data.validation

@@ -32,7 +32,7 @@ def all_stages(workspace: Workspace, *, shows_standing: bool = True) -> dict[str
     artefacts = {role: name for role, name in artefacts.items() if (folder / name).is_file()}
     # The student comes first: it is the one with an A/A control beside it.
     order = sorted(artefacts.values(), key=lambda name: name != STUDENT)
-    inputs = workspace.data.validation.images[:NUM_INPUTS]
+    inputs = workspace.data.validation.served[:NUM_INPUTS]
     shippable = [artefacts[role] for role in MAY_SHIP if role in artefacts]
     reference_stage(workspace, shippable)
     paths = [folder / name for name in order]
@@ -50,5 +50,6 @@ def all_stages(workspace: Workspace, *, shows_standing: bool = True) -> dict[str
         artefacts=artefacts,
         compatibility=compatibility,
         facts=facts(workspace, export),
+        warnings=workspace.data.warnings,
     )
     return verdict_stage(workspace, results)

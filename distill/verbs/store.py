@@ -80,7 +80,7 @@ def store_folder(workspace: Workspace) -> Path:
 
 def shown_dataset(workspace: Workspace) -> Any:
     """Make the training images in all their views, as the student is shown them."""
-    from distill.training.data.images import BatchDataset
+    from distill.training.data.loading import BatchDataset
 
     cfg, data = workspace.cfg, workspace.data
     return BatchDataset(

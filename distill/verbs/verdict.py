@@ -54,6 +54,7 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
             "distillation_gain": {"metric": "accuracy", **gain},
             "did_distillation_help": distillation_sentence(gain, budget.confidence),
             "checks": checks,
+            "warnings": results.warnings,
         }
 
     names = ("baseline", "teacher", "train")
@@ -152,8 +153,10 @@ def facts(workspace: Workspace, export: dict[str, Any]) -> list[tuple[str, str]]
     splits = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test"
     quantized = export["quantized"]
     smaller = [("quantisation", f"{quantized['outcome']}: {quantized['why']}")] if quantized else []
+    unused = "; ".join(f"{name} ({why})" for name, why in data.left_out.items())
     return [
         *smaller,
+        *([("columns left out", unused)] if unused else []),
         ("data", f"{data.name}: {splits} samples; {data.num_skipped} corrupt ones left out"),
         ("seed", str(workspace.cfg.seed)),
         ("loss", ", ".join(f"{k} {plain(v)}" for k, v in workspace.cfg.loss.items())),

@@ -20,12 +20,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from distill.budget import Budget, parse_budget
-from distill.errors import UsageError, without_passwords
+from distill.errors import UsageError, UserError, without_passwords
 from distill.files import Stage, run_folder_lock, write_text
+from distill.tasks import TaskKind
 from distill.verbs.ranks import agree, launched
 
 if TYPE_CHECKING:
     from distill.training.data.images import ImageData
+    from distill.training.data.splits import Data
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class Workspace:
         return parse_budget(OmegaConf.to_container(self.cfg.budget, resolve=True))
 
     @cached_property
-    def data(self) -> "ImageData":
+    def data(self) -> "Data":
         """The data set, read once, with a progress bar where reading takes long."""
         start = time.monotonic()
         hidden = not is_terminal()
@@ -64,19 +66,38 @@ class Workspace:
             node = self.cfg.data
             takes_time = "skip_corrupt" in node  # these decode files
             data = instantiate(node, _convert_="all", **({"progress": show} if takes_time else {}))
+        if data.task.kind is not TaskKind.CLASSIFICATION:
+            raise UserError(
+                f"Expected classes to tell but {data.name} asks for {data.task.kind}, for which "
+                "there are no losses and figures here yet. Name a label of classes."
+            )
         log.info(
-            "data: %s, %d classes, %d training, %d validation and %d test images%s (%.1f s)",
+            "data: %s, %d classes, %d training, %d validation and %d test %s%s (%.1f s)",
             data.name,
             len(data.classes),
             len(data.train),
             len(data.validation),
             len(data.test),
+            "images" if data.encoder is None else "rows",
             f", {data.num_skipped} corrupt ones skipped" if data.num_skipped else "",
             time.monotonic() - start,
         )
         return data
 
-    def changed(self, cfg: DictConfig, data: "ImageData | None" = None) -> "Workspace":
+    @property
+    def images(self) -> "ImageData":
+        """The data, which have to be images.
+
+        Raises:
+            UserError: they are a table.
+        """
+        from distill.training.data.images import ImageData
+
+        if not isinstance(self.data, ImageData):
+            raise UserError(f"Expected images for this but {self.data.name} is a table.")
+        return self.data
+
+    def changed(self, cfg: DictConfig, data: "Data | None" = None) -> "Workspace":
         """Work in the same folder with another configuration, or data; none is read again."""
         own = Workspace(cfg, self.run_dir, self.console)
         own.__dict__["data"] = self.data if data is None else data  # the cached property
@@ -113,7 +134,7 @@ class Workspace:
 
 
 @contextmanager
-def open_workspace(cfg: DictConfig, data: "ImageData | None" = None) -> Iterator[Workspace]:
+def open_workspace(cfg: DictConfig, data: "Data | None" = None) -> Iterator[Workspace]:
     """Check what can be checked at once, lock the run folder and write its `config.yaml`.
 
     `data` is given where it was read before.

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-Model = Callable[[np.ndarray], Any]
+Model = Callable[[Any], Any]
 
 UNTIMED_AFTER_SWITCH = 3  # the other contenders' data is in the caches
 WARM_UP_CALLS = 20
@@ -81,19 +81,28 @@ class Rotation:
         inputs: samples, [K, ...].
         batch_size: of a call; batches overlap where there are few samples.
         seed: of the arrivals of an open loop.
+        prepared: lays a batch out as the model takes it, before the clock starts.
     """
 
-    def __init__(self, inputs: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        inputs: np.ndarray,
+        batch_size: int,
+        seed: int,
+        prepared: Callable[[np.ndarray], Any] = lambda batch: batch,
+    ) -> None:
         count = len(inputs)
         order = np.arange(count)
         self.batches = [
-            np.ascontiguousarray(inputs[np.take(order, range(i, i + batch_size), mode="wrap")])
+            prepared(
+                np.ascontiguousarray(inputs[np.take(order, range(i, i + batch_size), mode="wrap")])
+            )
             for i in range(0, count, max(1, min(batch_size, count // 8)))
         ]
         self.position = 0
         self.rng = random.Random(seed)
 
-    def take(self, count: int) -> List[np.ndarray]:
+    def take(self, count: int) -> List[Any]:
         """Return the next batches."""
         start, size = self.position, len(self.batches)
         self.position = (start + count) % size

@@ -94,8 +94,10 @@ def measure(request: dict) -> Dict[str, Any]:
     inputs = np.load("inputs.npy", allow_pickle=False)
     scenario, models, calls = Scenario(**request["scenario"]), {}, {}
     for entry in request["contenders"]:
-        rotation = Rotation(inputs, entry["batch_size"], request["seed"])
-        models[entry["name"]] = (load(request, entry), rotation)
+        model = load(request, entry)
+        prepared = getattr(model, "prepared", lambda batch: batch)
+        rotation = Rotation(inputs, entry["batch_size"], request["seed"], prepared)
+        models[entry["name"]] = (model, rotation)
     for name, (model, rotation) in models.items():
         calls[name] = warm_up(model, rotation)
     busy = {name: scenario.utilisation(*pair) for name, pair in models.items()}

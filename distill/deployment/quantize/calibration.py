@@ -73,7 +73,7 @@ class Activations:
         names = [tensor.name for tensor in tensors]
         for start in range(0, len(self._images), self._batch_size):
             batch = self._images[start : start + self._batch_size]
-            values = model.session.run(names, {model.input_name: batch})
+            values = model.session.run(names, model.prepared(batch))
             yield dict(zip(names, map(np.asarray, values), strict=True))
 
     @property

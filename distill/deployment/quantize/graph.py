@@ -42,8 +42,8 @@ def _is_depthwise(node: onnx.NodeProto, weight_shape: list[int]) -> bool:
 
 
 def preprocessing_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Name the nodes between the input and the first layers that hold weights."""
-    reached, names = {graph.input[0].name}, []
+    """Name the nodes between the inputs and the first layers that hold weights."""
+    reached, names = {entry.name for entry in graph.input}, []
     for node in graph.node:
         if node.op_type in WEIGHTED or not reached & set(node.input):
             continue

@@ -55,6 +55,7 @@ class PipelineResults:
         artefacts: role to file name, for those that were exported.
         compatibility: `compatibility.json`: answers under emulated processors; empty without.
         facts: how it was measured, as (name, value).
+        warnings: about the data, a sentence each.
     """
 
     name: str
@@ -67,6 +68,7 @@ class PipelineResults:
     artefacts: Mapping[str, str]
     compatibility: Values
     facts: Sequence[tuple[str, str]]
+    warnings: Sequence[str] = ()
 
 
 def write_pipeline_report(
@@ -92,7 +94,7 @@ def write_pipeline_report(
             *_prospect(results, limits),
             *_epochs(results),
         ],
-        "warnings": warnings_of(results.benchmark),
+        "warnings": [*results.warnings, *warnings_of(results.benchmark)],
         "columns": [
             "model",
             "accuracy",

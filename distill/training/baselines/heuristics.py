@@ -16,7 +16,8 @@ from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from distill.training.data.images import ImageSplit, chunks
+from distill.errors import UserError
+from distill.training.data.splits import Split, chunks
 
 MAX_FIT_SAMPLES = 5000
 MAX_SIDE = 32
@@ -29,16 +30,20 @@ class Fitted:
     Attributes:
         answer: images [N, H, W, C] to class numbers [N] or log-probabilities [N, C].
         size_bytes: of the numbers that it keeps.
+        note: what it has chosen for itself, if anything.
+        reads_records: whether it answers a split's `records`, not its `inputs`.
     """
 
     answer: Callable[[Any], NDArray[Any]]
     size_bytes: int
+    note: str | None = None
+    reads_records: bool = False
 
 
 class MajorityClass:
     """Always answer the commonest class of the training set."""
 
-    def fit(self, train: ImageSplit, num_classes: int) -> Fitted:
+    def fit(self, train: Split, num_classes: int) -> Fitted:
         """Count the classes."""
         commonest = np.bincount(train.labels, minlength=num_classes).argmax()
         return Fitted(
@@ -49,7 +54,7 @@ class MajorityClass:
 class ClassPrior:
     """Answer the training set's class shares, with add-one smoothing (Laplace)."""
 
-    def fit(self, train: ImageSplit, num_classes: int) -> Fitted:
+    def fit(self, train: Split, num_classes: int) -> Fitted:
         """Count the classes."""
         shares = _log_shares(np.bincount(train.labels, minlength=num_classes))
         return Fitted(
@@ -60,9 +65,9 @@ class ClassPrior:
 class NearestCentroid:
     """Answer the class whose mean training image is nearest in pixels."""
 
-    def fit(self, train: ImageSplit, num_classes: int) -> Fitted:
+    def fit(self, train: Split, num_classes: int) -> Fitted:
         """Average the images of every class."""
-        seen = pixels(train.images)
+        seen = pixels(train.inputs)
         present = np.flatnonzero(np.bincount(train.labels, minlength=num_classes))
         centroids = np.stack([seen[train.labels == c].mean(axis=0) for c in present])
         return Fitted(
@@ -78,18 +83,19 @@ class LogisticRegressionOnPixels:
     seconds. The solver's stop at 200 iterations is part of the baseline.
     """
 
-    def fit(self, train: ImageSplit, num_classes: int) -> Fitted:
+    def fit(self, train: Split, num_classes: int) -> Fitted:
         """Fit by scikit-learn's default solver."""
         rng = np.random.default_rng(0)
         chosen = rng.permutation(len(train))[:MAX_FIT_SAMPLES]
         train = train.take(np.sort(chosen))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(max_iter=200).fit(pixels(train.images), train.labels)
+            model = LogisticRegression(max_iter=200).fit(pixels(train.inputs), train.labels)
 
         def answer(images: Any) -> NDArray[np.float64]:
             logits = np.full((len(images), num_classes), -30.0)  # unseen is all but excluded
-            logits[:, model.classes_] = model.predict_log_proba(pixels(images))
+            probabilities = np.asarray(model.predict_proba(pixels(images)))
+            logits[:, model.classes_] = np.log(np.maximum(probabilities, 1e-12))
             return logits
 
         return Fitted(answer=answer, size_bytes=model.coef_.nbytes + model.intercept_.nbytes)
@@ -108,9 +114,9 @@ class LookupTable:
     def __init__(self, key: Callable[[Any], NDArray[Any]] | None = None) -> None:
         self._key = key or brightness
 
-    def fit(self, train: ImageSplit, num_classes: int) -> Fitted:
+    def fit(self, train: Split, num_classes: int) -> Fitted:
         """Count the classes of every group."""
-        groups, shares = group_shares(self._key(train.images), train.labels, num_classes)
+        groups, shares = group_shares(self._key(train.inputs), train.labels, num_classes)
         return Fitted(
             answer=lambda images: look_up(groups, shares, self._key(images)),
             size_bytes=shares.nbytes,
@@ -150,6 +156,11 @@ def look_up(
 
 def brightness(images: Any, *, side: int = 2, levels: int = 4) -> NDArray[np.int64]:
     """Mean brightness of `side` x `side` parts of each image, in `levels` steps, [N, side ** 2]."""
+    if images.ndim == 2:
+        raise UserError(
+            "Expected images to group by brightness but got rows of a table. Give the baseline "
+            "`lookup_table` a `key` of your own, or leave it out of `baselines`."
+        )
     height, width = images.shape[1:3]
     rows, columns = (np.linspace(0, size, side + 1).astype(int) for size in (height, width))
     means = [
@@ -163,7 +174,12 @@ def brightness(images: Any, *, side: int = 2, levels: int = 4) -> NDArray[np.int
 
 
 def pixels(images: Any) -> NDArray[np.float32]:
-    """Flatten images to [N, features] in 0..1, averaged in blocks down to `MAX_SIDE` a side."""
+    """Flatten images to [N, features] in 0..1, averaged in blocks down to `MAX_SIDE` a side.
+
+    The encoded rows of a table, [N, F], are features already.
+    """
+    if images.ndim == 2:
+        return np.asarray(images)
     height, width, channels = images.shape[1:]
     block = -(-max(height, width) // MAX_SIDE)
     rows, columns = height // block, width // block

@@ -6,12 +6,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from distill.annotations import Samples, read_answers
-from distill.training.data.images import ImageSplit
+from distill.training.data.splits import Split
 
 
 def saved_predictions(
-    train: ImageSplit,
-    test: ImageSplit,
+    train: Split,
+    test: Split,
     num_classes: int,
     *,
     path: str,

@@ -19,7 +19,7 @@ from distill.annotations import class_numbers
 from distill.errors import UserError
 from distill.metrics import Estimate, score, score_predictions
 from distill.training.baselines.heuristics import Fitted
-from distill.training.data.images import ImageData
+from distill.training.data.splits import Data
 
 NUM_CALLS = 100
 MAX_SECONDS = 0.5  # of timing one baseline
@@ -28,7 +28,7 @@ Result = dict[str, Any]
 
 
 def score_baselines(
-    data: ImageData, baselines: Mapping[str, Any], *, confidence: float
+    data: Data, baselines: Mapping[str, Any], *, confidence: float
 ) -> tuple[dict[str, Result], dict[str, NDArray[np.int64]]]:
     """Score baselines on the test set.
 
@@ -56,7 +56,7 @@ def score_baselines(
 
 
 def score_answers(
-    answers: NDArray[Any], data: ImageData, *, confidence: float
+    answers: NDArray[Any], data: Data, *, confidence: float
 ) -> tuple[Result, NDArray[np.int64]]:
     """Score class numbers [N] or logits [N, C] on the test set; return metrics and predictions."""
     labels = data.test.labels
@@ -109,7 +109,7 @@ def _named(name: str) -> Iterator[None]:
         ) from error
 
 
-def _ask(baseline: Any, data: ImageData, confidence: float) -> tuple[Any, Result]:
+def _ask(baseline: Any, data: Data, confidence: float) -> tuple[Any, Result]:
     start = time.perf_counter()
     if not hasattr(baseline, "fit"):  # a function does all at once: what one sample costs is hidden
         answers = baseline(data.train, data.test, len(data.classes))
@@ -122,8 +122,8 @@ def _ask(baseline: Any, data: ImageData, confidence: float) -> tuple[Any, Result
         }
     fitted: Fitted = baseline.fit(data.train, len(data.classes))
     seconds = time.perf_counter() - start
-    answers = fitted.answer(data.test.images)
-    median, high = _latencies(fitted.answer, data.test.images, confidence)
+    answers = fitted.answer(data.test.inputs)
+    median, high = _latencies(fitted.answer, data.test.inputs, confidence)
     return answers, {
         "measured_through": "scikit-learn and numpy; latency in this process, single samples",
         "fit_seconds": seconds,

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from distill.decode import IMAGE_SUFFIXES, ImageFormat, Progress, decode_images
 from distill.errors import UserError
-from distill.training.data.images import ImageData, ImageSplit, check_labels, split_stratified
+from distill.tasks import classification
+from distill.training.data.images import ImageData, check_labels
+from distill.training.data.splits import Split, split_stratified
 
 Labels = NDArray[np.int64]
 
@@ -84,8 +86,8 @@ def parquet_images(
         )
         skipped += len(decoded.skipped)
         splits.append(
-            ImageSplit(
-                images=decoded.images,
+            Split(
+                inputs=decoded.images,
                 labels=labels[decoded.positions],
                 indices=decoded.positions,
                 paths=_image_paths(table[image_column], decoded.positions),
@@ -141,8 +143,8 @@ def image_folder(
         )
         skipped += len(decoded.skipped)
         splits.append(
-            ImageSplit(
-                images=decoded.images,
+            Split(
+                inputs=decoded.images,
                 labels=labels[decoded.positions],
                 indices=decoded.positions,
                 paths=pa.array(
@@ -205,7 +207,7 @@ def _published_files(dataset: Any) -> str:
 def _with_validation(
     name: str,
     classes: tuple[str, ...],
-    splits: Sequence[ImageSplit],
+    splits: Sequence[Split],
     validation_fraction: float,
     seed: int,
     num_skipped: int = 0,
@@ -214,7 +216,7 @@ def _with_validation(
     rest, validation = split_stratified(train.labels, validation_fraction, seed)
     return ImageData(
         name=name,
-        classes=classes,
+        task=classification(classes),
         train=train.take(rest),
         validation=train.take(validation),
         test=test,
@@ -222,8 +224,8 @@ def _with_validation(
     )
 
 
-def _numbered(images: NDArray[np.uint8], labels: Labels) -> ImageSplit:
-    return ImageSplit(images=images, labels=labels, indices=np.arange(len(labels)))
+def _numbered(images: NDArray[np.uint8], labels: Labels) -> Split:
+    return Split(inputs=images, labels=labels, indices=np.arange(len(labels)))
 
 
 def _scratch(folder: str | None) -> Path | None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from distill.errors import UserError
 from distill.files import sha256_json, write_bytes
-from distill.training.data.images import chunks
+from distill.training.data.splits import chunks
 from distill.training.teachers.base import Teacher, TeacherOutput
 from distill.training.teachers.outputs import to_logits
 
@@ -109,7 +109,12 @@ def fit_estimator(estimator: Any, images: Any, labels: NDArray[np.int64]) -> Any
 
 
 def flatten_images(images: Any) -> NDArray[np.float32]:
-    """Flatten uint8 images [N, H, W, C] to [N, H * W * C] float32 in 0..1."""
+    """Flatten uint8 images [N, H, W, C] to [N, H * W * C] float32 in 0..1.
+
+    The encoded rows of a table, [N, F], are flat already.
+    """
+    if images.ndim == 2:
+        return np.asarray(images, np.float32)
     flat = np.empty((len(images), int(np.prod(images.shape[1:]))), np.float32)
     start = 0
     for part in chunks(images):

@@ -81,7 +81,7 @@ class OnnxTeacher(Teacher):
         model = self._model
         self._input = _read_input(model)
         self._normalization = _read_normalization(self._input, mean, std, self.path)
-        names = _contract_classes(self.path, model) if classes is None else tuple(classes)
+        names = contract_classes(self.path, model) if classes is None else tuple(classes)
         self.classes = names
         self._sha256 = [sha256(path) for path in _files(self.path)]
         self.train()
@@ -215,7 +215,7 @@ def _files(path: Path) -> list[Path]:
     return [path, *(path.parent / name for name in sorted(beside))]
 
 
-def _contract_classes(path: Path, model: OnnxModel) -> tuple[str, ...] | None:
+def contract_classes(path: Path, model: OnnxModel) -> tuple[str, ...] | None:
     """Read the classes from an exported file, or from the contract beside it, if there is one."""
     if CLASSES_KEY in model.metadata:
         return tuple(json.loads(model.metadata[CLASSES_KEY]))

@@ -1,0 +1,192 @@
+"""Batches for a trainer: whole ones at once, in an order that a resumed run repeats.
+
+Knows nothing of where samples come from, nor of how they are augmented (`views`).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from distill.errors import UserError
+from distill.training.data.splits import Data, Split
+from distill.training.views import Mixing, Unchanged, Views
+
+
+class BatchDataModule(lightning.LightningDataModule):
+    """Batches of {"input": uint8 [B, H, W, C], "label", "index": [B], "view": int}.
+
+    Each epoch is one view of the training images, in an order drawn from (seed, epoch): what a
+    model sees depends on nothing else, so a resumed run sees what the killed one would have.
+
+    Args:
+        data: the splits.
+        batch_size: over all ranks together; each takes its share.
+        views: what each sample looks like in a view.
+        mixing: of each image with a partner; the label becomes class shares, float [B, C].
+        num_views: how many views there are, shown in turn; None makes a new one every epoch.
+        seed: of the order.
+        num_workers: processes that make batches ahead; for images in memory none is quickest.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        *,
+        batch_size: int,
+        views: Views | None = None,
+        mixing: Mixing | None = None,
+        num_views: int | None = None,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"Expected `batch_size` of at least 1 but got {batch_size}.")
+        self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.num_views, self.num_workers = num_views, num_workers
+        self.shown = BatchDataset(data.train, views, mixing, num_classes=len(data.classes))
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled, augmented, in batches of even size: none too small for batch norm."""
+        sampler = ShuffledBatches(
+            len(self.data.train),
+            self.batch_size,
+            self.seed,
+            num_views=self.num_views,
+            share=self._share,
+        )
+        return self._loader(self.shown, sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        """In order, as they are."""
+        split = self.data.validation
+        sampler = OrderedBatches(len(split), self.batch_size, share=self._share)
+        return self._loader(BatchDataset(split), sampler)
+
+    def transfer_batch_to_device(
+        self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Any]:
+        """Move images and labels; indices stay where stored answers are looked up."""
+        moved = {k: batch[k].to(device, non_blocking=True) for k in ("input", "label")}
+        return batch | moved
+
+    def _loader(self, dataset: "BatchDataset", sampler: Sampler) -> DataLoader:
+        workers = self.num_workers
+        return DataLoader(
+            dataset,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    @property
+    def _share(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+BatchKey = tuple[int, NDArray[np.int64]]  # (view number, positions)
+
+
+class BatchDataset(Dataset):
+    """Whole batches by key: making a batch at once costs a tenth of making its samples.
+
+    Args:
+        split: the samples.
+        views: see `BatchDataModule`.
+        mixing: see `BatchDataModule`; partners come from the same split.
+        num_classes: width of the class shares, for mixing alone.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        views: Views | None = None,
+        mixing: Mixing | None = None,
+        *,
+        num_classes: int = 0,
+    ) -> None:
+        self.split, self.views, self.mixing = split, views or Unchanged(), mixing
+        self.num_classes = num_classes
+
+    def __getitem__(self, key: BatchKey) -> dict[str, Any]:
+        """Make one batch."""
+        view, positions = key
+        indices = self.split.indices[positions]
+        images = self.views(self.split.inputs[positions], indices, view)
+        labels: NDArray[Any] = self.split.labels[positions]
+        if self.mixing is not None:
+            partners = self.mixing.partners(indices, view, len(self.split))
+            others = self.views(self.split.inputs[partners], self.split.indices[partners], view)
+            images, shares = self.mixing.mix(images, others, indices, view)
+            one_hot = np.eye(self.num_classes, dtype=np.float32)
+            own, other = one_hot[labels], one_hot[self.split.labels[partners]]
+            labels = shares[:, None] * own + (1 - shares[:, None]) * other
+        return {
+            "input": torch.from_numpy(np.ascontiguousarray(images)),
+            "label": torch.from_numpy(labels),
+            "index": torch.from_numpy(indices),
+            "view": view,
+        }
+
+
+class ShuffledBatches(Sampler[BatchKey]):
+    """Every sample once an epoch, in an order that depends on (seed, epoch) alone.
+
+    Args:
+        num_samples: in the split.
+        batch_size: of all ranks together.
+        seed: of the order.
+        num_views: shown in turn, one an epoch; None for as many as there are epochs.
+        share: (rank, number of ranks); each takes its part of every batch.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        seed: int,
+        *,
+        num_views: int | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
+        self.num_views, self.share = num_views, share
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(1, round(self.num_samples / self.batch_size))
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_samples)
+        view = self.epoch % self.num_views if self.num_views else self.epoch
+        rank, num_ranks = self.share
+        for positions in np.array_split(order, len(self)):
+            yield view, positions[rank::num_ranks]
+
+
+class OrderedBatches(Sampler[BatchKey]):
+    """Every sample once, in order, as view 0; each rank takes its part of every batch."""
+
+    def __init__(
+        self, num_samples: int, batch_size: int, *, share: tuple[int, int] = (0, 1)
+    ) -> None:
+        self.num_samples, self.batch_size, self.share = num_samples, batch_size, share
+
+    def __len__(self) -> int:
+        return max(1, round(self.num_samples / self.batch_size))
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        rank, num_ranks = self.share
+        for positions in np.array_split(np.arange(self.num_samples), len(self)):
+            yield 0, positions[rank::num_ranks]

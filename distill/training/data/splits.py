@@ -1,0 +1,180 @@
+"""Data in three parts: train to learn, validation to choose, test to report.
+
+What images and tables share. Knows nothing of where rows come from.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from distill.columns import Records
+from distill.encoding import Encoder
+from distill.errors import UserError
+from distill.files import sha256_json
+from distill.tasks import Task
+
+
+class Rows:
+    """Some rows of an array on disk, read when they are asked for.
+
+    Stands for the array of those rows where a copy would not fit in memory: it has a shape and can
+    be sliced and indexed along its first axis.
+
+    Args:
+        array: [M, H, W, C].
+        rows: [N] positions in it.
+    """
+
+    def __init__(self, array: NDArray[Any], rows: NDArray[np.int64]) -> None:
+        self._array, self._rows = array, rows
+        self.shape, self.ndim = (len(rows), *array.shape[1:]), array.ndim
+        self.dtype = array.dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        return np.asarray(self._array[self._rows[key]])
+
+    def __reduce__(self) -> Any:
+        """Refuse to travel: all of the array would.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            "Expected images that stay on disk (`data.scratch`) to be read by the process that "
+            "uses them but `trainer=ddp` hands them to others. Start the processes with torchrun "
+            "(see `conf/trainer/ddp.yaml`), or set `data.scratch=null`."
+        )
+
+    def take(self, positions: NDArray[np.int64]) -> "Rows":
+        """Select some of the rows, still unread."""
+        return Rows(self._array, self._rows[positions])
+
+
+def chunks(images: Any, size: int = 1024) -> Iterator[NDArray[Any]]:
+    """Read images piece by piece, so that they never are in memory all at once."""
+    return (images[start : start + size] for start in range(0, len(images), size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Samples and their labels.
+
+    Attributes:
+        inputs: what a network learns from, [N, ...]: images, uint8 [N, H, W, C], in memory or as
+            `Rows` of an array on disk; encoded rows of a table, float32 [N, F].
+        labels: see `TaskKind`.
+        indices: [N], stable numbers within the file or folder they came from.
+        paths: [N], as in that file or below that folder, if it has any.
+        records: of a table, the raw values that `inputs` encodes, [N] (see `columns`).
+    """
+
+    inputs: Any
+    labels: NDArray[Any]
+    indices: NDArray[np.int64]
+    paths: pa.Array | None = None
+    records: Records | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def served(self) -> Any:
+        """What the exported model is given: images, or a table's records."""
+        return self.inputs if self.records is None else self.records
+
+    def take(self, positions: NDArray[np.int64]) -> "Split":
+        """Select some samples; each keeps its index."""
+        inputs = self.inputs
+        if isinstance(inputs, np.memmap):
+            inputs = Rows(inputs, np.arange(len(inputs)))
+        return Split(
+            inputs=inputs.take(positions) if isinstance(inputs, Rows) else inputs[positions],
+            labels=self.labels[positions],
+            indices=self.indices[positions],
+            paths=None if self.paths is None else self.paths.take(pa.array(positions)),
+            records=None if self.records is None else self.records[positions],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data set: train to learn, validation to choose, test to report."""
+
+    name: str
+    task: Task
+    train: Split
+    validation: Split
+    test: Split
+    num_skipped: int = 0
+    encoder: Encoder | None = None  # of a table's records
+    left_out: Mapping[str, str] = field(default_factory=dict)  # columns of a table, and why
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return self.task.outputs
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the data, a sentence each."""
+        return ()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of a sample."""
+        return tuple(self.train.inputs.shape[1:])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of every input, label and class name, and of which sample is in which split."""
+        own = self._hash((self.train, self.validation, self.test))
+        return own if self.encoder is None else sha256_json([own, repr(self.encoder)])
+
+    @cached_property
+    def test_fingerprint(self) -> str:
+        """Hash of the test set alone: figures of two runs are comparable where it is the same."""
+        return self._hash((self.test,))
+
+    def _hash(self, splits: tuple[Split, ...]) -> str:
+        records = self.train.records  # what rows are encoded into, training decides
+        form = self.input_shape if records is None else records.dtype.descr
+        digest = hashlib.sha256(repr((self.classes, form)).encode())
+        for split in splits:
+            for part in chunks(split.served):
+                digest.update(np.ascontiguousarray(part).data)
+            for array in (split.labels, split.indices):
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+def split_stratified(
+    labels: NDArray[np.int64], fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw `fraction` of every class at random; return (the rest, the drawn) as sorted positions.
+
+    Raises:
+        UserError: the fraction is not between 0 and 1, or leaves a side empty.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"Expected a fraction between 0 and 1 to split off but got {fraction}.")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]  # classes together, random within
+    counts = np.bincount(labels)
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    drawn_counts = np.round(np.repeat(counts, counts) * fraction)
+    drawn = rank < drawn_counts
+    if drawn.all() or not drawn.any():
+        raise UserError(
+            f"Expected enough samples to split {fraction:.0%} of them off but found {len(labels)}."
+        )
+    return np.sort(order[~drawn]), np.sort(order[drawn])

@@ -1,0 +1,275 @@
+"""Tables as data: columns, labels, three splits without leakage, encoded for training.
+
+Knows nothing of training. What a model takes in use are raw columns; what it learns from are
+encoded rows (`encoding`), fitted on the training rows alone.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from distill.columns import Column, Kind
+from distill.encoding import fit_encoder
+from distill.errors import UsageError, UserError, nearest
+from distill.table_files import column_of, guess_columns, raw_records, raw_values, read_table
+from distill.tasks import Task, TaskKind
+from distill.training.data.labels import read_labels
+from distill.training.data.leaks import Leak, find_leaks
+from distill.training.data.splits import Data, Split
+from distill.training.data.splitting import split_at_random, split_by_group, split_by_time
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableData(Data):
+    """A table.
+
+    Attributes:
+        leaks: warnings about columns.
+    """
+
+    leaks: tuple[Leak, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The leaks, by name."""
+        return tuple(f"{own.name.replace('_', ' ').capitalize()}: {own.text}" for own in self.leaks)
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """What a model takes."""
+        assert self.encoder is not None
+        return tuple(own.column for own in self.encoder.columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is to be told by what, and which rows learn, choose and report.
+
+    The test set is drawn with a seed of its own that `seed` does not move. Groups and times are
+    no inputs unless `columns` names them.
+
+    Attributes:
+        label: the column to be told, or several.
+        task: see `TaskKind`; None guesses by the label.
+        columns: that a model takes; None takes all that can say anything.
+        kinds: of columns whose kind would be guessed wrong.
+        unavailable: columns that are not known yet when the model is asked.
+        group: a column whose equal rows stay in one split.
+        time: a column by which the latest rows are the test set, and those before validate.
+        test_fraction: of the rows, where there is no table of its own.
+        validation_fraction: of the other rows.
+        seed: of the validation rows.
+        date_format: of dates that are not ISO, as of `strptime`.
+        max_categories: of a column of text; rarer ones count as unseen.
+    """
+
+    label: str | Sequence[str]
+    task: str | None = None
+    columns: Sequence[str] | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    unavailable: Sequence[str] = ()
+    group: str | None = None
+    time: str | None = None
+    test_fraction: float = 0.2
+    validation_fraction: float = 0.15
+    seed: int = 0
+    date_format: str | None = None
+    max_categories: int = 1000
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the columns to be told."""
+        return [self.label] if isinstance(self.label, str) else list(self.label)
+
+
+def table(
+    *,
+    path: str,
+    test_path: str | None = None,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    **choice: Any,
+) -> TableData:
+    """Read a table from CSV or Parquet.
+
+    Args:
+        path: of the table.
+        test_path: of a table of its own for the test set.
+        delimiter: of CSV; None reads it off the first line.
+        encoding: of CSV.
+        choice: see `Choice`.
+
+    Raises:
+        UserError: a file, column, label, kind or split is not as it must be.
+    """
+    whole = read_table(Path(path), delimiter=delimiter, encoding=encoding)
+    num_first = None
+    if test_path is not None:
+        num_first = whole.num_rows
+        test = read_table(Path(test_path), delimiter=delimiter, encoding=encoding)
+        whole = _below(whole, test, test_path)
+    return from_table(whole, Path(path).stem, Choice(**choice), num_first=num_first)
+
+
+def sklearn_table(*, name: str, **choice: Any) -> TableData:
+    """Take a table that ships with scikit-learn: breast_cancer, wine, iris, digits, diabetes.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    from sklearn import datasets
+
+    known = ("breast_cancer", "wine", "iris", "digits", "diabetes")
+    if name not in known:
+        raise UserError(f"Expected a table of scikit-learn but got {name}. {nearest(name, known)}")
+    loaded: Any = getattr(datasets, f"load_{name}")(as_frame=True)
+    whole = pa.Table.from_pandas(loaded.frame, preserve_index=False)
+    if "target_names" in loaded and name != "diabetes":
+        names = [str(loaded.target_names[code]) for code in loaded.target]
+        whole = whole.set_column(whole.num_columns - 1, "target", pa.array(names))
+    return from_table(whole, name, Choice(label="target", **choice))
+
+
+def from_table(
+    whole: pa.Table, name: str, choice: Choice, *, num_first: int | None = None
+) -> TableData:
+    """Make data of a table.
+
+    Args:
+        whole: all rows.
+        name: of the data.
+        choice: see there.
+        num_first: rows above those of a test set of its own; None where it is drawn.
+
+    Raises:
+        UserError: a column, label, kind or split is not as it must be.
+    """
+    kind = TaskKind(choice.task) if choice.task else None
+    task, labels = read_labels(whole, choice.labels, kind)
+    columns, left_out = _choose(whole, choice)
+    times, groups = None, None
+    if choice.time is not None:
+        moment = Column(name=choice.time, kind=Kind.DATE)
+        values = column_of(whole, choice.time, "`data.time`")
+        times = raw_values(values, moment, date_format=choice.date_format)
+    if choice.group is not None:
+        groups = np.asarray(column_of(whole, choice.group, "`data.group`").to_numpy())
+
+    def split(
+        rows: NDArray[np.int64], fraction: float, seed: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if times is not None:
+            first, second = split_by_time(times[rows], fraction)
+        elif groups is not None:
+            first, second = split_by_group(groups[rows], fraction, seed)
+        else:
+            first, second = split_at_random(labels[rows], fraction, seed)
+        return rows[first], rows[second]
+
+    rows = np.arange(whole.num_rows)
+    rest, test = (
+        split(rows, choice.test_fraction, 0)
+        if num_first is None
+        else (rows[:num_first], rows[num_first:])
+    )
+    train, validation = split(rest, choice.validation_fraction, choice.seed)
+    records = raw_records(whole, columns, date_format=choice.date_format)
+    encoder = fit_encoder(columns, records[train], max_categories=choice.max_categories)
+    moments = None if times is None else times[train]
+    leaks = find_leaks(columns, records[train], task, labels[train], times=moments)
+    for leak in leaks:
+        log.warning("%s: %s", leak.name.replace("_", " "), leak.text)
+
+    def part(positions: NDArray[np.int64]) -> Split:
+        own = records[positions]
+        return Split(inputs=encoder(own), labels=labels[positions], indices=positions, records=own)
+
+    return TableData(
+        name=name,
+        task=_with_units(task, labels[train]),
+        train=part(train),
+        validation=part(validation),
+        test=part(test),
+        encoder=encoder,
+        leaks=tuple(leaks),
+        left_out=left_out,
+    )
+
+
+def _below(first: pa.Table, second: pa.Table, path: str) -> pa.Table:
+    """Put the rows of the test set's own table below those of the other."""
+    missing = [name for name in first.column_names if name not in second.column_names]
+    if missing:
+        raise UserError(
+            f"Expected the same columns in the test set {path} but it lacks {', '.join(missing)}."
+        )
+    try:
+        return pa.concat_tables(
+            [first, second.select(first.column_names)], promote_options="permissive"
+        )
+    except pa.ArrowException as error:
+        raise UserError(
+            f"Expected columns of the same types in the test set {path} but found: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _choose(whole: pa.Table, choice: Choice) -> tuple[list[Column], dict[str, str]]:
+    """Choose the columns that a model takes; say of the others why not.
+
+    Raises:
+        UsageError: one that is declared unavailable is asked for.
+        UserError: none is left, or one is not there.
+    """
+    asked, unavailable = choice.columns, choice.unavailable
+    for name in unavailable:
+        column_of(whole, name, "`data.unavailable`")
+    for name in asked or ():
+        column_of(whole, name, "`data.columns`")
+    both = sorted(set(asked or ()) & {*unavailable, *choice.labels})
+    if both:
+        where = "is the label" if both[0] in choice.labels else "is in `data.unavailable`"
+        raise UsageError(
+            f"Expected columns that are known when a model is asked but `{both[0]}` of "
+            f"`data.columns` {where}. A model that learns from it fails in use: take it out."
+        )
+    apart = {*choice.labels, choice.group, choice.time, *unavailable}
+    wanted = list(asked or [name for name in whole.column_names if name not in apart])
+    columns, left_out = guess_columns(whole.select(wanted), choice.kinds)
+    if asked and left_out:
+        name, why = next(iter(left_out.items()))
+        raise UserError(
+            f"Expected columns that say something in `data.columns` but `{name}` does not: {why}. "
+            f"Leave it out, or name its kind, such as `+data.kinds.{name}=category`."
+        )
+    for name, why in left_out.items():
+        log.info("column `%s` is left out: %s", name, why)
+    if not columns:
+        raise UserError(
+            "Expected columns to learn from but none is left: "
+            + "; ".join(f"`{name}`: {why}" for name, why in left_out.items())
+        )
+    return columns, left_out | {name: "declared unavailable" for name in unavailable}
+
+
+def _with_units(task: Task, labels: NDArray[Any]) -> Task:
+    """Add the mean and spread of numbers over the training labels."""
+    if task.kind is not TaskKind.REGRESSION:
+        return task
+    mean, scale = labels.mean(axis=0, dtype=np.float64), labels.std(axis=0, dtype=np.float64)
+    scale = np.where(scale > 0, scale, 1)
+    return Task(
+        kind=task.kind,
+        outputs=task.outputs,
+        mean=tuple(map(float, mean)),
+        scale=tuple(map(float, scale)),
+    )
