@@ -102,6 +102,20 @@ def test_a_finished_search_does_nothing_again_and_says_the_same(searched):
 
 
 @pytest.mark.slow
+def test_what_was_done_later_does_not_use_up_the_time_of_what_was_decided_before(
+    searched, tmp_path
+):
+    run_dir, ran = searched
+    shutil.copytree(run_dir, tmp_path / "run")
+    just_enough = (ran.document["seconds"] + 2) / 60  # an attempt is expected to take more than 2
+    again = run_cli(
+        "search", "run_dir=run", *TINY, f"search.max_minutes={just_enough}", cwd=tmp_path
+    )
+    assert again.document["why"] == ran.document["why"]
+    assert again.code == ran.code
+
+
+@pytest.mark.slow
 def test_the_study_opens_in_optuna_with_every_candidate(searched):
     run_dir, ran = searched
     study = optuna.load_study(study_name="digits", storage=f"sqlite:///{run_dir / 'study.db'}")

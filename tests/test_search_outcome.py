@@ -56,7 +56,6 @@ def entry(name):
             artefact=None,
             accuracy=half,
             p95_latency_ms=None,
-            epochs=1,
             seconds=1,
         ),
     )

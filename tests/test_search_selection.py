@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill.deployment.search.outlook import Outlook
-from distill.deployment.search.selection import dropped, next_attempt
+from distill.deployment.search.selection import beaten, dropped, next_attempt
 
 
 def outlook(chance, cheapest):
@@ -21,11 +21,11 @@ def answers(accuracy, n=1000):
 
 def test_what_a_cheaper_one_beats_beyond_noise_is_dropped_whatever_its_chance():
     found = {"cheap": outlook(0.9, 0.9), "dear": outlook(0.95, 0.09)}
-    why = dropped(found, {"cheap": answers(0.95), "dear": answers(0.9)}, keep=1.0)
+    why = dropped(found, beaten({"cheap": answers(0.95), "dear": answers(0.9)}), keep=1.0)
     assert set(why) == {"dear"}
     assert "cheap is cheaper and 5.0 points more accurate" in why["dear"]
     close = {"cheap": answers(0.951), "dear": answers(0.95)}
-    assert dropped(found, close, keep=1.0) == {}
+    assert dropped(found, beaten(close), keep=1.0) == {}
 
 
 def test_those_go_on_that_are_likeliest_to_be_the_cheapest_that_holds():
@@ -36,11 +36,11 @@ def test_those_go_on_that_are_likeliest_to_be_the_cheapest_that_holds():
         "large": outlook(0.99, 0.03),
     }
     alike = {name: answers(0.9) for name in found}
-    why = dropped(found, alike, keep=0.5)
+    why = dropped(found, beaten(alike), keep=0.5)
     assert set(why) == {"tiny", "large"}
     assert "unlikely to hold" in why["tiny"]
     assert "medium is cheaper and likely holds" in why["large"]
-    assert len(dropped(found, alike, keep=0.01)) == 3
+    assert len(dropped(found, beaten(alike), keep=0.01)) == 3
 
 
 def next_of(chances, tried=(), *, min_chance=0.1, num_left=3, costs=None):

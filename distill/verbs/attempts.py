@@ -1,6 +1,7 @@
 """Full trainings of a search: each a whole pipeline in a folder of its own, with its verdict."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ def attempt(workspace: Workspace, candidate: Candidate) -> tuple[Attempt, dict[s
             _adopt(workspace.run_dir, folder)
         verdict = all_stages(own, shows_standing=False)  # the search has
         show_verdict(own.console, cfg.name, verdict)
-    training = read_json(folder / "train" / "student.json")
     student = verdict["models"]["student"]
     artefact = verdict["chosen"]["artefact"]
     shipped = next(
@@ -47,7 +47,6 @@ def attempt(workspace: Workspace, candidate: Candidate) -> tuple[Attempt, dict[s
         accuracy=estimate_from(accuracy),
         on_validation=full_training(folder, len(workspace.data.validation)),
         p95_latency_ms=shipped["p95_latency_ms"],
-        epochs=training["last_epoch"] + 1,
         seconds=seconds_spent(folder),
     )
     return done, verdict
@@ -72,10 +71,16 @@ def _adopt(source: Path, target: Path) -> None:
         adopt_stage(name, source, target)
 
 
-def seconds_spent(run_dir: Path) -> float:
-    """Sum what the stages of a run folder, and of the folders below it, say that they took."""
+def seconds_spent(run_dir: Path, counts: Callable[[Path], bool] = lambda manifest: True) -> float:
+    """Sum what the stages of a run folder, and of the folders below it, say that they took.
+
+    Args:
+        run_dir: of a search or a pipeline.
+        counts: told a stage's manifest, below `run_dir`, whether it counts.
+    """
     return sum(
         read_json(path).get("seconds", 0.0)
         for folder in (run_dir, *run_dir.glob(f"{ATTEMPTS}/*"))
         for path in (folder / "manifests").rglob("*.json")
+        if counts(path.relative_to(run_dir))
     )

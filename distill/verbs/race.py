@@ -1,6 +1,7 @@
 """A search under way: who is trained, for how long, and who is dropped; every step is a stage."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from distill.deployment.search.record import Entry, Rung, accuracy_is_missing
 from distill.deployment.search.selection import beaten, dropped, next_attempt
 from distill.deployment.search.space import Candidate
 from distill.metrics import proportion
-from distill.verbs.attempts import attempt, seconds_spent
+from distill.verbs.attempts import ATTEMPTS, attempt, seconds_spent
 from distill.verbs.progress import show_rung
 from distill.verbs.rungs import on_validation, rung_stage, trained
 from distill.verbs.workspace import Workspace
@@ -32,6 +33,7 @@ class Race:
         limits: on accuracy, as they show on validation.
         references: accuracy on validation of `teacher` and `baseline`.
         beaten: candidates that a cheaper one was ahead of, trained as briefly.
+        rungs_done: the short trainings so far, as rung and slug.
         stopped: why it ended before all was tried; None where it did not.
     """
 
@@ -43,6 +45,7 @@ class Race:
     limits: list[Floor] = field(default_factory=list)
     references: dict[str, Any] = field(default_factory=dict)
     beaten: set[str] = field(default_factory=set)
+    rungs_done: set[tuple[str, str]] = field(default_factory=set)
     stopped: str | None = None
 
     @property
@@ -57,8 +60,20 @@ class Race:
 
     @property
     def seconds_left(self) -> float:
-        """Of `search.max_minutes`."""
-        return 60 * self.plan.max_minutes - seconds_spent(self.workspace.run_dir)
+        """Of `search.max_minutes`, at this point of the search.
+
+        What an earlier sitting did after it does not count: gone through again, a search decides
+        as it did.
+        """
+        return 60 * self.plan.max_minutes - seconds_spent(self.workspace.run_dir, self._is_before)
+
+    def _is_before(self, manifest: Path) -> bool:
+        match manifest.parts:
+            case (folder, slug, *_) if folder == ATTEMPTS:
+                return any(e.attempt and self.candidates[e.name].slug == slug for e in self.entries)
+            case (_, "train", rung, _) if rung.startswith("rung_"):
+                return (rung, manifest.stem) in self.rungs_done
+        return True
 
     def has_time(self, what: str, expected: float = 0.0) -> bool:
         """Tell whether so many seconds are left; if not, keep in mind before what it ended."""
@@ -85,6 +100,7 @@ class Race:
                     return
                 own, slug = self.own[entry.name], self.candidates[entry.name].slug
                 result, right = rung_stage(own, judged.changed(own.cfg), slug, epochs)
+                self.rungs_done.add((f"rung_{epochs}", slug))
                 correct[entry.name] = right
                 results[entry.name] = trained(right, epochs), result["seconds"]
             found = self._outlooks(racing, {name: done for name, (done, _) in results.items()})
@@ -99,13 +115,14 @@ class Race:
                         seconds=seconds,
                     )
                 )
-            for name, why in dropped(found, correct, self.plan.keep).items():
+            lost = beaten(correct)
+            self.beaten |= lost.keys()
+            for name, why in dropped(found, lost, self.plan.keep).items():
                 self.entry(name).dropped = f"after {epochs} epochs: {why}"
-            self.beaten |= beaten(correct).keys()
             show_rung(self.workspace, epochs, racing, self.seconds_left)
 
     def train_in_full(self) -> None:
-        """Train the cheapest likely one in full; while a verdict misses accuracy, the next."""
+        """Train in full what promises most; while a verdict misses accuracy, the next."""
         tried: list[str] = []
         while True:
             name = self._next(tried)

@@ -40,7 +40,6 @@ class Attempt:
     accuracy: Estimate
     on_validation: Trained
     p95_latency_ms: float | None
-    epochs: int
     seconds: float
 
 

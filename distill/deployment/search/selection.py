@@ -34,21 +34,21 @@ def beaten(correct: Mapping[str, NDArray[np.bool_]]) -> dict[str, tuple[str, flo
 
 
 def dropped(
-    found: Mapping[str, Outlook], correct: Mapping[str, NDArray[np.bool_]], keep: float
+    found: Mapping[str, Outlook], lost: Mapping[str, tuple[str, float]], keep: float
 ) -> dict[str, str]:
     """Say which candidates go no further, and why.
 
     A share `keep` of them stays: those that are the likeliest to be the cheapest that holds. What
-    is `beaten` goes in any case; one always stays.
+    was beaten goes in any case; one always stays.
 
     Args:
         found: by candidate, the cheapest first.
-        correct: whether each validation sample is answered right, [N] by candidate, likewise.
+        lost: see `beaten`.
         keep: share that stays.
     """
     reasons = {
         name: f"{cheaper} is cheaper and {100 * ahead:.1f} points more accurate"
-        for name, (cheaper, ahead) in beaten(correct).items()
+        for name, (cheaper, ahead) in lost.items()
     }
     ranked = sorted(
         (name for name in found if name not in reasons),
