@@ -44,45 +44,29 @@ class _Input:
     width: int | None
 
 
-class OnnxTeacher(Teacher):
-    """An ONNX file that maps a batch of images to logits [B, C], its first output.
+class OnnxFile(Teacher):
+    """An ONNX file that maps a batch to logits [B, C], its first output; runs on the CPU.
 
-    The file's one input is uint8, and is given the images as they are, or float, and is given
-    (pixel / 255 - mean) / std; NHWC or NCHW, told by which side has 1 or 3 channels. Where its
-    height and width are fixed and others, images are resized to them (bilinear, antialiased, both
-    sides on their own). A fixed batch size is filled up. Runs on the CPU.
+    What it is given of a batch is its subclass's business. A fixed batch size is filled up.
 
     Args:
         path: the file.
         classes: names in the order of its outputs; None reads the contract beside the file, and
             without one nobody knows them.
-        mean: per channel, in units of 0..1; of a float input alone.
-        std: as `mean`.
-        outputs_probabilities: whether the outputs are probabilities, not logits: softmax inside.
+        outputs_probabilities: whether the outputs are probabilities, not logits.
 
     Raises:
-        UserError: the file is missing, damaged or no image classifier, `mean` and `std` are
-            missing or out of place, or the contract beside it is another file's.
+        UserError: the file is missing or damaged, or the contract beside it is another file's.
     """
 
     def __init__(
-        self,
-        path: str | Path,
-        classes: Sequence[str] | None = None,
-        *,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        outputs_probabilities: bool = False,
+        self, path: str | Path, classes: Sequence[str] | None, *, outputs_probabilities: bool
     ) -> None:
         super().__init__()
         self.path = Path(path)
         self.outputs_probabilities = outputs_probabilities
         self._opened: tuple[int, OnnxModel] | None = None
-        model = self._model
-        self._input = _read_input(model)
-        self._normalization = _read_normalization(self._input, mean, std, self.path)
-        names = contract_classes(self.path, model) if classes is None else tuple(classes)
-        self.classes = names
+        self.classes = _contract_classes(self.path, self._model) if classes is None else (*classes,)
         self._sha256 = [sha256(path) for path in _files(self.path)]
         self.train()
 
@@ -102,14 +86,14 @@ class OnnxTeacher(Teacher):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the file, of the weights beside it, and of how it is used."""
-        return sha256_json([self._sha256, self._normalization, self.outputs_probabilities])
+    def given(self, image: Tensor, index: NDArray[np.int64]) -> NDArray[Any]:
+        """Bring a batch of samples into the form that the file wants, [B, ...]."""
+        raise NotImplementedError
 
     def forward(self, image: Tensor, index: Tensor) -> TeacherOutput:
-        """Answer a batch; the samples' indices are for messages alone."""
-        batch = self._prepare(image.cpu())
+        """Answer a batch."""
+        indices = index.cpu().numpy()
+        batch = self.given(image.cpu(), indices)
         size = self._model.input_shape[0]
         if size is not None and len(batch) % size:
             filling = np.repeat(batch[-1:], size - len(batch) % size, axis=0)
@@ -132,13 +116,52 @@ class OnnxTeacher(Teacher):
         check_width(answers.shape[1], self.classes, str(self.path))
         logits = to_logits(
             answers[: len(image)],
-            index.cpu().numpy(),
+            indices,
             str(self.path),
             outputs_probabilities=self.outputs_probabilities,
         )
         return TeacherOutput(logits=torch.from_numpy(logits).to(image.device))
 
-    def _prepare(self, image: Tensor) -> NDArray[Any]:
+
+class OnnxTeacher(OnnxFile):
+    """An ONNX file over images.
+
+    The file's one input is uint8, and is given the images as they are, or float, and is given
+    (pixel / 255 - mean) / std; NHWC or NCHW, told by which side has 1 or 3 channels. Where its
+    height and width are fixed and others, images are resized to them (bilinear, antialiased, both
+    sides on their own).
+
+    Args:
+        path: see `OnnxFile`.
+        classes: likewise.
+        mean: per channel, in units of 0..1; of a float input alone.
+        std: as `mean`.
+        outputs_probabilities: see `OnnxFile`.
+
+    Raises:
+        UserError: the file is missing, damaged or no image classifier, `mean` and `std` are
+            missing or out of place, or the contract beside it is another file's.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        classes: Sequence[str] | None = None,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        outputs_probabilities: bool = False,
+    ) -> None:
+        super().__init__(path, classes, outputs_probabilities=outputs_probabilities)
+        self._input = _read_input(self._model)
+        self._normalization = _read_normalization(self._input, mean, std, self.path)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the file, of the weights beside it, and of how it is used."""
+        return sha256_json([self._sha256, self._normalization, self.outputs_probabilities])
+
+    def given(self, image: Tensor, index: NDArray[np.int64]) -> NDArray[Any]:
         """Bring uint8 images [B, H, W, C] into the form that the file wants."""
         wanted = self._input
         if image.shape[3] != wanted.channels:
@@ -215,7 +238,7 @@ def _files(path: Path) -> list[Path]:
     return [path, *(path.parent / name for name in sorted(beside))]
 
 
-def contract_classes(path: Path, model: OnnxModel) -> tuple[str, ...] | None:
+def _contract_classes(path: Path, model: OnnxModel) -> tuple[str, ...] | None:
     """Read the classes from an exported file, or from the contract beside it, if there is one."""
     if CLASSES_KEY in model.metadata:
         return tuple(json.loads(model.metadata[CLASSES_KEY]))
