@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-from numpy.typing import NDArray
-
 
 class TaskKind(StrEnum):
     """The kinds of answers.
@@ -40,10 +37,6 @@ class Task:
     outputs: tuple[str, ...]
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
-
-    def standardised(self, labels: NDArray) -> NDArray[np.float32]:
-        """Bring numbers from their own units to those in which a network learns."""
-        return ((labels - np.array(self.mean)) / np.array(self.scale)).astype(np.float32)
 
 
 def classification(classes: Sequence[str]) -> Task:

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.columns import NO_DATE, Column, Kind, check_records, make_records
+from distill.columns import NO_DATE, Column, Kind, make_records
 from distill.deployment.table_graph import encoder_graph
 from distill.encoding import LARGEST, fit_encoder
-from distill.errors import UserError
 
 COLUMNS = [
     Column(name="age", kind=Kind.NUMBER),
@@ -135,15 +134,3 @@ def test_dates_have_the_weekdays_of_the_calendar_and_the_times_of_the_clock():
         angle = 2 * np.pi * when[3] / 24
         assert encoded["since.day_sin"][row] == pytest.approx(np.sin(angle), abs=1e-6)
         assert encoded["since.day_cos"][row] == pytest.approx(np.cos(angle), abs=1e-6)
-
-
-def test_wrong_rows_are_refused():
-    raw = draw(np.random.default_rng(0), 10)
-    check_records(COLUMNS, raw)
-    with pytest.raises(UserError, match="the columns age, member, since"):
-        check_records(COLUMNS, raw[["income", "town"]])
-    raw["income"][3] = np.inf
-    with pytest.raises(UserError, match="`income` but row 3 has inf"):
-        check_records(COLUMNS, raw)
-    with pytest.raises(UserError, match=r"`income` \(number\) as float64"):
-        check_records(COLUMNS[3:4], make_records({"income": raw["income"].astype(np.float32)}))

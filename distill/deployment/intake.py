@@ -160,9 +160,8 @@ def _dtype(path: Path, kinds: Iterable[str], *, text: bool) -> np.dtype:
             dtype = np.dtype("U1" if text and name == "string" else _NUMPY_TYPES.get(name, name))
         except TypeError:
             dtype = None
-        if dtype is None or (
-            dtype.kind not in "biufc" and not (text and dtype.kind == "U")
-        ):  # other packages teach NumPy bfloat16
+        # Other packages teach NumPy bfloat16.
+        if dtype is None or dtype.kind not in ("biufcU" if text else "biufc"):
             raise UserError(
                 f"Expected numbers that NumPy knows as input of {path} but it takes {kind}. "
                 "Export it with another input type, such as float32 or uint8."

@@ -50,7 +50,7 @@ def score_incumbent(workspace: Workspace, path: Path) -> tuple[dict[str, Any], N
         Its entry among the baselines, and its test predictions [N].
 
     Raises:
-        UserError: the file is damaged, takes other inputs than images, or has other classes.
+        UserError: see `ask_incumbent`.
     """
     from distill.training.baselines.scoring import score_answers
 
@@ -71,7 +71,7 @@ def ask_incumbent(workspace: Workspace, path: Path, split: "Split") -> NDArray[n
     """Ask the incumbent about a split as it is, [N, C].
 
     Raises:
-        UserError: the file is damaged, takes other inputs than images, or has other classes.
+        UserError: the file is damaged, takes other inputs than the data's, or has other classes.
     """
     from distill.training.labelling import ask_test
     from distill.training.teachers.sources import onnx_teacher

@@ -58,7 +58,7 @@ class Workspace:
         start = time.monotonic()
         hidden = not is_terminal()
         with Progress(console=self.console, transient=True, disable=hidden) as progress:
-            task = progress.add_task("reading images", total=None)
+            task = progress.add_task("reading data", total=None)
 
             def show(done: int, total: int) -> None:
                 progress.update(task, completed=done, total=total)
