@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distill.training.data.resampling import resample
+from distill.training.data.grids import resample
 
 NAN = np.nan
 
