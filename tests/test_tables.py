@@ -158,6 +158,9 @@ def test_the_tables_of_scikit_learn_have_their_classes_by_name(name):
     [
         (["pipeline", "student=tiny_cnn"], "`PlainCNN` to take rows of 30 features.*student=mlp"),
         (["pipeline", "data.name=diabetes"], "asks for regression"),
+        (["train", "views=shift"], "`views=none mixing=none` for breast_cancer, which is a table"),
+        (["train", "mixing=mixup"], "`views=none mixing=none` for breast_cancer"),
+        (["soft_labels", "views=shift"], "`views=none mixing=none` for breast_cancer"),
         (["pipeline", "data.name=moons"], "scikit-learn but got moons"),
         (["baseline", "annotate", "n=10"], "images for this but breast_cancer is a table"),
         (["baseline", "baselines=[lookup_table]"], "rows of a table. Give the baseline"),

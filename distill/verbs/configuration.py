@@ -15,6 +15,7 @@ from distill.verbs.networks import (
     build_distillation,
     build_student,
     build_teacher_network,
+    check_views_of_rows,
     existing,
     load_member,
     load_network,
@@ -30,6 +31,7 @@ def check_configuration(workspace: Workspace) -> None:
     """Build everything that training needs once, so that a mistake shows before the first epoch."""
     cfg = workspace.cfg
     seeds(workspace)
+    check_views_of_rows(workspace)
     student, networks = build_student(workspace), []
     for role, member in teacher_members(cfg.teacher).items():
         if "network" not in member and member.get("estimator") is None:

@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from distill.contract import check_classes
-from distill.errors import UserError
+from distill.errors import UsageError, UserError
 from distill.verbs.workspace import Workspace, named_in_errors, plain
 
 if TYPE_CHECKING:
@@ -156,6 +156,19 @@ def shows_images_as_they_are(cfg: DictConfig) -> bool:
     from distill.training.views import Unchanged
 
     return isinstance(instantiate(cfg.views), Unchanged) and not cfg.mixing
+
+
+def check_views_of_rows(workspace: Workspace) -> None:
+    """Refuse to augment a table.
+
+    Raises:
+        UsageError: images would be augmented, or mixed.
+    """
+    if workspace.data.encoder is not None and not shows_images_as_they_are(workspace.cfg):
+        raise UsageError(
+            f"Expected `views=none mixing=none` for {workspace.data.name}, which is a table, but "
+            "these are of images. Leave both out."
+        )
 
 
 def _check_views(workspace: Workspace, teacher: "Teacher") -> None:

@@ -9,7 +9,12 @@ from hydra.utils import instantiate
 
 from distill.errors import UserError
 from distill.files import read_json
-from distill.verbs.networks import TEACHER_FACTS, load_teacher, shows_images_as_they_are
+from distill.verbs.networks import (
+    TEACHER_FACTS,
+    check_views_of_rows,
+    load_teacher,
+    shows_images_as_they_are,
+)
 from distill.verbs.workspace import Workspace, plain
 
 if TYPE_CHECKING:
@@ -82,6 +87,7 @@ def shown_dataset(workspace: Workspace) -> Any:
     """Make the training images in all their views, as the student is shown them."""
     from distill.training.data.loading import BatchDataset
 
+    check_views_of_rows(workspace)
     cfg, data = workspace.cfg, workspace.data
     return BatchDataset(
         data.train,

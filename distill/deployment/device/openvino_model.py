@@ -1,7 +1,7 @@
 """OpenVINO as a second runtime, called like `OnnxModel`. Needs the `openvino` extra."""
 
 from pathlib import Path
-from typing import Union
+from typing import List, Union
 
 import numpy as np
 
@@ -51,10 +51,18 @@ class OpenVinoModel:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError("OpenVINO cannot read %s: %s" % (path, reason)) from error
         self._request = compiled.create_infer_request()
+        self._names = [entry.any_name for entry in compiled.inputs]
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """Run one batch and return the first output."""
-        return self._request.infer([batch], share_inputs=True, share_outputs=True)[0]
+    def prepared(self, batch: np.ndarray) -> List[np.ndarray]:
+        """Lay a batch out as the model takes it: an array, or the columns of records."""
+        if batch.dtype.names is None:
+            return [batch]
+        return [np.ascontiguousarray(batch[name])[:, None] for name in self._names]
+
+    def __call__(self, batch: Union[np.ndarray, List[np.ndarray]]) -> np.ndarray:
+        """Run one batch, or what `prepared` makes of it, and return the first output."""
+        inputs = batch if isinstance(batch, list) else self.prepared(batch)
+        return self._request.infer(inputs, share_inputs=True, share_outputs=True)[0]
 
     def predict(self, inputs: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Run many samples in batches, [N, ...] to [N, C]."""
