@@ -34,10 +34,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column that a model takes."""
+    """One column that a model takes.
+
+    Attributes:
+        name: of the column, and of the exported model's input.
+        kind: of its values.
+        length: how many of them a row has: the steps of a window; 1 in a table.
+    """
 
     name: str
     kind: Kind
+    length: int = 1
 
 
 def make_records(values: Mapping[str, NDArray[Any]]) -> Records:

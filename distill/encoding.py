@@ -100,6 +100,11 @@ class Encoder:
         return [own for own in self.columns if own.column.kind in kinds]
 
     @property
+    def takes(self) -> tuple[Column, ...]:
+        """What a model takes."""
+        return tuple(own.column for own in self.columns)
+
+    @property
     def layout(self) -> Layout:
         """What lies where."""
         figured = [*self.measured, *self.of_kind(Kind.CATEGORY)]

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class TaskKind(StrEnum):
     """The kinds of answers.
@@ -30,13 +33,24 @@ class Task:
         kind: of answer.
         outputs: names of the classes, labels or numbers.
         mean: of each number over the training labels; empty for classes and labels.
-        scale: standard deviation, likewise. A network learns (label - mean) / scale.
+        scale: standard deviation, likewise.
+        has_one_unit: whether all numbers are of one unit, as the steps of a forecast are.
     """
 
     kind: TaskKind
     outputs: tuple[str, ...]
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    has_one_unit: bool = False
+
+    @property
+    def unit(self) -> NDArray[np.float64]:
+        """What errors of each number are divided by before they are put together, [D].
+
+        1 where there is one unit, else the scale: the largest unit would rule.
+        """
+        alike = self.has_one_unit or len(self.outputs) == 1
+        return np.ones(len(self.outputs)) if alike else np.array(self.scale)
 
 
 def classification(classes: Sequence[str]) -> Task:

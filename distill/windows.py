@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.columns import Records
+from distill.columns import Column, Kind, Records
 from distill.encoding import LARGEST, Layout
 
 FLOOR_SHARE = (
@@ -70,6 +70,13 @@ class Windows:
         ahead = self.window + self.horizon
         own = {one.name: ahead if one.is_known else self.window for one in self.covariates}
         return {self.value: self.window, **own}
+
+    @property
+    def takes(self) -> tuple[Column, ...]:
+        """What a model takes: every field of a record."""
+        return tuple(
+            Column(name=name, kind=Kind.NUMBER, length=width) for name, width in self.widths.items()
+        )
 
     @property
     def parts(self) -> dict[str, slice]:

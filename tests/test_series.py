@@ -49,7 +49,7 @@ def test_encoding_is_its_formula_and_comes_back_to_units():
     price = data.train.records["price"]
     standard = (rows["price"] - price.mean()) / price.std()
     np.testing.assert_allclose(data.test.inputs[:, parts["price"]], standard, atol=1e-5)
-    back = data.windows.in_units(rows, data.scaled(data.test))
+    back = data.windows.in_units(rows, data.test.targets)
     np.testing.assert_allclose(back, data.test.labels, rtol=1e-4, atol=1e-4)
     names = data.windows.layout.names
     assert len(names) == data.input_shape[0] == 6 + 6 + 9
@@ -61,7 +61,7 @@ def test_a_window_elsewhere_and_larger_is_encoded_alike():
     other = rows.assign(sold=rows.sold * 40 - 1000)
     first, second = made(rows), made(other)
     np.testing.assert_allclose(first.train.inputs, second.train.inputs, atol=1e-4)
-    np.testing.assert_allclose(first.scaled(first.test), second.scaled(second.test), atol=1e-3)
+    np.testing.assert_allclose(first.test.targets, second.test.targets, atol=1e-3)
 
 
 def test_constant_windows_and_gaps_in_covariates_stay_finite():
@@ -70,10 +70,10 @@ def test_constant_windows_and_gaps_in_covariates_stay_finite():
     rows.loc[::5, "price"] = np.nan
     data = made(rows, known=["price"])
     assert all(np.isfinite(split.inputs).all() for split in splits(data))
-    assert np.isfinite(data.scaled(data.train)).all()
+    assert np.isfinite(data.train.targets).all()
     flat = made(rows.assign(sold=3.0))
     assert flat.windows.floor == 1.0
-    assert np.isfinite(flat.scaled(flat.train)).all()
+    assert np.isfinite(flat.train.targets).all()
     gaps = np.isnan(data.test.records["price"])
     assert gaps.any()
     assert (data.test.inputs[:, data.windows.parts["price"]][gaps] == 0).all()

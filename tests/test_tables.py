@@ -54,7 +54,7 @@ def test_a_table_has_its_columns_label_and_leaks_named(tmp_path, caplog):
     data = read(churn(tmp_path / "churn.csv"))
     assert data.task.kind is TaskKind.CLASSIFICATION
     assert data.classes == ("no", "yes")
-    assert [c.name for c in data.columns] == [
+    assert [c.name for c in data.encoder.takes] == [
         "customer",
         "since",
         "age",
@@ -76,7 +76,7 @@ def test_a_table_has_its_columns_label_and_leaks_named(tmp_path, caplog):
 def test_what_is_declared_unavailable_is_no_input_and_refused_where_it_is_asked_for(tmp_path):
     path = churn(tmp_path / "churn.csv")
     data = read(path, unavailable=["gone_on"])
-    assert "gone_on" not in [c.name for c in data.columns]
+    assert "gone_on" not in [c.name for c in data.encoder.takes]
     assert data.leaks == ()
     assert data.left_out["gone_on"] == "declared unavailable"
     with pytest.raises(UsageError, match=r"`gone_on` of `data.columns` is in `data.unavailable`"):
@@ -89,7 +89,7 @@ def test_what_is_declared_unavailable_is_no_input_and_refused_where_it_is_asked_
 
 def test_rows_of_a_group_stay_together(tmp_path):
     data = read(churn(tmp_path / "churn.csv"), group="customer")
-    assert "customer" not in [c.name for c in data.columns]
+    assert "customer" not in [c.name for c in data.encoder.takes]
     parts = [set(part.indices // 4) for part in (data.train, data.validation, data.test)]
     assert sum(map(len, parts)) == len(set.union(*parts))
     assert 0.15 < len(data.test) / 400 < 0.25
@@ -102,7 +102,7 @@ def test_by_time_the_latest_rows_are_the_test_set(tmp_path):
     train, validation, test = (days[p.indices] for p in (data.train, data.validation, data.test))
     assert train.max() < validation.min()
     assert validation.max() < test.min()
-    assert "since" not in [c.name for c in data.columns]
+    assert "since" not in [c.name for c in data.encoder.takes]
 
 
 def test_a_test_set_of_its_own_and_another_seed_leave_the_test_set_as_it_is(tmp_path):
@@ -196,7 +196,7 @@ def test_the_exported_file_takes_raw_columns_by_name_and_answers_as_the_python_p
     network = TableModel(MLP(2, data.encoder.layout, widths=(64, 32)))
     network.load_state_dict(content["state_dict"])
     model = OnnxModel(folder / "run/export/model.onnx")
-    assert set(model.columns) == {c.name for c in data.columns}
+    assert set(model.columns) == {c.name for c in data.encoder.takes}
     for part in (data.train, data.validation, data.test):
         with torch.no_grad():
             expected = network.eval()(torch.from_numpy(part.inputs)) / content["temperature"]

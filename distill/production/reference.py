@@ -61,11 +61,11 @@ def column_statistics(columns: Sequence[Column], records: Records) -> Figures:
 
     Args:
         columns: of the records.
-        records: [N].
+        records: [N]; of a window every step counts.
     """
     return {
         "count": len(records),
-        "columns": {own.name: _column(own, records[own.name]) for own in columns},
+        "columns": {own.name: _column(own, records[own.name].ravel()) for own in columns},
     }
 
 

@@ -47,11 +47,12 @@ def export_network(workspace: Workspace, model: Any, path: Path, *, head: Any = 
 
     from distill.deployment.export import export_onnx
     from distill.deployment.table_graph import prepend_encoder
+    from distill.encoding import Encoder
 
     data = workspace.data
     dtype = torch.uint8 if data.encoder is None else torch.float32
     export_onnx(model, data.input_shape, path, dtype=dtype, head=head)
-    if data.encoder is not None:
+    if isinstance(data.encoder, Encoder):
         prepend_encoder(data.encoder, path)
 
 

@@ -8,9 +8,11 @@ from hydra.utils import instantiate
 
 from distill.columns import Kind
 from distill.contract import Contract, ImageInput, Normalization, TableInput
+from distill.encoding import Encoder
 from distill.files import read_json, sha256, versions
 from distill.verbs.networks import TEACHER_FACTS
 from distill.verbs.workspace import Workspace, plain
+from distill.windows import Windows
 
 
 def make_contract(
@@ -65,10 +67,7 @@ def _input(data: Any, checkpoint: Path) -> dict[str, Any]:
     from distill.training.fit import load_weights
 
     if data.encoder is not None:
-        takes = TableInput(
-            columns=tuple(own.column for own in data.encoder.columns),
-            categories={o.column.name: list(o.values) for o in data.encoder.of_kind(Kind.CATEGORY)},
-        )
+        takes = TableInput(columns=data.encoder.takes, categories=_categories(data.encoder))
         return {"input": None, "normalization": None, "table": takes}
     height, width, channels = data.input_shape
     state = load_weights(checkpoint)
@@ -81,6 +80,12 @@ def _input(data: Any, checkpoint: Path) -> dict[str, Any]:
         "input": ImageInput(name=INPUT_NAME, height=height, width=width, channels=channels),
         "normalization": Normalization(mean=tuple(mean), std=tuple(std)),
     }
+
+
+def _categories(encoder: Encoder | Windows) -> dict[str, list[str]]:
+    if isinstance(encoder, Windows):
+        return {}
+    return {own.column.name: list(own.values) for own in encoder.of_kind(Kind.CATEGORY)}
 
 
 def _git_revision() -> str | None:

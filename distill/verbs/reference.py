@@ -39,7 +39,7 @@ def reference_stage(workspace: Workspace, artefacts: list[str]) -> dict[str, Any
         inputs = (
             input_statistics(chunks(split.served))
             if data.encoder is None
-            else column_statistics([own.column for own in data.encoder.columns], split.served)
+            else column_statistics(data.encoder.takes, split.served)
         )
         return {
             "split": "validation",

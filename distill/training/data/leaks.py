@@ -37,6 +37,10 @@ class Leak:
     column: str
     text: str
 
+    def __str__(self) -> str:
+        """Write it as a warning: its name, then what was found."""
+        return f"{self.name.replace('_', ' ').capitalize()}: {self.text}"
+
 
 def find_leaks(
     columns: Sequence[Column],

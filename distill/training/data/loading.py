@@ -120,7 +120,7 @@ class BatchDataset(Dataset):
         view, positions = key
         indices = self.split.indices[positions]
         images = self.views(self.split.inputs[positions], indices, view)
-        labels: NDArray[Any] = self.split.labels[positions]
+        labels: NDArray[Any] = self.split.learnt[positions]
         if self.mixing is not None:
             partners = self.mixing.partners(indices, view, len(self.split))
             others = self.views(self.split.inputs[partners], self.split.indices[partners], view)

@@ -129,6 +129,14 @@ class Pool:
         """Number of each window's series, [P]; see `panel.names`."""
         return self.panel.series[self.starts]
 
+    def stretches(self, positions: Positions) -> NDArray[np.int64]:
+        """Number stretches of time of twice the horizon, each series' own, [N].
+
+        Windows whose origins are less than a horizon apart share labels, and so errors.
+        """
+        stretch = self.first[positions] // (2 * self.choice.horizon)
+        return stretch * len(self.panel.names) + self.series[positions]
+
     def label_times(self, positions: Positions) -> NDArray[np.int64]:
         """When the labels of some windows are, [N, horizon]."""
         ahead = np.arange(self.choice.horizon) + self.choice.window

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from distill.columns import Records
 from distill.table_files import read_table
 from distill.tasks import Task, TaskKind
 from distill.training.data.leaks import Leak
@@ -33,19 +33,16 @@ class SeriesData(Data):
     """Windows of series; the index of a sample is its position in `pool`.
 
     Attributes:
-        windows: how records are encoded; fitted on `train`.
         pool: all windows, those that no split has included.
-        leaks: warnings about covariates.
     """
 
-    windows: Windows
     pool: Pool
-    leaks: tuple[Leak, ...] = ()
 
-    def scaled(self, split: Split) -> NDArray[np.float32]:
-        """Labels of a split as a network learns them, [N, horizon]: (label - level) / spread."""
-        assert split.records is not None
-        return self.windows.scaled(split.records, split.labels)
+    @property
+    def windows(self) -> Windows:
+        """How records are encoded; fitted on `train`."""
+        assert isinstance(self.encoder, Windows)
+        return self.encoder
 
 
 def series(
@@ -116,10 +113,18 @@ def data_of(
         horizon=choice.horizon, observed=choice.observed, known=choice.known,
     )  # fmt: skip
 
-    train, validation, test = (
-        Split(inputs=windows(own), labels=pool.labels(positions), indices=positions, records=own)
-        for own, positions in zip(records, splits, strict=True)
-    )
+    def part(positions: Positions, own: Records) -> Split:
+        labels = pool.labels(positions)
+        return Split(
+            inputs=windows(own),
+            labels=labels,
+            indices=positions,
+            records=own,
+            targets=windows.scaled(own, labels),
+            blocks=pool.stretches(positions),
+        )
+
+    train, validation, test = map(part, splits, records)
     mean = train.labels.mean(axis=0, dtype=np.float64)
     scale = train.labels.std(axis=0, dtype=np.float64)
     return SeriesData(
@@ -129,12 +134,13 @@ def data_of(
             outputs=tuple(f"{choice.value}[{step:+d}]" for step in range(1, choice.horizon + 1)),
             mean=tuple(map(float, mean)),
             scale=tuple(map(float, np.where(scale > 0, scale, 1))),
+            has_one_unit=True,
         ),
         train=train,
         validation=validation,
         test=test,
         num_skipped=num_skipped,
-        windows=windows,
+        encoder=windows,
         pool=pool,
         leaks=leaks,
     )

@@ -17,7 +17,9 @@ from distill.columns import Records
 from distill.encoding import Encoder
 from distill.errors import UserError
 from distill.files import sha256_json
-from distill.tasks import Task
+from distill.tasks import Task, TaskKind
+from distill.training.data.leaks import Leak
+from distill.windows import Windows
 
 
 class Rows:
@@ -74,7 +76,9 @@ class Split:
         labels: see `TaskKind`.
         indices: [N], stable numbers within the file or folder they came from.
         paths: [N], as in that file or below that folder, if it has any.
-        records: of a table, the raw values that `inputs` encodes, [N] (see `columns`).
+        records: of a table or a series, the raw values that `inputs` encodes, [N] (see `columns`).
+        targets: what a network learns of `labels`, likewise; None where that is the same.
+        blocks: [N], rows of one block depend on each other; None: no row on another.
     """
 
     inputs: Any
@@ -82,14 +86,21 @@ class Split:
     indices: NDArray[np.int64]
     paths: pa.Array | None = None
     records: Records | None = None
+    targets: NDArray[Any] | None = None
+    blocks: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def served(self) -> Any:
-        """What the exported model is given: images, or a table's records."""
+        """What the exported model is given: images, or records."""
         return self.inputs if self.records is None else self.records
+
+    @property
+    def learnt(self) -> NDArray[Any]:
+        """What a network is to answer: the labels, numbers in units that suit it."""
+        return self.labels if self.targets is None else self.targets
 
     def take(self, positions: NDArray[np.int64]) -> "Split":
         """Select some samples; each keeps its index."""
@@ -102,6 +113,8 @@ class Split:
             indices=self.indices[positions],
             paths=None if self.paths is None else self.paths.take(pa.array(positions)),
             records=None if self.records is None else self.records[positions],
+            targets=None if self.targets is None else self.targets[positions],
+            blocks=None if self.blocks is None else self.blocks[positions],
         )
 
 
@@ -115,8 +128,9 @@ class Data:
     validation: Split
     test: Split
     num_skipped: int = 0
-    encoder: Encoder | None = None  # of a table's records
+    encoder: Encoder | Windows | None = None  # of records; images have none
     left_out: Mapping[str, str] = field(default_factory=dict)  # columns of a table, and why
+    leaks: tuple[Leak, ...] = ()  # warnings about columns
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -124,9 +138,34 @@ class Data:
         return self.task.outputs
 
     @property
+    def is_numeric(self) -> bool:
+        """Whether numbers are asked for."""
+        return self.task.kind is TaskKind.REGRESSION
+
+    def in_units(self, outputs: NDArray[np.floating], split: Split) -> NDArray[np.floating]:
+        """Bring a network's outputs for a split's rows, [N, D], to the labels' own units."""
+        if not self.is_numeric:
+            return outputs
+        if isinstance(self.encoder, Windows):
+            assert split.records is not None
+            return self.encoder.in_units(split.records, outputs)
+        scale, mean = (np.array(own, np.float32) for own in (self.task.scale, self.task.mean))
+        return outputs * scale + mean
+
+    def scaled(self, answers: NDArray[np.floating], split: Split) -> NDArray[np.floating]:
+        """Bring answers in the labels' own units, [N, D], to those in which a network learns."""
+        if not self.is_numeric:
+            return answers
+        if isinstance(self.encoder, Windows):
+            assert split.records is not None
+            return self.encoder.scaled(split.records, answers)
+        wide = np.asarray(answers, np.float64)
+        return ((wide - np.array(self.task.mean)) / np.array(self.task.scale)).astype(np.float32)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd about the data, a sentence each."""
-        return ()
+        return tuple(map(str, self.leaks))
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -7,7 +7,6 @@ encoded rows (`encoding`), fitted on the training rows alone.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from distill.errors import UsageError, UserError, nearest
 from distill.table_files import column_of, guess_columns, raw_records, raw_values, read_table
 from distill.tasks import Task, TaskKind
 from distill.training.data.labels import read_labels
-from distill.training.data.leaks import Leak, find_leaks
+from distill.training.data.leaks import find_leaks
 from distill.training.data.splits import Data, Split
 from distill.training.data.splitting import split_at_random, split_by_group, split_by_time
 
@@ -30,24 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TableData(Data):
-    """A table.
-
-    Attributes:
-        leaks: warnings about columns.
-    """
-
-    leaks: tuple[Leak, ...] = ()
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """The leaks, by name."""
-        return tuple(f"{own.name.replace('_', ' ').capitalize()}: {own.text}" for own in self.leaks)
-
-    @cached_property
-    def columns(self) -> tuple[Column, ...]:
-        """What a model takes."""
-        assert self.encoder is not None
-        return tuple(own.column for own in self.encoder.columns)
+    """A table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +166,7 @@ def from_table(
     train, validation = split(rest, choice.validation_fraction, choice.seed)
     records = raw_records(whole, columns, date_format=choice.date_format)
     encoder = fit_encoder(columns, records[train], max_categories=choice.max_categories)
+    units = _with_units(task, labels[train])
     moments = None if times is None else times[train]
     leaks = find_leaks(columns, records[train], task, labels[train], times=moments)
     for leak in leaks:
@@ -191,11 +174,18 @@ def from_table(
 
     def part(positions: NDArray[np.int64]) -> Split:
         own = records[positions]
-        return Split(inputs=encoder(own), labels=labels[positions], indices=positions, records=own)
+        return Split(
+            inputs=encoder(own),
+            labels=labels[positions],
+            indices=positions,
+            records=own,
+            targets=_targets(units, labels[positions]),
+            blocks=None if groups is None else groups[positions],
+        )
 
     return TableData(
         name=name,
-        task=_with_units(task, labels[train]),
+        task=units,
         train=part(train),
         validation=part(validation),
         test=part(test),
@@ -273,3 +263,11 @@ def _with_units(task: Task, labels: NDArray[Any]) -> Task:
         mean=tuple(map(float, mean)),
         scale=tuple(map(float, scale)),
     )
+
+
+def _targets(task: Task, labels: NDArray[Any]) -> NDArray[np.float32] | None:
+    """Standardise numbers; None for classes and labels, which are learnt as they are."""
+    if task.kind is not TaskKind.REGRESSION:
+        return None
+    wide = labels.astype(np.float64)
+    return ((wide - np.array(task.mean)) / np.array(task.scale)).astype(np.float32)
