@@ -18,7 +18,8 @@ import numpy as np
 from common import check
 
 from distill.files import read_json, to_json
-from distill.metrics import compare_seeds
+from distill.scoring import Classes
+from distill.seed_comparison import compare_over_seeds
 
 STUDENT, TEACHER = "resnet8", "resnet20"
 EPOCHS, NUM_SEEDS, NUM_TEST = 10, 3, 10_000
@@ -126,7 +127,7 @@ def _row(
             row[f"{figure}_{epoch}_mean"] = mean(values)
     row["seconds"] = [seed["seconds"] for seed in seeds]
     folder = run_dir / "train" / role
-    right = [np.load(path)["last"] for path in sorted(folder.rglob("test_correct.npz"))]
+    right = [np.load(path)["last"] for path in sorted(folder.rglob("test_marks.npz"))]
     packed = np.packbits(np.stack(right), axis=1).tobytes()
     row["correct_bits"] = base64.b64encode(packed).decode()
     return row
@@ -143,7 +144,8 @@ def _compare(found: dict[str, Row]) -> None:
 
     def minus(name: str, reference: str, field: str) -> None:
         if name != reference and {name, reference} <= set(found):
-            comparison = compare_seeds(_right(found[name]), _right(found[reference]))
+            ours, theirs = (list(_right(found[own])) for own in (name, reference))
+            comparison = compare_over_seeds(Classes(10), ours, theirs)
             found[name][field] = to_json(comparison)
 
     for name in found:

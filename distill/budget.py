@@ -11,6 +11,7 @@ from typing import Any
 from distill.errors import UsageError
 from distill.files import from_json
 from distill.metrics import Interval
+from distill.scoring import METRICS
 
 
 class Outcome(StrEnum):
@@ -23,13 +24,21 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class AccuracyBudget:
-    """Limits on accuracy, as fractions; the margins are non-inferiority margins.
+    """Limits on how good answers are; the margins are non-inferiority margins, as fractions.
 
-    `max_drop_vs_float32` binds int8 and float16 files, held against the student in float32.
+    Of accuracies a margin is a difference; of errors, such as RMSE, the share by which one is lower
+    than the other. `max_drop_vs_float32` binds int8 and float16 files, held against the student in
+    float32.
+
+    Attributes:
+        metric: that decides; None takes the first that the task has.
+        min: of a metric of which more is better.
+        max: of one of which less is, in its own unit.
     """
 
-    metric: str = "accuracy"
+    metric: str | None = None
     min: float | None = None
+    max: float | None = None
     max_drop_vs_teacher: float | None = None
     max_drop_vs_float32: float | None = None
     min_gain_vs_baseline: float | None = None
@@ -83,9 +92,10 @@ def parse_budget(values: Any) -> Budget:
         raise UsageError(
             f"Expected `budget.confidence` from 0.5 to below 1 but got {budget.confidence}."
         )
-    if budget.accuracy.metric != "accuracy":
+    metric, known = budget.accuracy.metric, [name for own in METRICS.values() for name in own]
+    if metric is not None and metric not in known:
         raise UsageError(
-            f"Expected `budget.accuracy.metric` to be accuracy but got {budget.accuracy.metric}."
+            f"Expected `budget.accuracy.metric` to be one of {', '.join(known)} but got {metric}."
         )
     return budget
 

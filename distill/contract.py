@@ -24,6 +24,7 @@ from distill.files import (
     write_json,
 )
 from distill.runtime import OnnxModel
+from distill.tasks import Task, classification
 
 CONTRACT_FILE = "contract.json"
 GOLDEN_FILE = "golden.npz"
@@ -46,7 +47,7 @@ class ImageInput:
 
 @dataclass(frozen=True, kw_only=True)
 class TableInput:
-    """What the model takes: raw columns by name, [B, 1] each; encoded inside.
+    """What the model takes: raw columns by name, [B, length] each; encoded inside.
 
     Attributes:
         columns: see `columns.Kind` for types, and for how a gap is written.
@@ -72,10 +73,12 @@ class Contract:
     Attributes:
         input: shape and type of an image; None for tables.
         normalization: what the graph does first with an image; None for tables.
-        table: the columns that go in; None for images.
-        output: name of the logits, [B, len(classes)] float32.
+        table: the columns that go in, or the windows of a series; None for images.
+        task: what is asked for; None for one of `classes`.
+        output: name of the first output, [B, len(classes)] float32: logits, or numbers in their
+            own units.
         further_outputs: of a head, such as probabilities.
-        classes: names in the order of the logits.
+        classes: names in the order of that output.
         provenance: where data, teacher and weights come from, and by which versions.
         golden_sha256: hash of the golden samples' file.
     """
@@ -83,12 +86,18 @@ class Contract:
     input: ImageInput | None
     normalization: Normalization | None
     table: TableInput | None = None
+    task: Task | None = None
     output: str
     further_outputs: tuple[str, ...] = ()
     classes: tuple[str, ...]
     provenance: dict[str, Any]
     golden_sha256: str
     schema_version: int = 1
+
+    @property
+    def asks(self) -> Task:
+        """What is asked for."""
+        return self.task or classification(self.classes)
 
     @property
     def input_names(self) -> list[str]:
@@ -104,8 +113,9 @@ class Contract:
         content = to_json(self)
         if not self.further_outputs:  # contracts from before there were any keep their hash
             del content["further_outputs"]
-        if self.table is None:
-            del content["table"]
+        for name in ("table", "task"):  # likewise
+            if content[name] is None:
+                del content[name]
         return sha256_json(content)
 
 

@@ -198,66 +198,6 @@ def compare_paired(first: Array, second: Array, *, confidence: float = 0.95) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeedComparison:
-    """Two ways of training over the same seeds: first minus second, in accuracy.
-
-    Attributes:
-        estimate: mean difference over seeds and samples.
-        seed_interval: Student's t over the seeds' differences: would other seeds say the same?
-        seed_p_value: paired t-test over the seeds; None for a single seed.
-        sample_interval: over the test samples, each model's correctness averaged over its seeds:
-            would other samples say the same?
-        num_seeds: trained with each.
-        num_samples: of the test set.
-    """
-
-    estimate: float
-    seed_interval: Interval | None
-    seed_p_value: float | None
-    sample_interval: Interval
-    num_seeds: int
-    num_samples: int
-
-
-def compare_seeds(first: Array, second: Array, *, confidence: float = 0.95) -> SeedComparison:
-    """Compare two ways of training, each run with the same seeds and asked the same samples.
-
-    Args:
-        first: whether each seed's model is right, [seeds, N] bool.
-        second: the same of the other way.
-        confidence: of the two-sided intervals.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
-    first, second = np.asarray(first, float), np.asarray(second, float)
-    if first.shape != second.shape:
-        raise ValueError(f"Expected paired answers but got {first.shape} and {second.shape}.")
-    num_seeds, n = first.shape
-    by_seed, by_sample = (first - second).mean(axis=1), (first - second).mean(axis=0)
-    estimate = float(by_seed.mean())
-    seed_interval, p_value = None, None
-    if num_seeds > 1:
-        error = float(by_seed.std(ddof=1)) / np.sqrt(num_seeds)
-        half = float(stats.t.ppf(0.5 + confidence / 2, num_seeds - 1)) * error
-        seed_interval = (estimate - half, estimate + half)
-        t = estimate / error if error else np.inf * np.sign(estimate)
-        p_value = float(2 * stats.t.sf(abs(t), num_seeds - 1)) if estimate else 1.0
-    half = float(stats.norm.ppf(0.5 + confidence / 2) * by_sample.std(ddof=1) / np.sqrt(n))
-    sample_interval = (estimate - half, estimate + half)
-    if num_seeds == 1:  # of two 0/1 answers there is a better interval
-        sample_interval = compare_paired(first[0], second[0], confidence=confidence).interval
-    return SeedComparison(
-        estimate=estimate,
-        seed_interval=seed_interval,
-        seed_p_value=p_value,
-        sample_interval=sample_interval,
-        num_seeds=num_seeds,
-        num_samples=n,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class ClassRegression:
     """How one class fares under the student against the control."""
 

@@ -172,17 +172,19 @@ def quality_checks(
     *,
     artefact: str,
     target: str,
+    metric: str,
     score: Mapping[str, Any],
     margins: Mapping[str, Any],
     parity: Mapping[str, Any],
     binds_logits: bool,
 ) -> list[Check]:
-    """Check one artefact's accuracy, its margins and its parity.
+    """Check how good one artefact is, its margins and its parity.
 
     Args:
         budget: the limits.
         artefact: its file name.
         target: named in the checks.
+        metric: of the evaluation.
         score: the artefact's entry of `evaluate.json`.
         margins: likewise.
         parity: the artefact's entry of `export.json`.
@@ -207,7 +209,8 @@ def quality_checks(
             )
 
     accuracy = budget.accuracy
-    add("accuracy", accuracy.min, _figure(score["accuracy"]), at_least)
+    add(metric, accuracy.min, _figure(score[metric]), at_least)
+    add(metric, accuracy.max, _figure(score[metric]), at_most)
     drop = margins["drop_vs_teacher"]
     add(
         "drop_vs_teacher",
@@ -224,12 +227,9 @@ def quality_checks(
         add("gain_vs_incumbent", limit, _figure(margins["gain_vs_incumbent"]), at_least)
     if binds_logits:
         add("parity_logit_std", budget.parity.max_logit_std, (parity["logit_std"], None), at_most)
-    add(
-        "parity_top1_agreement",
-        budget.parity.min_top1_agreement,
-        (parity["top1_agreement"], None),
-        at_least,
-    )
+    if metric == "accuracy":  # else there is no largest output to agree on
+        agreement, limit = parity["top1_agreement"], budget.parity.min_top1_agreement
+        add("parity_top1_agreement", limit, (agreement, None), at_least)
     return checks
 
 

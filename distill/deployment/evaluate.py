@@ -1,9 +1,10 @@
-"""Scores of models and what the student gains or loses, from logits on the test set.
+"""Scores of models and what the student gains or loses, from answers to the test set.
 
-Knows logits and labels; knows nothing of where they were computed, which is passed along as
+Knows answers and labels; knows nothing of where they were computed, which is passed along as
 `measured_through`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,61 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.metrics import (
-    CalibrationBin,
     Estimate,
-    PairedComparison,
     calibration_bins,
     compare_paired,
     per_class_regressions,
-    proportion,
-    score,
 )
+from distill.scoring import Paired, Scoring, Truth
+from distill.tasks import Task, TaskKind
 
-Logits = NDArray[np.floating]
+Answers = NDArray[np.floating]
+Marks = NDArray[Any]
 
 INCUMBENT = "incumbent"  # its name among the baselines
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelScore:
-    """One model on the test set; every figure with its interval."""
-
-    measured_through: str
-    accuracy: Estimate
-    macro_f1: Estimate
-    nll: Estimate
-    ece: Estimate
-    agreement_with_teacher: Estimate | None
-    calibration: list[CalibrationBin]
-
-
-def score_model(
-    logits: Logits,
-    labels: NDArray[np.int64],
-    *,
-    measured_through: str,
-    teacher_logits: Logits | None,
-    confidence: float,
-) -> ModelScore:
-    """Score one model.
-
-    Args:
-        logits: [N, C].
-        labels: [N].
-        measured_through: what computed the logits.
-        teacher_logits: [N, C]; None for the teacher itself, or without one.
-        confidence: of every interval.
-    """
-    agreement = None
-    if teacher_logits is not None:
-        same = logits.argmax(axis=1) == teacher_logits.argmax(axis=1)
-        agreement = proportion(same, confidence=confidence)
-    return ModelScore(
-        measured_through=measured_through,
-        agreement_with_teacher=agreement,
-        calibration=calibration_bins(logits, labels),
-        **score(logits, labels, confidence=confidence),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +32,12 @@ class References:
 
     Attributes:
         best: name of the best baseline.
-        baselines: predictions of each, the incumbent's too, [N].
+        baselines: answers of each, the incumbent's too, as `score_baselines` returns them.
         humans: the vote of people, [N], -1 where nobody answered; None without annotations.
     """
 
     best: str
-    baselines: dict[str, NDArray[np.int64]]
+    baselines: dict[str, NDArray[Any]]
     humans: NDArray[np.int64] | None = None
 
 
@@ -87,114 +45,147 @@ class References:
 class Margins:
     """How one artefact stands beside its references; paired on the same test samples.
 
+    Every figure is a gain as of `Scoring.compare`, a drop the gain of the other side.
+
     Attributes:
-        gain_vs_control: artefact minus control.
-        gain_vs_baseline: artefact minus the best baseline.
-        gain_vs_incumbent: artefact minus the model now in production; None without one.
-        gain_vs_humans: artefact minus the vote of people, on the samples that they answered; None
-            without annotations.
-        gain_vs_baselines: artefact minus each baseline.
-        drop_vs_teacher: teacher minus artefact; None where the teacher has no answers.
-        drop_vs_float32: the student in float32 minus artefact; None for that student itself.
+        gain_vs_control: of the artefact over the control.
+        gain_vs_baseline: over the best baseline.
+        gain_vs_incumbent: over the model now in production; None without one.
+        gain_vs_humans: over the vote of people, on the samples that they answered; None without
+            annotations.
+        gain_vs_baselines: over each baseline.
+        drop_vs_teacher: of the teacher over the artefact; None where the teacher has no answers.
+        drop_vs_float32: of the student in float32; None for that student itself.
     """
 
-    gain_vs_control: PairedComparison
-    gain_vs_baseline: PairedComparison
-    gain_vs_incumbent: PairedComparison | None
-    gain_vs_humans: PairedComparison | None
-    gain_vs_baselines: dict[str, PairedComparison]
-    drop_vs_teacher: PairedComparison | None
-    drop_vs_float32: PairedComparison | None
-
-
-def compare_with_references(
-    predictions: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    *,
-    control: NDArray[np.int64],
-    references: References,
-    teacher: NDArray[np.int64] | None,
-    float32: NDArray[np.int64] | None,
-    confidence: float,
-) -> Margins:
-    """Compare one artefact's predictions [N] with those of its references [N]."""
-    right = predictions == labels
-
-    def drop(reference: NDArray[np.int64] | None) -> PairedComparison | None:
-        if reference is None:
-            return None
-        return compare_paired(reference == labels, right, confidence=confidence)
-
-    gains = {
-        name: compare_paired(right, answers == labels, confidence=confidence)
-        for name, answers in references.baselines.items()
-    }
-    humans, vote = None, references.humans
-    if vote is not None:
-        seen = vote >= 0
-        humans = compare_paired(right[seen], (vote == labels)[seen], confidence=confidence)
-    return Margins(
-        gain_vs_control=compare_paired(right, control == labels, confidence=confidence),
-        gain_vs_baseline=gains[references.best],
-        gain_vs_incumbent=gains.get(INCUMBENT),
-        gain_vs_humans=humans,
-        gain_vs_baselines=gains,
-        drop_vs_teacher=drop(teacher),
-        drop_vs_float32=drop(float32),
-    )
+    gain_vs_control: Paired
+    gain_vs_baseline: Paired
+    gain_vs_incumbent: Paired | None
+    gain_vs_humans: Paired | None
+    gain_vs_baselines: dict[str, Paired]
+    drop_vs_teacher: Paired | None
+    drop_vs_float32: Paired | None
 
 
 def evaluate(
-    logits: dict[str, Logits],
-    labels: NDArray[np.int64],
+    answers: dict[str, Answers],
+    truth: Truth,
+    scoring: Scoring,
     *,
     references: References,
     measured_through: dict[str, str],
-    classes: tuple[str, ...],
+    task: Task,
     confidence: float,
 ) -> dict[str, Any]:
     """Evaluate teacher, control and all student artefacts.
 
     Args:
-        logits: `control`, `student`, further artefacts of the student, and `teacher` where it has
-            answers for the test set, [N, C] each.
-        labels: [N].
+        answers: of `control`, `student`, further artefacts of the student, and `teacher` where it
+            can answer for the test set, [N, C] each: logits, or numbers in their own units.
+        truth: of the test set.
+        scoring: of the task.
         references: baselines and people.
         measured_through: what computed each.
-        classes: names.
+        task: what is asked for.
         confidence: of every interval.
     """
     models = {
-        name: score_model(
-            own,
-            labels,
-            measured_through=measured_through[name],
-            teacher_logits=None if name == "teacher" else logits.get("teacher"),
-            confidence=confidence,
-        )
-        for name, own in logits.items()
+        name: {
+            "measured_through": measured_through[name],
+            "agreement_with_teacher": _agreement(scoring, name, answers, confidence),
+            "calibration": _calibration(task, own, truth),
+            **scoring.score(own, truth, confidence=confidence),
+        }
+        for name, own in answers.items()
     }
-    answers = {name: own.argmax(axis=1) for name, own in logits.items()}
+    marks = {name: scoring.marks(own, truth) for name, own in answers.items()}
+    beside = {name: scoring.marks(own, truth) for name, own in references.baselines.items()}
     margins = {
-        name: compare_with_references(
-            answer,
-            labels,
-            control=answers["control"],
-            references=references,
-            teacher=answers.get("teacher"),
-            float32=None if name == "student" else answers["student"],
-            confidence=confidence,
-        )
-        for name, answer in answers.items()
+        name: _margins(scoring, marks, beside, references, truth, name, confidence)
+        for name in marks
         if name not in ("teacher", "control")
     }
-    regressions = per_class_regressions(
-        answers["student"] == labels, answers["control"] == labels, labels, classes, confidence
-    )
     return {
-        "num_samples": len(labels),
+        "num_samples": len(truth.labels),
         "confidence": confidence,
+        "metric": scoring.metric,
+        "figures": scoring.figures,
         "models": models,
         "margins": margins,
-        "per_class_vs_control": regressions,
+        "per_class_vs_control": _per_class(task, marks, truth, confidence),
+        "by_output": _by_output(task, scoring, answers | _numbers(task, references), truth),
     }
+
+
+def _margins(
+    scoring: Scoring,
+    marks: Mapping[str, Marks],
+    beside: Mapping[str, Marks],
+    references: References,
+    truth: Truth,
+    name: str,
+    confidence: float,
+) -> Margins:
+    own = marks[name]
+
+    def gain(first: Marks, second: Marks) -> Paired:
+        return scoring.compare(first, second, blocks=truth.blocks, confidence=confidence)
+
+    gains = {other: gain(own, theirs) for other, theirs in beside.items()}
+    humans, vote = None, references.humans
+    if vote is not None:
+        seen = vote >= 0
+        right = (vote == truth.labels)[seen]
+        humans = compare_paired(own[seen], right, confidence=confidence)
+    return Margins(
+        gain_vs_control=gain(own, marks["control"]),
+        gain_vs_baseline=gains[references.best],
+        gain_vs_incumbent=gains.get(INCUMBENT),
+        gain_vs_humans=humans,
+        gain_vs_baselines=gains,
+        drop_vs_teacher=gain(marks["teacher"], own) if "teacher" in marks else None,
+        drop_vs_float32=None if name == "student" else gain(marks["student"], own),
+    )
+
+
+def _agreement(
+    scoring: Scoring, name: str, answers: Mapping[str, Answers], confidence: float
+) -> Estimate | None:
+    if name == "teacher" or "teacher" not in answers:
+        return None
+    return scoring.agreement(answers[name], answers["teacher"], confidence=confidence)
+
+
+def _calibration(task: Task, answers: Answers, truth: Truth) -> list[Any]:
+    if task.kind is not TaskKind.CLASSIFICATION:
+        return []
+    return list(calibration_bins(answers, truth.labels))
+
+
+def _per_class(
+    task: Task, marks: Mapping[str, Marks], truth: Truth, confidence: float
+) -> list[Any]:
+    if task.kind is not TaskKind.CLASSIFICATION:
+        return []
+    pair = marks["student"], marks["control"]
+    return list(per_class_regressions(*pair, truth.labels, task.outputs, confidence))
+
+
+def _numbers(task: Task, references: References) -> dict[str, Answers]:
+    """Name the best baseline's answers, where it gives more than a class."""
+    best = references.baselines[references.best]
+    return {} if task.kind is TaskKind.CLASSIFICATION else {"baseline": best}
+
+
+def _by_output(
+    task: Task, scoring: Scoring, answers: Mapping[str, Answers], truth: Truth
+) -> dict[str, Any]:
+    """Give the metric of each label, number or step of the horizon; none where there is one."""
+    if task.kind is TaskKind.CLASSIFICATION or len(task.outputs) == 1:
+        return {}
+    marks = {name: scoring.marks(own, truth) for name, own in answers.items()}
+    values = {
+        name: [scoring.value(own[:, d : d + 1]) for d in range(own.shape[1])]
+        for name, own in marks.items()
+    }
+    return {"outputs": task.outputs, "values": values}

@@ -23,6 +23,7 @@ from distill.deployment.parity import Parity, measure_parity
 from distill.errors import UserError
 from distill.files import write_bytes
 from distill.runtime import OnnxModel
+from distill.tasks import TaskKind
 
 OPSET = 20
 RANDOM_OPS = {
@@ -33,7 +34,12 @@ RANDOM_OPS = {
     "Bernoulli",
     "Multinomial",
 }
-INPUT_NAME, OUTPUT_NAME = "image", "logits"
+INPUT_NAME = "image"
+OUTPUT_NAMES = {
+    TaskKind.CLASSIFICATION: "logits",
+    TaskKind.MULTI_LABEL: "logits",
+    TaskKind.REGRESSION: "predictions",
+}
 
 
 class SoftmaxHead(nn.Module):
@@ -85,8 +91,9 @@ def export_onnx(
     *,
     dtype: torch.dtype = torch.uint8,
     head: nn.Module | None = None,
+    kind: TaskKind = TaskKind.CLASSIFICATION,
 ) -> None:
-    """Export a model: one tensor in, logits [B, num_classes] out, dynamic batch.
+    """Export a model: one tensor in, logits or numbers [B, num_outputs] out, dynamic batch.
 
     Args:
         model: in eval mode.
@@ -94,6 +101,7 @@ def export_onnx(
         path: of the file, one with everything in it.
         dtype: of a sample.
         head: makes further outputs of the logits and has their `names`; None for none.
+        kind: of the task, which names the output.
 
     Raises:
         UserError: the model is in training mode, cannot be traced, or would answer at random.
@@ -112,7 +120,7 @@ def export_onnx(
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME, *further],
+                output_names=[OUTPUT_NAMES[kind], *further],
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 verbose=False,
             )

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.columns import Column, Kind, Records, is_missing
-from distill.metrics import log_softmax, proportion
+from distill.metrics import log_softmax
+from distill.scoring import Scoring, Truth
+from distill.tasks import Task, TaskKind
 
 VERSION = 1
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -93,17 +95,38 @@ def _column(column: Column, values: NDArray[Any]) -> Figures:
 
 
 def output_statistics(
-    logits: NDArray[np.floating], labels: NDArray[np.int64], *, confidence: float
+    answers: NDArray[np.floating], truth: Truth, task: Task, scoring: Scoring, *, confidence: float
 ) -> Figures:
-    """Describe a model's answers.
+    """Describe a model's answers, and how good they are.
+
+    Args:
+        answers: logits [N, C], or numbers [N, D] in their own units.
+        truth: of the same samples.
+        task: what is asked for.
+        scoring: of the task.
+        confidence: of the intervals.
+    """
+    good = scoring.score(answers, truth, confidence=confidence)
+    known = {"count": len(answers), "metric": scoring.metric, scoring.metric: good[scoring.metric]}
+    if task.kind is TaskKind.CLASSIFICATION:
+        return known | _class_statistics(answers)
+    if task.kind is TaskKind.MULTI_LABEL:
+        given = (answers > 0).mean(axis=0)
+        return known | {"given_shares": dict(zip(task.outputs, given.tolist(), strict=True))}
+    return known | {"outputs": _numbers(task, answers)}
+
+
+def _numbers(task: Task, values: NDArray[np.floating]) -> Figures:
+    columns = [Column(name=name, kind=Kind.NUMBER) for name in task.outputs]
+    pairs = zip(columns, values.astype(np.float64).T, strict=True)
+    return {column.name: _column(column, own) for column, own in pairs}
+
+
+def _class_statistics(logits: NDArray[np.floating]) -> Figures:
+    """Describe logits [N, C].
 
     Entropy is in units of that of a uniform answer, so that it ends at 1; the margin is between the
     two largest probabilities.
-
-    Args:
-        logits: [N, C].
-        labels: [N].
-        confidence: of the accuracy's interval.
     """
     log_probabilities = log_softmax(logits)
     probabilities = np.exp(log_probabilities)
@@ -112,12 +135,10 @@ def output_statistics(
     second, first = np.sort(probabilities, axis=1)[:, -2:].T
     answers = logits.argmax(axis=1)
     return {
-        "count": len(logits),
         "predicted_shares": shares(answers, num_classes),
         "confidence": _distribution(first, 1.0),
         "entropy": _distribution(entropy, 1.0),
         "margin": _distribution(first - second, 1.0),
-        "accuracy": proportion(answers == labels, confidence=confidence),
     }
 
 
@@ -129,22 +150,29 @@ def shares(classes: NDArray[np.int64], num_classes: int) -> list[float]:
 def reference(
     inputs: Figures,
     models: Mapping[str, Figures],
-    labels: NDArray[np.int64],
-    classes: tuple[str, ...],
+    labels: NDArray[Any],
+    task: Task,
 ) -> Figures:
     """Put together what monitoring needs.
 
     Args:
         inputs: of `input_statistics`.
         models: artefact's file name to its `output_statistics`.
-        labels: [N] of the same samples.
-        classes: names.
+        labels: of the same samples, see `TaskKind`.
+        task: what is asked for.
     """
+    if task.kind is TaskKind.REGRESSION:
+        known: Figures = {"labels": _numbers(task, labels)}
+    elif task.kind is TaskKind.MULTI_LABEL:
+        known = {"label_shares": labels.mean(axis=0).tolist()}
+    else:
+        known = {"label_shares": shares(labels, len(task.outputs))}
     return {
         "schema_version": VERSION,
         "count": len(labels),
-        "classes": list(classes),
-        "label_shares": shares(labels, len(classes)),
+        "task": task.kind,
+        "classes": list(task.outputs),
+        **known,
         "inputs": inputs,
         "models": dict(models),
     }

@@ -214,12 +214,14 @@ class EpochLines(Callback):
     ) -> None:
         """Log the epoch's figures."""
         figures = trainer.callback_metrics
+        name = next(name for name in figures if name.startswith("val/"))
         log.info(
-            "epoch %d/%s  loss %.4f  validation accuracy %.4f",
+            "epoch %d/%s  loss %.4f  validation %s %.4f",
             trainer.current_epoch + 1,
             trainer.max_epochs,
             figures["train/loss"],
-            figures["val/accuracy"],
+            name.removeprefix("val/").replace("_", " "),
+            figures[name],
         )
 
 
@@ -267,13 +269,13 @@ def load_weights(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 def predict_logits(
-    model: nn.Module, images: NDArray[np.uint8], batch_size: int = 256
+    model: nn.Module, inputs: NDArray[Any], batch_size: int = 256
 ) -> NDArray[np.float32]:
-    """Run a model in eval mode over images, [N, H, W, C] uint8 to [N, C] float32."""
+    """Run a model in eval mode over inputs, [N, ...] to [N, C] float32."""
     model.eval()
-    batches = range(0, len(images), batch_size)
+    batches = range(0, len(inputs), batch_size)
     with torch.inference_mode():
-        outputs = [model(torch.from_numpy(images[i : i + batch_size])) for i in batches]
+        outputs = [model(torch.from_numpy(inputs[i : i + batch_size])) for i in batches]
     return torch.cat(outputs).float().numpy()
 
 

@@ -194,11 +194,19 @@ def ask_test(teacher: Teacher, split: Split) -> NDArray[np.float32] | None:
     return None if asked is None else answer(asked, BatchDataset(split), 0, np.arange(len(split)))
 
 
-def check_replay(store: SoftLabelStore, teacher: Teacher, dataset: BatchDataset) -> float:
+def check_replay(
+    store: SoftLabelStore, teacher: Teacher, dataset: BatchDataset, *, of_classes: bool = True
+) -> float:
     """Recompute 256 random records through the live teacher and hold the store against them.
 
+    Args:
+        store: opened.
+        teacher: it is of.
+        dataset: the samples in their views.
+        of_classes: whether log-probabilities are compared, not the answers themselves.
+
     Returns:
-        The root mean square difference over the spread of the log-probabilities.
+        The root mean square difference over the spread of what is compared.
 
     Raises:
         UserError: they differ by more than storage and precision explain.
@@ -206,7 +214,8 @@ def check_replay(store: SoftLabelStore, teacher: Teacher, dataset: BatchDataset)
     drawn = list(sample_records(len(store.indices), store.num_views, NUM_REPLAYED))
     stored = [store.logits(view, store.indices[rows]) for view, rows in drawn]
     fresh = [answer(teacher, dataset, view, rows) for view, rows in drawn]
-    error, limit = replay_error(stored, fresh), TOLERANCE[store.precision]
+    error = replay_error(stored, fresh, of_classes=of_classes)
+    limit = TOLERANCE[store.precision]
     if not error <= limit:
         raise UserError(
             f"Expected {NUM_REPLAYED} records of the soft-label store {store.folder} to be what "

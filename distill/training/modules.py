@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from distill.errors import UserError
-from distill.training.losses.logits import cross_entropy
+from distill.tasks import TaskKind
 from distill.training.losses.terms import FeatureTerm, LossTerm
+from distill.training.objectives import loss_on_labels, validation_figures
 from distill.training.taps import Taps
 from distill.training.teachers.base import Teacher, TeacherOutput
 
@@ -34,9 +35,10 @@ class _Module(lightning.LightningModule):
         student: nn.Module,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None,
+        kind: TaskKind,
     ) -> None:
         super().__init__()
-        self.student = student
+        self.student, self.kind = student, kind
         self._optimizer, self._scheduler = optimizer, scheduler
         self._sums: dict[str, Tensor] = {}
         self._num_steps = 0
@@ -55,8 +57,8 @@ class _Module(lightning.LightningModule):
             )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log accuracy and NLL."""
-        validate(self, self.student, batch)
+        """Log how good the student is."""
+        validate(self, self.student, batch, self.kind)
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its learning-rate schedule, as Lightning wants them."""
@@ -103,9 +105,10 @@ class SupervisedModule(_Module):
     """A model trained on labels alone: a teacher, or the control beside a student.
 
     Args:
-        student: maps [B, H, W, C] uint8 to logits.
+        student: maps inputs to logits, or to standardised numbers.
         optimizer: called with the parameters.
         scheduler: called with the optimizer, see `make_schedule`; None keeps the rate.
+        kind: of the task, which says what the loss is.
     """
 
     def __init__(
@@ -114,26 +117,29 @@ class SupervisedModule(_Module):
         optimizer: OptimizerFactory,
         *,
         scheduler: SchedulerFactory | None = None,
+        kind: TaskKind = TaskKind.CLASSIFICATION,
     ) -> None:
-        super().__init__(student, optimizer, scheduler)
+        super().__init__(student, optimizer, scheduler, kind)
+        self._loss = loss_on_labels(kind)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the mean cross-entropy of one batch."""
-        logits = self.student(batch["input"])
-        return self._finite(cross_entropy(logits, batch["label"]).mean(), {})
+        """Return the mean loss of one batch."""
+        outputs = self.student(batch["input"])
+        return self._finite(self._loss(outputs, batch["label"]).mean(), {})
 
 
 class DistillationModule(_Module):
     """A student trained on a teacher's soft labels and, as the losses say, on the labels.
 
     Args:
-        student: maps [B, H, W, C] uint8 to logits.
+        student: maps inputs to logits, or to standardised numbers.
         teacher: sees the same view; never trained, and no part of the checkpoint.
         losses: name to a module called with (student_logits, teacher_logits, label), or a
             `FeatureTerm`. A `LossTerm` is weighted here; any other module counts as it is.
         optimizer: called with the parameters of the student and of the losses' connectors.
         scheduler: called with the optimizer, see `make_schedule`; None keeps the rate.
-        example: a batch of images, from which feature losses learn the shapes of their taps.
+        example: a batch of inputs, from which feature losses learn the shapes of their taps.
+        kind: of the task, by which the best epoch is chosen.
 
     Raises:
         UserError: all weights are 0, a tap does not exist, or the teacher has no features.
@@ -148,8 +154,9 @@ class DistillationModule(_Module):
         *,
         scheduler: SchedulerFactory | None = None,
         example: Tensor | None = None,
+        kind: TaskKind = TaskKind.CLASSIFICATION,
     ) -> None:
-        super().__init__(student, optimizer, scheduler)
+        super().__init__(student, optimizer, scheduler, kind)
         if not any(not isinstance(loss, LossTerm) or loss.weight for loss in losses.values()):
             raise UserError(
                 f"Expected a loss with a weight above 0 but got {', '.join(losses) or 'none'}, "
@@ -274,27 +281,25 @@ def _needs_no_teacher(loss: nn.Module) -> bool:
     return not getattr(loss, "needs_teacher", True)
 
 
-def validate(module: lightning.LightningModule, model: nn.Module, batch: Batch) -> None:
-    """Log `val/accuracy`, `val/nll` and `val/selection`, by which the best epoch is chosen.
-
-    `val/selection` is the accuracy with ties broken by NLL: on up to 50,000 samples one of
-    them outweighs any NLL, and float32 still tells the NLLs apart.
+def validate(
+    module: lightning.LightningModule, model: nn.Module, batch: Batch, kind: TaskKind
+) -> None:
+    """Log the task's figures as `val/...`, and `val/selection`, by which the best epoch is chosen.
 
     Raises:
-        DivergenceError: the validation loss is no longer a number.
+        DivergenceError: a validation figure is no longer a number.
     """
-    logits = model(batch["input"])
-    loss = cross_entropy(logits, batch["label"]).mean()
-    if not torch.isfinite(loss) and not module.trainer.sanity_checking:
+    outputs = model(batch["input"])
+    figures, selection = validation_figures(kind, outputs, batch["label"])
+    broken = [f"{value.item()}" for value in figures.values() if not torch.isfinite(value)]
+    if broken and not module.trainer.sanity_checking:
         raise DivergenceError(
-            f"Expected a finite validation loss but got {loss.item()} in epoch "
+            f"Expected a finite validation loss but got {broken[0]} in epoch "
             f"{module.current_epoch}. The last good checkpoint is kept. Lower the learning rate."
         )
-    accuracy = (logits.argmax(dim=1) == batch["label"]).float().mean()
-    shown = {"val/accuracy": accuracy, "val/nll": loss}
-    module.log_dict(shown, batch_size=len(logits), prog_bar=True, sync_dist=True)
-    selection = accuracy - 1e-5 * loss.clamp(max=2)
-    module.log("val/selection", selection, batch_size=len(logits), sync_dist=True)
+    shown = {f"val/{name}": value for name, value in figures.items()}
+    module.log_dict(shown, batch_size=len(outputs), prog_bar=True, sync_dist=True)
+    module.log("val/selection", selection, batch_size=len(outputs), sync_dist=True)
 
 
 def make_schedule(

@@ -286,10 +286,20 @@ def sample_records(
 
 
 def replay_error(
-    stored: Sequence[NDArray[np.float32]], recomputed: Sequence[NDArray[np.float32]]
+    stored: Sequence[NDArray[np.float32]],
+    recomputed: Sequence[NDArray[np.float32]],
+    *,
+    of_classes: bool = True,
 ) -> float:
-    """Root mean square difference of log-probabilities over the spread of the recomputed ones."""
-    first, second = (_log_probabilities(np.concatenate(arrays)) for arrays in (stored, recomputed))
+    """Root mean square difference of what was stored over the spread of what is recomputed.
+
+    Args:
+        stored: answers, [N, C] together.
+        recomputed: likewise.
+        of_classes: whether log-probabilities are compared, not the numbers themselves.
+    """
+    alike = _log_probabilities if of_classes else np.asarray
+    first, second = (alike(np.concatenate(arrays)) for arrays in (stored, recomputed))
     spread = float(np.std(second)) or 1.0
     return float(np.sqrt(np.mean((first - second) ** 2))) / spread
 

@@ -7,6 +7,7 @@ from typing import Any
 from hydra.utils import instantiate
 
 from distill.errors import UserError
+from distill.tasks import TaskKind
 from distill.verbs.networks import load_student
 from distill.verbs.workspace import Workspace, named_in_errors
 
@@ -50,8 +51,8 @@ def export_network(workspace: Workspace, model: Any, path: Path, *, head: Any = 
     from distill.encoding import Encoder
 
     data = workspace.data
-    dtype = torch.uint8 if data.encoder is None else torch.float32
-    export_onnx(model, data.input_shape, path, dtype=dtype, head=head)
+    dtype, kind = torch.uint8 if data.encoder is None else torch.float32, data.task.kind
+    export_onnx(model, data.input_shape, path, dtype=dtype, head=head, kind=kind)
     if isinstance(data.encoder, Encoder):
         prepend_encoder(data.encoder, path)
 
@@ -74,7 +75,8 @@ def calibrated(model: Any, checkpoint: Path) -> Any:
     from distill.training.fit import load_weights
     from distill.training.models import TemperatureScaled
 
-    return TemperatureScaled(model, load_weights(checkpoint).get("temperature", 1.0)).eval()
+    temperature = load_weights(checkpoint).get("temperature", 1.0)
+    return model if temperature == 1 else TemperatureScaled(model, temperature).eval()
 
 
 def parity_with_torch(workspace: Workspace, model: Any, path: Path) -> Any:
@@ -83,4 +85,7 @@ def parity_with_torch(workspace: Workspace, model: Any, path: Path) -> Any:
     from distill.training.fit import predict_logits
 
     split, limits = workspace.data.validation, dataclasses.asdict(workspace.budget.parity)
-    return check_parity(predict_logits(model, split.inputs), path, split.served, **limits)
+    if workspace.data.task.kind is not TaskKind.CLASSIFICATION:
+        limits["min_top1_agreement"] = None  # there is no largest output to agree on
+    expected = workspace.data.in_units(predict_logits(model, split.inputs), split)
+    return check_parity(expected, path, split.served, **limits)

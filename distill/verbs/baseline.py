@@ -1,6 +1,7 @@
 """`baseline`: what a model must beat, scored before any training; `annotate` asks people."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from distill.deployment.evaluate import INCUMBENT
 from distill.errors import UsageError
 from distill.files import write_arrays
-from distill.metrics import compare_paired
+from distill.scoring import Scoring
 from distill.verbs.humans import VOTES, human_files, score_people
 from distill.verbs.incumbent import incumbent_path, incumbent_values, score_incumbent
 from distill.verbs.workspace import Workspace, named_in_errors, open_workspace, plain
@@ -41,22 +42,28 @@ def baseline_stage(workspace: Workspace) -> dict[str, Any]:
         from distill.training.baselines.scoring import score_baselines
 
         asked = configured_baselines(workspace)
-        scores, predictions = score_baselines(data, asked, confidence=confidence)
+        scoring = workspace.scoring
+        scores, answers = score_baselines(data, asked, scoring, confidence=confidence)
         if incumbent is not None:
-            scores[INCUMBENT], predictions[INCUMBENT] = score_incumbent(workspace, incumbent)
-        write_arrays(workspace.run_dir / PREDICTIONS, predictions)
-        best = max(scores, key=lambda name: scores[name]["accuracy"].estimate)
-        right = {name: answers == data.test.labels for name, answers in predictions.items()}
+            scores[INCUMBENT], answers[INCUMBENT] = score_incumbent(workspace, incumbent)
+        write_arrays(workspace.run_dir / PREDICTIONS, answers)
+        best = best_of(scoring, scores)
+        marks = {name: scoring.marks(own, data.test.truth) for name, own in answers.items()}
+        blocks = data.test.blocks
         for name, score in scores.items():
-            score["gain_vs_best"] = compare_paired(right[name], right[best], confidence=confidence)
+            score["gain_vs_best"] = scoring.compare(
+                marks[name], marks[best], blocks=blocks, confidence=confidence
+            )
         people = None
         if humans:
-            people, vote = score_people(workspace, predictions[best])
+            people, vote = score_people(workspace, answers[best])
             write_arrays(workspace.run_dir / VOTES, {"vote": vote, "index": data.test.indices})
         return {
             "best": best,
             "measured_through": scores[best]["measured_through"],
             "confidence": confidence,
+            "metric": scoring.metric,
+            "figures": scoring.figures,
             "num_samples": len(data.test),
             "baselines": scores,
             "humans": people,
@@ -65,8 +72,9 @@ def baseline_stage(workspace: Workspace) -> dict[str, Any]:
 
     values = {
         "data": data.fingerprint,
-        "baselines": plain(workspace.cfg.get("baselines")),
+        "baselines": plain(workspace.of_task("baselines")),
         "confidence": confidence,
+        "metric": workspace.scoring.metric,
         "humans": [*map(str, humans), workspace.cfg.humans_cost_per_label],
     }
     inputs = (*humans, *_files(workspace))
@@ -77,13 +85,19 @@ def baseline_stage(workspace: Workspace) -> dict[str, Any]:
     return workspace.stage("baseline", compute, values=values, inputs=existing, outputs=outputs)
 
 
+def best_of(scoring: Scoring, scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name the best of some scores by the metric; of equal ones the first."""
+    sign = -1 if scoring.is_error else 1
+    return max(scores, key=lambda name: sign * scores[name][scoring.metric].estimate)
+
+
 def configured_baselines(workspace: Workspace) -> dict[str, Any]:
     """Build the configured baselines, by name.
 
     Raises:
         UsageError: there is none, one lacks a value, or takes the incumbent's name.
     """
-    nodes = workspace.cfg.get("baselines") or {}  # an empty choice of a group leaves no key
+    nodes = workspace.of_task("baselines")
     if not nodes or INCUMBENT in nodes:
         raise UsageError(
             f"Expected `baselines` with names besides `{INCUMBENT}` but got "
@@ -95,7 +109,19 @@ def configured_baselines(workspace: Workspace) -> dict[str, Any]:
     for name, node in nodes.items():
         with named_in_errors(f"baselines.{name}"):
             built[str(name)] = instantiate(node, _convert_="all")
+        _check_fits(workspace, str(name), built[str(name)])
     return built
+
+
+def _check_fits(workspace: Workspace, name: str, baseline: Any) -> None:
+    kind = workspace.data.task.kind
+    kinds = getattr(baseline, "kinds", [kind])
+    if kind not in kinds:
+        raise UsageError(
+            f"Expected baselines for {kind.replace('_', ' ')} but `baselines.{name}` is one of "
+            f"{', '.join(sorted(kinds))}. Leave it out of `baselines=[...]`; "
+            "`baselines=by_task` takes those that fit."
+        )
 
 
 def _files(workspace: Workspace) -> tuple[Path, ...]:

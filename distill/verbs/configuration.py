@@ -9,7 +9,8 @@ import torch
 from hydra.utils import instantiate
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from distill.errors import UserError
+from distill.errors import UsageError, UserError
+from distill.tasks import TaskKind
 from distill.training.modules import make_schedule
 from distill.verbs.networks import (
     build_distillation,
@@ -25,6 +26,12 @@ from distill.verbs.ranks import launched
 from distill.verbs.seeds import seeds
 from distill.verbs.store import check_store_settings, uses_store
 from distill.verbs.workspace import Workspace, named_in_errors
+
+SUGGESTED = {
+    TaskKind.CLASSIFICATION: "kd",
+    TaskKind.MULTI_LABEL: "bce_kd",
+    TaskKind.REGRESSION: "regression",
+}
 
 
 def check_configuration(workspace: Workspace) -> None:
@@ -75,7 +82,15 @@ def _check_losses(workspace: Workspace, student: Any) -> None:
 
     cfg, classes = workspace.cfg, len(workspace.data.classes)
     with named_in_errors("loss"):
-        losses = instantiate(cfg.loss, _convert_="all")
+        losses = instantiate(workspace.of_task("loss"), _convert_="all")
+    kind = workspace.data.task.kind
+    for name, loss in losses.items():
+        if kind not in getattr(loss, "kinds", [kind]):
+            raise UsageError(
+                f"Expected losses for {kind.replace('_', ' ')} but `loss.{name}` is one of "
+                f"{', '.join(sorted(loss.kinds))}. Choose another `loss=`, such as "
+                f"`loss={SUGGESTED[kind]}`."
+            )
     on_features = [name for name, loss in losses.items() if hasattr(loss, "teacher_taps")]
     if on_features and (uses_store(workspace) or "network" not in cfg.teacher):
         found = "`soft_labels=store` keeps" if uses_store(workspace) else "this teacher has"

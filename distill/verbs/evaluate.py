@@ -1,4 +1,4 @@
-"""`evaluate`: every accuracy that decides something, from the exported files, on the test set."""
+"""`evaluate`: every figure that decides something, from the exported files, on the test set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,23 +42,27 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
         )
 
     def compute() -> dict[str, Any]:
-        logits = {
+        answers = {
             role: OnnxModel(p, num_threads=2).predict(data.test.served) for role, p in found.items()
         }
         through = {role: f"onnxruntime, {path.name}" for role, path in found.items()}
-        if "teacher" not in logits:
-            answers = _teacher_logits(workspace)
-            if answers is not None:
-                logits["teacher"] = answers
+        if "teacher" not in answers:
+            own = _teacher_answers(workspace)
+            if own is not None:
+                answers["teacher"] = own
                 through["teacher"] = "the teacher itself, which does not export to ONNX"
-        truth = {"label": data.test.labels, "index": data.test.indices}
-        write_arrays(workspace.run_dir / LOGITS, truth | logits)
+        truth = data.test.truth
+        kept = {"label": truth.labels, "index": data.test.indices}
+        further = {"block": truth.blocks, "naive_error": truth.naive_error}
+        kept |= {name: own for name, own in further.items() if own is not None}
+        write_arrays(workspace.run_dir / LOGITS, kept | answers)
         return {"test_fingerprint": data.test_fingerprint} | evaluate(
-            logits,
-            data.test.labels,
+            answers,
+            truth,
+            workspace.scoring,
             references=_references(workspace, baseline_path, votes),
             measured_through=through,
-            classes=data.classes,
+            task=data.task,
             confidence=confidence,
         )
 
@@ -72,6 +76,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
             "data": data.fingerprint,
             "test": data.test_fingerprint,
             "confidence": confidence,
+            "metric": workspace.scoring.metric,
         },
         inputs=inputs,
         outputs=(LOGITS,),
@@ -90,7 +95,8 @@ def _references(workspace: Workspace, path: Path, votes: Sequence[Path]) -> Refe
     return References(best=best, baselines=baselines, humans=humans)
 
 
-def _teacher_logits(workspace: Workspace) -> Any:
+def _teacher_answers(workspace: Workspace) -> Any:
     from distill.training.labelling import ask_test
 
-    return ask_test(load_teacher(workspace), workspace.data.test)
+    answers = ask_test(load_teacher(workspace), workspace.data.test)
+    return None if answers is None else workspace.data.in_units(answers, workspace.data.test)

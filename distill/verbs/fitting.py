@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from distill.files import sha256, sha256_json, to_json, write_arrays, write_json
 from distill.metrics import fit_temperature, score
 from distill.production.registry.connection import be_quick
+from distill.tasks import TaskKind
 from distill.training.teachers.classes import class_columns
 from distill.verbs.networks import weights_path
 from distill.verbs.ranks import agree
@@ -24,7 +25,7 @@ from distill.verbs.workspace import Workspace, is_terminal, plain
 # On import Lightning asks for INFO, at which it lists hardware and advertises.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
-HISTORY, CORRECT = "history.json", "test_correct.npz"
+HISTORY, MARKS = "history.json", "test_marks.npz"
 RECIPE = ("optimizer", "scheduler", "trainer", "batch_size")
 
 Build = Callable[[dict[str, Any]], lightning.LightningModule]
@@ -32,7 +33,7 @@ Build = Callable[[dict[str, Any]], lightning.LightningModule]
 
 def outputs_of(role: str) -> tuple[str, ...]:
     """What a role's training leaves."""
-    names = ("best.pt", "last.pt", HISTORY, CORRECT)
+    names = ("best.pt", "last.pt", HISTORY, MARKS)
     return tuple(f"train/{role}/{name}" for name in names)
 
 
@@ -170,48 +171,49 @@ def keep(
     from distill.training.fit import save_weights
 
     scores: dict[str, dict[str, Any]] = {}
-    correct: dict[str, NDArray[np.bool_]] = {}
+    marks: dict[str, NDArray[Any]] = {}
     for epoch, state in states.items():
         if epoch == "best" and state is states["last"]:
-            scores[epoch], correct[epoch] = scores["last"], correct["last"]
+            scores[epoch], marks[epoch] = scores["last"], marks["last"]
         else:
             model.load_state_dict(state)
-            scores[epoch], correct[epoch] = _score_network(workspace, model, classes)
-        content = {"state_dict": state, "classes": list(classes)}
-        content["temperature"] = scores[epoch]["temperature"]
+            scores[epoch], marks[epoch] = _score_network(workspace, model, classes)
+        content: dict[str, Any] = {"state_dict": state, "classes": list(classes)}
+        content["temperature"] = scores[epoch].get("temperature", 1.0)
         save_weights(content, weights_path(workspace.run_dir, role, epoch))
-    write_arrays(workspace.run_dir / "train" / role / CORRECT, correct)
+    write_arrays(workspace.run_dir / "train" / role / MARKS, marks)
     return {f"test_at_{epoch}_epoch": found for epoch, found in scores.items()}
 
 
 def _score_network(
     workspace: Workspace, model: Any, classes: Sequence[str]
-) -> tuple[dict[str, Any], NDArray[np.bool_]]:
-    """Score a network, and tell whether each test sample is answered right."""
+) -> tuple[dict[str, Any], NDArray[Any]]:
+    """Score a network, and mark each test sample."""
     from distill.training.fit import predict_logits
 
     data = workspace.data
     columns = class_columns(classes, data.classes, drop_classes=True)
-    logits = {}
+    answers = {}
     for name, split in (("validation", data.validation), ("test", data.test)):
-        answers = predict_logits(model, split.inputs)
-        logits[name] = answers if columns is None else answers[:, columns]
-    scores = score_logits(workspace, logits["test"], logits["validation"])
-    return scores, logits["test"].argmax(axis=1) == data.test.labels
+        outputs = predict_logits(model, split.inputs)
+        outputs = outputs if columns is None else outputs[:, columns]
+        answers[name] = data.in_units(outputs, split)
+    scores = score_test(workspace, answers["test"], answers["validation"])
+    return scores, workspace.scoring.marks(answers["test"], data.test.truth)
 
 
-def score_logits(
+def score_test(
     workspace: Workspace,
     test: NDArray[np.floating],
     validation: NDArray[np.floating] | None = None,
     *,
     measured_through: str = "torch",
 ) -> dict[str, Any]:
-    """Score test logits, as they are and at the temperature that fits the validation set."""
+    """Score answers to the test set; of classes also at the temperature that fits validation."""
     data, confidence = workspace.data, workspace.budget.confidence
     scores: dict[str, Any] = {"measured_through": measured_through}
-    scores |= score(test, data.test.labels, confidence=confidence)
-    if validation is not None:
+    scores |= workspace.scoring.score(test, data.test.truth, confidence=confidence)
+    if validation is not None and data.task.kind is TaskKind.CLASSIFICATION:
         temperature = fit_temperature(validation, data.validation.labels)
         scaled = score(test / temperature, data.test.labels, confidence=confidence)
         scores |= {"temperature": temperature}

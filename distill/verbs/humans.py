@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.annotations import Samples, read_annotations
+from distill.errors import UsageError
 from distill.metrics import compare_paired
 from distill.raters import gain_of_single, score_humans
-from distill.verbs.workspace import Workspace, plain
+from distill.tasks import TaskKind
+from distill.verbs.workspace import OUTPUTS, Workspace, plain
 
 VOTES = "predictions/humans.npz"
 
@@ -36,6 +38,11 @@ def score_people(
         UserError: a file is missing or damaged, or names unknown samples or classes.
     """
     data, confidence = workspace.data, workspace.budget.confidence
+    if data.task.kind is not TaskKind.CLASSIFICATION:
+        raise UsageError(
+            f"Expected classes for `humans=` but {data.name} asks for "
+            f"{OUTPUTS[data.task.kind]}. Leave `humans` out."
+        )
     labels, num_classes = data.test.labels, len(data.classes)
     samples = Samples(indices=data.test.indices, paths=data.test.paths)
     annotations = read_annotations(human_files(workspace), samples, data.classes)

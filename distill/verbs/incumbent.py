@@ -47,16 +47,17 @@ def score_incumbent(workspace: Workspace, path: Path) -> tuple[dict[str, Any], N
     """Score the incumbent on the test set and measure it on the target, quickly.
 
     Returns:
-        Its entry among the baselines, and its test predictions [N].
+        Its entry among the baselines, and its answers to the test set, as of any baseline.
 
     Raises:
         UserError: see `ask_incumbent`.
     """
-    from distill.training.baselines.scoring import score_answers
+    from distill.training.baselines.scoring import kept_of
 
     artefact, data = inspect(path), workspace.data
-    logits = ask_incumbent(workspace, path, data.test)
-    quality, answers = score_answers(logits, data, confidence=workspace.budget.confidence)
+    answers = ask_incumbent(workspace, path, data.test)
+    confidence = workspace.budget.confidence
+    quality = workspace.scoring.score(answers, data.test.truth, confidence=confidence)
     cost = {
         "measured_through": f"onnxruntime, {path.name}",
         "fit_seconds": None,
@@ -64,11 +65,11 @@ def score_incumbent(workspace: Workspace, path: Path) -> tuple[dict[str, Any], N
         **_latency(workspace, artefact),
     }
     facts = {"artefact": str(path), "sha256": sha256(path)}
-    return quality | cost | facts, answers
+    return {**quality, **cost, **facts}, kept_of(answers, data)
 
 
 def ask_incumbent(workspace: Workspace, path: Path, split: "Split") -> NDArray[np.float32]:
-    """Ask the incumbent about a split as it is, [N, C].
+    """Ask the incumbent about a split as it is, [N, C], numbers in their own units.
 
     Raises:
         UserError: the file is damaged, takes other inputs than the data's, or has other classes.
@@ -79,9 +80,9 @@ def ask_incumbent(workspace: Workspace, path: Path, split: "Split") -> NDArray[n
     with _named(path):
         settings = plain(workspace.cfg.incumbent)
         model = onnx_teacher(workspace.data, workspace.run_dir, path=str(path), **settings)
-        logits = ask_test(model, split)
-    assert logits is not None
-    return logits
+        answers = ask_test(model, split)
+    assert answers is not None
+    return workspace.data.in_units(answers, split)
 
 
 def _latency(workspace: Workspace, artefact: Artefact) -> dict[str, Any]:

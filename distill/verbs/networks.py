@@ -76,12 +76,13 @@ def build_teacher_network(workspace: Workspace, teacher: DictConfig, num_classes
 def build_distillation(
     workspace: Workspace, student: Any, teacher: Any, losses: Any, *parts: Any, **named: Any
 ) -> Any:
-    """Build the module that distils; losses on features learn their shapes from two images."""
+    """Build the module that distils; losses on features learn their shapes from two samples."""
     import torch
 
     example = torch.from_numpy(workspace.data.train.inputs[:2])
     module = instantiate(workspace.cfg.module)
-    return module(student, teacher, losses, *parts, example=example, **named)
+    kind = workspace.data.task.kind
+    return module(student, teacher, losses, *parts, example=example, kind=kind, **named)
 
 
 def load_student(workspace: Workspace, path: Path) -> Any:
@@ -159,15 +160,15 @@ def shows_images_as_they_are(cfg: DictConfig) -> bool:
 
 
 def check_views_of_rows(workspace: Workspace) -> None:
-    """Refuse to augment a table.
+    """Refuse to augment a table or a series as images are.
 
     Raises:
         UsageError: images would be augmented, or mixed.
     """
     if workspace.data.encoder is not None and not shows_images_as_they_are(workspace.cfg):
         raise UsageError(
-            f"Expected `views=none mixing=none` for {workspace.data.name}, which is a table, but "
-            "these are of images. Leave both out."
+            f"Expected `views=none mixing=none` for {workspace.data.name}, which has "
+            f"{workspace.data.what}, but these are of images. Leave both out."
         )
 
 

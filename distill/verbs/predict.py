@@ -18,6 +18,7 @@ from distill.errors import UserError
 from distill.files import atomic_path, sha256, write_json
 from distill.metrics import log_softmax
 from distill.runtime import OnnxModel
+from distill.tasks import TaskKind
 from distill.verbs.image_files import format_of, read_sources
 from distill.verbs.table_rows import read_rows
 from distill.verbs.workspace import Workspace, open_workspace
@@ -29,24 +30,20 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Predict every image of a folder, CSV or Parquet file, or every row of a table.
 
     The file has one row per image or row that could be read: `index` (its place in the input),
-    `name` (of an image), `label`, `confidence` and `logits`.
+    `name` (of an image), and what the model says (see `_said`).
     """
     with open_workspace(cfg) as workspace:
         path = Path(cfg.artefact)
         model = OnnxModel(path, num_threads=cfg.num_threads)
         contract = _contract_of(path, model)
         asked = (_rows if contract.table else _images)(cfg, contract, workspace)
-        logits = model.predict(asked.inputs)
-        probabilities = np.exp(log_softmax(logits))
-        answers = probabilities.argmax(axis=1)
+        answers = model.predict(asked.inputs)
         names = {} if asked.names is None else {"name": asked.names}
         table = pa.table(
             {
                 "index": asked.positions,
                 **names,
-                "label": [contract.classes[i] for i in answers],
-                "confidence": probabilities.max(axis=1).astype(np.float32),
-                "logits": pa.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1]),
+                **_said(contract, answers),
             }
         )
         metadata = {"classes": "\n".join(contract.classes), "artefact_sha256": sha256(path)}
@@ -55,13 +52,35 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         result = {
             "predictions": str(Path(cfg.output).resolve()),
             "artefact": str(path),
-            "num_predictions": len(logits),
+            "num_predictions": len(answers),
             "num_skipped": len(asked.skipped),
             "skipped": asked.skipped[:20],
             "num_unseen": asked.num_unseen,
         }
         write_json(workspace.run_dir / "predict.json", result)
         return result
+
+
+def _said(contract: Contract, answers: NDArray[np.float32]) -> dict[str, Any]:
+    """Lay answers out as columns.
+
+    Of classes `label`, `confidence` and `logits`; of several labels `labels`, a list of those that
+    hold, and `logits`; of numbers one column each, by its name, and `prediction`, a list of all.
+    """
+    together = pa.FixedSizeListArray.from_arrays(answers.ravel(), answers.shape[1])
+    kind, names = contract.asks.kind, contract.classes
+    if kind is TaskKind.REGRESSION:
+        alone = {f"predicted {name}": own for name, own in zip(names, answers.T, strict=True)}
+        return alone | {"prediction": together}
+    if kind is TaskKind.MULTI_LABEL:
+        held = [[names[i] for i in np.flatnonzero(row)] for row in answers > 0]
+        return {"labels": pa.array(held, pa.list_(pa.string())), "logits": together}
+    probabilities = np.exp(log_softmax(answers))
+    return {
+        "label": [names[i] for i in probabilities.argmax(axis=1)],
+        "confidence": probabilities.max(axis=1).astype(np.float32),
+        "logits": together,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

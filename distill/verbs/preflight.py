@@ -20,6 +20,7 @@ from distill.deployment.search.preflight import (
 )
 from distill.deployment.search.space import slug
 from distill.files import to_json, write_arrays
+from distill.tasks import TaskKind
 from distill.verbs.artefacts import export_network
 from distill.verbs.measuring import (
     NUM_INPUTS,
@@ -101,7 +102,9 @@ def _export(workspace: Workspace, folder: Path, name: str) -> dict[str, Any]:
     path = folder / f"{slug(name)}.onnx"
     head = instantiate(workspace.cfg.head) or None
     example = torch.from_numpy(workspace.data.train.inputs[:1])
-    export_network(workspace, TemperatureScaled(student, 1.5).eval(), path, head=head)
+    of_classes = workspace.data.task.kind is TaskKind.CLASSIFICATION
+    model = TemperatureScaled(student, 1.5).eval() if of_classes else student
+    export_network(workspace, model, path, head=head)
     files = {"float32": path.name}
     recipe = _recipe(workspace)
     if recipe is not None:

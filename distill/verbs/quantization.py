@@ -52,6 +52,7 @@ def quantize_stage(workspace: Workspace, checkpoint: Path, name: str = STAGE) ->
         "parity": dataclasses.asdict(workspace.budget.parity),
         "max_drop": workspace.budget.accuracy.max_drop_vs_float32,
         "confidence": workspace.budget.confidence,
+        "metric": workspace.scoring.metric,
         "seed": cfg.seed,
         "measured": measurement_values(workspace) if is_search else None,
         "head": plain(cfg.head),
@@ -99,8 +100,9 @@ def _trials(
     return Trials(
         source=source,
         folder=source.path.parent,
-        images=_validation(workspace),
-        labels=workspace.data.validation.labels,
+        inputs=_validation(workspace),
+        truth=workspace.data.validation.truth,
+        scoring=workspace.scoring,
         answers=answers,
         limits=Limits(
             max_drop=budget.accuracy.max_drop_vs_float32,

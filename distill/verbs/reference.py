@@ -31,7 +31,9 @@ def reference_stage(workspace: Workspace, artefacts: list[str]) -> dict[str, Any
             path.name: {"sha256": sha256(path)}
             | output_statistics(
                 OnnxModel(path, num_threads=2).predict(split.served),
-                split.labels,
+                split.truth,
+                data.task,
+                workspace.scoring,
                 confidence=confidence,
             )
             for path in paths
@@ -44,7 +46,8 @@ def reference_stage(workspace: Workspace, artefacts: list[str]) -> dict[str, Any
         return {
             "split": "validation",
             "data": {"name": data.name, "sha256": data.fingerprint},
-        } | reference(inputs, models, split.labels, data.classes)
+        } | reference(inputs, models, split.labels, data.task)
 
     values = {"data": data.fingerprint, "confidence": confidence, "schema_version": VERSION}
+    values["metric"] = workspace.scoring.metric
     return workspace.stage("reference", compute, values=values, inputs=tuple(paths))

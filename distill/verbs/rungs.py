@@ -13,7 +13,7 @@ from distill.deployment.search.outlook import Floor, Trained, floors
 from distill.files import read_json
 from distill.metrics import proportion
 from distill.verbs.baseline import configured_baselines
-from distill.verbs.fitting import CORRECT, fit_stage
+from distill.verbs.fitting import MARKS, fit_stage
 from distill.verbs.incumbent import ask_incumbent, incumbent_path
 from distill.verbs.networks import TEACHER_FACTS, build_student, load_teacher
 from distill.verbs.train import distillation_values, distilled, views_shown
@@ -53,7 +53,7 @@ def rung_stage(
         inputs=(workspace.run_dir / TEACHER_FACTS,),
         num_views=views_shown(workspace),
     )
-    with np.load(workspace.run_dir / "train" / role / CORRECT, allow_pickle=False) as arrays:
+    with np.load(workspace.run_dir / "train" / role / MARKS, allow_pickle=False) as arrays:
         correct = arrays["last"]
     return result, correct
 
@@ -98,7 +98,7 @@ def floors_stage(workspace: Workspace) -> tuple[list[Floor], dict[str, Any]]:
             right = logits.argmax(axis=1) == validation.labels
             said = proportion(right, confidence=confidence)
         data = dataclasses.replace(workspace.data, test=validation)
-        scores, _ = score_baselines(data, asked, confidence=confidence)
+        scores, _ = score_baselines(data, asked, workspace.scoring, confidence=confidence)
         accuracies = [score["accuracy"] for score in scores.values()]
         best = max(accuracies, key=lambda accuracy: accuracy.estimate, default=None)
         replaced = None

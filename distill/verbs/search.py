@@ -7,6 +7,8 @@ from omegaconf import DictConfig
 from distill.budget import Outcome
 from distill.deployment.search.plan import Plan
 from distill.deployment.search.record import Entry
+from distill.errors import UsageError
+from distill.tasks import TaskKind
 from distill.verbs.baseline import baseline_stage
 from distill.verbs.candidates import read_candidates, workspaces
 from distill.verbs.configuration import check_configuration
@@ -20,12 +22,18 @@ from distill.verbs.soft_labels import soft_labels_stage
 from distill.verbs.standing import known_teacher, show_standing
 from distill.verbs.store import uses_store
 from distill.verbs.teacher import teacher_stage
-from distill.verbs.workspace import open_workspace
+from distill.verbs.workspace import OUTPUTS, open_workspace
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Measure all candidates untrained, train the likely ones a little, and the best in full."""
     with open_workspace(cfg) as workspace:
+        if workspace.data.task.kind is not TaskKind.CLASSIFICATION:
+            raise UsageError(
+                f"Expected classes to search a student for but {workspace.data.name} asks for "
+                f"{OUTPUTS[workspace.data.task.kind]}: what short trainings promise is told from "
+                "accuracies alone. Run `pipeline` with a student of your choice."
+            )
         plan: Plan = configured(workspace, "search")
         plan.epochs(cfg.trainer.max_epochs)
         candidates = read_candidates(workspace, plan.max_candidates)

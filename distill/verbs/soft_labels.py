@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hydra.utils import instantiate
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from scipy.stats import binom
 
 from distill.errors import UserError
 from distill.files import run_folder_lock
+from distill.tasks import TaskKind
 from distill.verbs.networks import TEACHER_FACTS, load_teacher
 from distill.verbs.ranks import agree
 from distill.verbs.store import (
@@ -87,7 +89,9 @@ def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
             stored = stored_precision(
                 folder, store_recipe(workspace, teacher.fingerprint, precision)
             )
-            precision = stored or choose_precision(teacher.folded(), dataset)
+            of_classes = workspace.data.task.kind is TaskKind.CLASSIFICATION
+            chosen = choose_precision if of_classes else lambda *_: "float32"  # too coarse
+            precision = stored or chosen(teacher.folded(), dataset)
         precision = agree(precision)
     recipe = store_recipe(workspace, teacher.fingerprint, precision)
     writer = StoreWriter(
@@ -132,17 +136,28 @@ def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
 
 
 def _agreement_with_labels(workspace: Workspace, store: "SoftLabelStore") -> float:
-    """Tell how often the teacher says of a training image what its label says, and warn if rarely.
+    """Tell how far the teacher says of training samples what their labels say; warn if hardly.
 
-    Only this shows that answers from a file are in another order than the images.
+    Only this shows that answers from a file are in another order than the samples.
+
+    Returns:
+        The share of classes, or of labels, that are the same; of numbers the share of the labels'
+        variance that is explained, R^2.
     """
-    train = workspace.data.train
-    answers = store.logits(0, train.indices).argmax(axis=1)
-    agreement = float(np.mean(answers == train.labels))
+    train, kind = workspace.data.train, workspace.data.task.kind
+    answers = store.logits(0, train.indices)
+    if kind is TaskKind.REGRESSION:
+        return _explained(answers, train.learnt)
+    if kind is TaskKind.MULTI_LABEL:
+        same, commonest = (answers > 0) == (train.labels > 0), train.labels.mean(axis=0)
+        most_common = float(np.maximum(commonest, 1 - commonest).mean())
+    else:
+        same = answers.argmax(axis=1) == train.labels
+        most_common = float(np.bincount(train.labels).max() / len(train))
+    agreement = float(np.mean(same))
     log.info(
-        "the teacher says of %.1f %% of the training images what their label says", 100 * agreement
+        "the teacher says of %.1f %% of the training samples what their label says", 100 * agreement
     )
-    most_common = float(np.bincount(train.labels).max() / len(train))
     by_chance = binom.sf(round(agreement * len(train)) - 1, len(train), most_common)
     if by_chance > 0.001:
         log.warning(
@@ -151,3 +166,17 @@ def _agreement_with_labels(workspace: Workspace, store: "SoftLabelStore") -> flo
             100 * most_common,
         )
     return agreement
+
+
+def _explained(answers: NDArray[np.floating], targets: NDArray[np.floating]) -> float:
+    """Tell what share of the targets' variance a teacher's numbers explain, and warn if none."""
+    wide = targets.astype(np.float64)
+    spread = ((wide - wide.mean(axis=0)) ** 2).mean()
+    explained = float(1 - ((answers - wide) ** 2).mean() / (spread or 1.0))
+    log.info("the teacher explains %.1f %% of the training labels' variance", 100 * explained)
+    if explained <= 0:
+        log.warning(
+            "WARNING: the mean of all labels would be as near. Are the teacher's answers in the "
+            "order of the data's rows, and in the label's unit?"
+        )
+    return explained

@@ -11,13 +11,14 @@ from distill.deployment.report.prospect import prospect
 from distill.pages import figure, percent, percent_interval, size
 from distill.verbs.networks import teacher_members
 from distill.verbs.workspace import Workspace
+from distill.wording import ERRORS, SHARES, metric_name, metric_text
 
 Values = Mapping[str, Any]
-COLUMNS = ("", "accuracy (%)", "against the best", "p95 (ms)", "size", "fit (s)", "cost")
+COLUMNS = ("against the best", "p95 (ms)", "size", "fit (s)", "cost")
 
 
 def known_teacher(workspace: Workspace) -> Values | None:
-    """Tell the accuracy of a teacher that need not be trained here; None of any other."""
+    """Tell the metric of a teacher that need not be trained here; None of any other."""
     members = teacher_members(workspace.cfg.teacher).values()
     for member in members:
         if "network" in member and member.checkpoint is None:
@@ -27,7 +28,7 @@ def known_teacher(workspace: Workspace) -> Values | None:
     from distill.verbs.teacher import teacher_stage
 
     scores = teacher_stage(workspace)["test_at_best_epoch"]
-    return scores and scores["accuracy"]
+    return scores and scores[workspace.scoring.metric]
 
 
 def show_standing(workspace: Workspace, baseline: Values, teacher: Values | None) -> list[str]:
@@ -36,14 +37,18 @@ def show_standing(workspace: Workspace, baseline: Values, teacher: Values | None
         title="what a student stands beside", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
     )
     table.collapse_padding = True
-    for column in COLUMNS:
+    metric = baseline["metric"]
+    unit = " (%)" if metric in SHARES else ""
+    against, *others = COLUMNS
+    against += " (%)" if metric in ERRORS else ""
+    for column in ("", f"{metric_name(metric)}{unit}", against, *others):
         table.add_column(column, justify="right" if column else "left")
     for name, score in baseline["baselines"].items():
         best = name == baseline["best"]
         latency = score["p95_latency_ms"]
         table.add_row(
             escape(name.replace("_", " ")),
-            *_accuracy(score["accuracy"], None if best else score["gain_vs_best"]),
+            *_metric(metric, score[metric], None if best else score["gain_vs_best"]),
             _small(latency and latency["estimate"]),
             size(score["size_bytes"]),
             _small(score["fit_seconds"]),
@@ -53,7 +58,7 @@ def show_standing(workspace: Workspace, baseline: Values, teacher: Values | None
     for name, cells in _people(baseline["humans"]):
         table.add_row(name, *cells)
     if teacher is not None:
-        table.add_row("teacher", *_accuracy(teacher, None))
+        table.add_row("teacher", *_metric(metric, teacher, None))
     said = prospect(baseline, teacher, workspace.budget.accuracy, before=True)
     workspace.console.print(table)
     for line in (*_agreement(baseline["humans"]), *said):
@@ -61,9 +66,13 @@ def show_standing(workspace: Workspace, baseline: Values, teacher: Values | None
     return said
 
 
-def _accuracy(accuracy: Values, gap: Values | None) -> list[str]:
-    low, high = accuracy["interval"]
-    shown = f"{100 * accuracy['estimate']:.1f}\n({100 * low:.1f} to {100 * high:.1f})"
+def _metric(metric: str, value: Values, gap: Values | None) -> list[str]:
+    ends = (value["estimate"], *value["interval"])
+    if metric in SHARES:
+        own, low, high = (f"{100 * end:.1f}" for end in ends)
+    else:
+        own, low, high = (metric_text(metric, end) for end in ends)
+    shown = f"{own}\n({low} to {high})"
     if gap is None:
         return [shown, ""]
     low, high = gap["interval"]
@@ -80,7 +89,7 @@ def _people(humans: Values | None) -> list[tuple[str, list[str]]]:
     rows = []
     for kind, name in (("single", "humans: one of them"), ("majority", "humans: majority")):
         cost = humans["cost_per_sample"]
-        cells = _accuracy(humans["score"][kind], humans["gain_vs_best"][kind])
+        cells = _metric("accuracy", humans["score"][kind], humans["gain_vs_best"][kind])
         rows.append((name, [*cells, "", "", "", figure(cost and cost[kind])]))
     return rows
 

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 
 from distill.errors import UserError
 from distill.files import read_json
+from distill.tasks import TaskKind
 from distill.verbs.networks import (
     TEACHER_FACTS,
     check_views_of_rows,
@@ -68,7 +69,9 @@ def open_store(workspace: Workspace) -> "Teacher":
             f"Expected {num_views(workspace)} views in {folder} but it has {store.num_views}. Run "
             "`soft_labels` again: it adds what is missing."
         )
-    error = check_replay(store, load_teacher(workspace), shown_dataset(workspace))
+    of_classes = workspace.data.task.kind is TaskKind.CLASSIFICATION
+    teacher, dataset = load_teacher(workspace), shown_dataset(workspace)
+    error = check_replay(store, teacher, dataset, of_classes=of_classes)
     log.info(
         "soft labels verified: the teacher says the same again, within %.2g of their spread "
         "(limit %.2g)",

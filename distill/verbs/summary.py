@@ -9,7 +9,8 @@ from rich.table import Table
 
 from distill.budget import Check, Choice
 from distill.files import to_json
-from distill.pages import figure, percent, size
+from distill.pages import figure, size
+from distill.wording import metric_interval, metric_name, metric_text
 
 Values = Mapping[str, Any]
 
@@ -44,15 +45,15 @@ def show_benchmark(
 def show_verdict(console: Console, name: str, verdict: Values) -> None:
     """Show the models of a pipeline, and what its budget says of them."""
     table = Table(title=f"{name}: {verdict['verdict']}", title_style="bold")
-    for column in ("model", "accuracy", "interval", "p95 (ms)", "size"):
+    metric = verdict["metric"]
+    for column in ("model", metric_name(metric), "interval", "p95 (ms)", "size"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for role, model in verdict["models"].items():
-        low, high = model["accuracy_interval"]
         chosen = model.get("artefact") and model["artefact"] == verdict["chosen"]["artefact"]
         table.add_row(
             f"{role} ({model['name']})" if "name" in model else role.replace("_", " "),
-            percent(model["accuracy"]),
-            f"{percent(low)} to {percent(high)}",
+            metric_text(metric, model[metric]),
+            metric_interval(metric, model[f"{metric}_interval"]),
             figure(model.get("p95_latency_ms")),
             size(model.get("size_bytes")),
             style="bold green" if chosen else None,

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from distill.files import write_json
 from distill.training.modules import SupervisedModule
 from distill.training.teachers.ensemble import check_weights
-from distill.verbs.fitting import HISTORY, fit_stage, keep, outputs_of, score_logits
+from distill.verbs.fitting import HISTORY, fit_stage, keep, outputs_of, score_test
 from distill.verbs.networks import (
     TEACHER_FACTS,
     build_teacher_network,
@@ -68,7 +68,8 @@ def _score_teacher(workspace: Workspace, teacher: Any) -> dict[str, Any]:
     if test is None:
         return {"num_parameters": None, "test_at_best_epoch": None, "test_at_last_epoch": None}
     through = "torch" if teacher.computes_in_torch else "the teacher itself"
-    scores = score_logits(workspace, test, measured_through=through)
+    test = workspace.data.in_units(test, workspace.data.test)
+    scores = score_test(workspace, test, measured_through=through)
     return {"num_parameters": None, "test_at_best_epoch": scores, "test_at_last_epoch": scores}
 
 
@@ -92,7 +93,7 @@ def _teacher_network_stage(
 
     def module(parts: dict[str, Any]) -> lightning.LightningModule:
         model = build_teacher_network(workspace, member, len(workspace.data.classes))
-        return SupervisedModule(model, **parts)
+        return SupervisedModule(model, kind=workspace.data.task.kind, **parts)
 
     values = {"network": network, "seed": seed}
     return fit_stage(workspace, role, cfg.teacher_training, module, values, seed=seed)

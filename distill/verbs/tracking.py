@@ -58,7 +58,7 @@ def _figures(verdict: dict[str, Any], benchmark: dict[str, Any]) -> dict[str, fl
         for name in ("p50_latency_ms", "p95_latency_ms"):
             if row.get(name):
                 found[f"{role}_{name}"] = row[name]["estimate"]
-        for name in ("accuracy", "size_bytes"):
+        for name in (verdict["metric"], "size_bytes"):
             if model.get(name) is not None:
                 found[f"{role}_{name}"] = model[name]
     return found

@@ -11,7 +11,7 @@ from distill.files import write_json
 from distill.verbs.configuration import check_configuration
 from distill.verbs.fitting import fit_stage
 from distill.verbs.networks import TEACHER_FACTS, build_distillation, build_student, load_teacher
-from distill.verbs.seeds import compare_over_seeds, seed_folder, seeds, show_trained
+from distill.verbs.seeds import compare_roles, seed_folder, seeds, show_trained
 from distill.verbs.soft_labels import soft_labels_stage
 from distill.verbs.store import num_views, open_store, uses_store
 from distill.verbs.teacher import teacher_stage
@@ -39,7 +39,7 @@ def train_roles(workspace: Workspace, roles: tuple[str, ...]) -> dict[str, Any]:
             trained = [train_stage(workspace, role, seed) for seed in seeds(workspace)]
             results[role] = trained[0] | {"seeds": trained}
     if "control" in results and "student" in results:
-        results["over_seeds"] = compare_over_seeds(workspace, results)
+        results["over_seeds"] = compare_roles(workspace, results)
     show_trained(workspace, results)
     if workspace.leads:
         write_json(workspace.run_dir / "train.json", results)
@@ -60,7 +60,7 @@ def train_stage(workspace: Workspace, role: str, seed: int) -> dict[str, Any]:
     def module(parts: dict[str, Any]) -> lightning.LightningModule:
         student = build_student(workspace)
         if role == "control":
-            return SupervisedModule(student, **parts)
+            return SupervisedModule(student, kind=workspace.data.task.kind, **parts)
         return distilled(workspace, student, parts)
 
     folder = seed_folder(workspace, role, seed)
@@ -74,7 +74,11 @@ def distillation_values(workspace: Workspace) -> dict[str, Any]:
     """List the settings that decide what a student learns from its teacher."""
     cfg = workspace.cfg
     labels = {k: v for k, v in (plain(cfg.soft_labels) or {}).items() if k != "path"}
-    return {"losses": plain(cfg.loss), "module": plain(cfg.module), "soft_labels": labels}
+    return {
+        "losses": plain(workspace.of_task("loss")),
+        "module": plain(cfg.module),
+        "soft_labels": labels,
+    }
 
 
 def views_shown(workspace: Workspace) -> int | None:
@@ -87,7 +91,7 @@ def distilled(
 ) -> lightning.LightningModule:
     """Put a student beside its teacher's stored answers, or the live teacher, and the losses."""
     with_store = uses_store(workspace)
-    losses = instantiate(workspace.cfg.loss, _convert_="all")
+    losses = instantiate(workspace.of_task("loss"), _convert_="all")
     teacher = open_store(workspace) if with_store else load_teacher(workspace)
     if not any(hasattr(loss, "teacher_taps") for loss in losses.values()):
         teacher = teacher.folded()

@@ -5,6 +5,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distill.budget import Check, choose
 from distill.deployment.checks import compatibility_checks, quality_checks, target_checks
 from distill.deployment.report.pipeline import (
@@ -15,10 +17,13 @@ from distill.deployment.report.pipeline import (
 from distill.files import read_json, sha256, to_json, versions
 from distill.verbs.artefacts import MAY_SHIP, STUDENT
 from distill.verbs.benchmark import cost
+from distill.verbs.evaluate import LOGITS
 from distill.verbs.fitting import HISTORY
 from distill.verbs.measuring import RAW, raw_samples
 from distill.verbs.seeds import seeds, sentence
 from distill.verbs.workspace import Workspace, plain
+
+NUM_DRAWN = 800  # answers in a picture
 
 
 def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, Any]:
@@ -35,8 +40,10 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
             role: trained | {"history": _history(run_dir / "train" / role / HISTORY)}
             for role, trained in results.training.items()
         }
-        drawn = dataclasses.replace(results, training=with_history)
+        answers = _some_answers(workspace)
+        drawn = dataclasses.replace(results, training=with_history, answers=answers)
         write_pipeline_report(run_dir, drawn, checks, choice, to_json(budget))
+        metric = results.evaluation["metric"]
         gain = results.evaluation["margins"]["student"]["gain_vs_control"]
         return {
             "verdict": choice.outcome,
@@ -51,8 +58,9 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
             "artefacts": {name: sha256(run_dir / "export" / name) for name in shippable},
             "test_fingerprint": results.evaluation["test_fingerprint"],
             "models": _models(results, rows),
-            "distillation_gain": {"metric": "accuracy", **gain},
-            "did_distillation_help": distillation_sentence(gain, budget.confidence),
+            "metric": metric,
+            "distillation_gain": {"metric": metric, **gain},
+            "did_distillation_help": distillation_sentence(gain, metric, budget.confidence),
             "checks": checks,
             "warnings": results.warnings,
         }
@@ -65,6 +73,17 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
     return workspace.stage("verdict", compute, values=values, inputs=inputs, outputs=outputs)
 
 
+def _some_answers(workspace: Workspace) -> tuple[list[float], list[float], str] | None:
+    """Take labels and the student's answers to some test samples, of the first number asked for."""
+    data = workspace.data
+    if not data.is_numeric:
+        return None
+    with np.load(workspace.run_dir / LOGITS, allow_pickle=False) as arrays:
+        labels, answers = arrays["label"][:, 0], arrays["student"][:, 0]
+    rows = np.linspace(0, len(labels) - 1, min(len(labels), NUM_DRAWN)).astype(np.int64)
+    return labels[rows].tolist(), answers[rows].tolist(), data.classes[0]
+
+
 def _history(path: Path) -> list[dict[str, float]]:
     """Read the epochs of a training; an ensemble or a fitted estimator has none."""
     return read_json(path) if path.is_file() else []
@@ -75,7 +94,8 @@ def over_seeds(summary: dict[str, Any], workspace: Workspace) -> str | None:
     if len(seeds(workspace)) == 1:
         return None
     found = summary["best_epoch"]["student_minus_control"]
-    return f"Over {found['num_seeds']} seeds, student minus control: {sentence(found)}."
+    said = sentence(found, summary["metric"])
+    return f"Over {found['num_seeds']} seeds, student against control: {said}."
 
 
 def _checks(workspace: Workspace, results: PipelineResults) -> list[Check]:
@@ -89,6 +109,7 @@ def _checks(workspace: Workspace, results: PipelineResults) -> list[Check]:
             budget,
             artefact=artefact,
             target=benchmark["target"],
+            metric=evaluation["metric"],
             score=evaluation["models"][role],
             margins=evaluation["margins"][role],
             parity=results.export["parity"][artefact],
@@ -103,14 +124,14 @@ def _checks(workspace: Workspace, results: PipelineResults) -> list[Check]:
 
 
 def _models(results: PipelineResults, rows: dict[str, Any]) -> dict[str, Any]:
-    best = results.baseline["best"]
+    best, metric = results.baseline["best"], results.evaluation["metric"]
     scores = results.baseline["baselines"][best]
-    models = {"baseline": _model(scores) | {"name": best.replace("_", " ")}}
+    models = {"baseline": _model(scores, metric) | {"name": best.replace("_", " ")}}
     models["baseline"]["measured_through"] = results.baseline["measured_through"]
-    models |= _others(results.baseline)
+    models |= _others(results.baseline, metric)
     for role, score in results.evaluation["models"].items():
         row = rows.get(results.artefacts.get(role, ""))
-        models[role] = _model(score) | {
+        models[role] = _model(score, metric) | {
             "artefact": results.artefacts.get(role),
             "measured_through": score["measured_through"],
             "p95_latency_ms": _estimate(row["p95_latency_ms"]) if row else None,
@@ -119,28 +140,28 @@ def _models(results: PipelineResults, rows: dict[str, Any]) -> dict[str, Any]:
     return models
 
 
-def _others(baseline: dict[str, Any]) -> dict[str, Any]:
+def _others(baseline: dict[str, Any], metric: str) -> dict[str, Any]:
     """List the model now in production and people, where they were scored."""
     incumbent, humans = baseline["incumbent"], baseline["humans"]
     found: dict[str, Any] = {}
     if incumbent is not None:
-        found["incumbent"] = _model(incumbent) | {
+        found["incumbent"] = _model(incumbent, metric) | {
             "name": Path(incumbent["artefact"]).name,
             "measured_through": incumbent["measured_through"],
             "p95_latency_ms": _estimate(incumbent["p95_latency_ms"]),
             "size_bytes": incumbent["size_bytes"],
         }
     if humans is not None:
-        found["humans"] = _model({"accuracy": humans["score"]["majority"]}) | {
+        found["humans"] = _model({metric: humans["score"]["majority"]}, metric) | {
             "name": "majority",
             "measured_through": humans["measured_through"],
         }
     return found
 
 
-def _model(scores: dict[str, Any]) -> dict[str, Any]:
-    accuracy = scores["accuracy"]
-    return {"accuracy": accuracy["estimate"], "accuracy_interval": accuracy["interval"]}
+def _model(scores: dict[str, Any], metric: str) -> dict[str, Any]:
+    own = scores[metric]
+    return {metric: own["estimate"], f"{metric}_interval": own["interval"]}
 
 
 def _estimate(value: dict[str, Any] | None) -> float | None:
@@ -149,7 +170,7 @@ def _estimate(value: dict[str, Any] | None) -> float | None:
 
 def facts(workspace: Workspace, export: dict[str, Any]) -> list[tuple[str, str]]:
     """List how a pipeline was run, as (name, value)."""
-    data = workspace.data
+    data, losses = workspace.data, workspace.of_task("loss")
     splits = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test"
     quantized = export["quantized"]
     smaller = [("quantisation", f"{quantized['outcome']}: {quantized['why']}")] if quantized else []
@@ -159,7 +180,7 @@ def facts(workspace: Workspace, export: dict[str, Any]) -> list[tuple[str, str]]
         *([("columns left out", unused)] if unused else []),
         ("data", f"{data.name}: {splits} samples; {data.num_skipped} corrupt ones left out"),
         ("seed", str(workspace.cfg.seed)),
-        ("loss", ", ".join(f"{k} {plain(v)}" for k, v in workspace.cfg.loss.items())),
+        ("loss", ", ".join(f"{k} {plain(v)}" for k, v in losses.items())),
         ("machine", f"{platform.machine()}, {platform.system()} {platform.release()}"),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions().items())),
     ]

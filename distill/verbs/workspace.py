@@ -22,6 +22,7 @@ from rich.progress import Progress
 from distill.budget import Budget, parse_budget
 from distill.errors import UsageError, UserError, without_passwords
 from distill.files import Stage, run_folder_lock, write_text
+from distill.scoring import Scoring, scoring_of
 from distill.tasks import TaskKind
 from distill.verbs.ranks import agree, launched
 
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+OUTPUTS = {
+    TaskKind.CLASSIFICATION: "classes",
+    TaskKind.MULTI_LABEL: "labels",
+    TaskKind.REGRESSION: "numbers",
+}
 _SECRET = re.compile(r"(password|passwd|secret|token|api_?key|credential)", re.IGNORECASE)
 
 
@@ -66,35 +72,61 @@ class Workspace:
             node = self.cfg.data
             takes_time = "skip_corrupt" in node  # these decode files
             data = instantiate(node, _convert_="all", **({"progress": show} if takes_time else {}))
-        if data.task.kind is not TaskKind.CLASSIFICATION:
-            raise UserError(
-                f"Expected classes to tell but {data.name} asks for {data.task.kind}, for which "
-                "there are no losses and figures here yet. Name a label of classes."
-            )
         log.info(
-            "data: %s, %d classes, %d training, %d validation and %d test %s%s (%.1f s)",
+            "data: %s, %d %s, %d training, %d validation and %d test %s%s (%.1f s)",
             data.name,
             len(data.classes),
+            OUTPUTS[data.task.kind],
             len(data.train),
             len(data.validation),
             len(data.test),
-            "images" if data.encoder is None else "rows",
+            data.what,
             f", {data.num_skipped} corrupt ones skipped" if data.num_skipped else "",
             time.monotonic() - start,
         )
         return data
+
+    @cached_property
+    def scoring(self) -> Scoring:
+        """The figures of the data's task, by the metric of the budget."""
+        accuracy = self.budget.accuracy
+        scoring = scoring_of(self.data.task, accuracy.metric)
+        wrong, right = ("min", "max") if scoring.is_error else ("max", "min")
+        if getattr(accuracy, wrong) is not None:
+            raise UsageError(
+                f"Expected `budget.accuracy.{right}` as the limit of {scoring.metric} but got "
+                f"`budget.accuracy.{wrong}`. Set that to null."
+            )
+        return scoring
+
+    def of_task(self, group: str) -> DictConfig:
+        """Take a part of the configuration, or what it has for the data's task.
+
+        Raises:
+            UsageError: it has parts for tasks, and none for this one.
+        """
+        node = self.cfg.get(group) or OmegaConf.create()
+        if not node or not {*map(str, node)} <= {*TaskKind}:
+            return node
+        kind = self.data.task.kind
+        if kind not in node:
+            raise UsageError(
+                f"Expected `{group}` for {kind.replace('_', ' ')} but it has parts for "
+                f"{', '.join(map(str, node))} alone. Choose others."
+            )
+        return node[kind]
 
     @property
     def images(self) -> "ImageData":
         """The data, which have to be images.
 
         Raises:
-            UserError: they are a table.
+            UserError: they are a table, or a series.
         """
         from distill.training.data.images import ImageData
 
         if not isinstance(self.data, ImageData):
-            raise UserError(f"Expected images for this but {self.data.name} is a table.")
+            raise UserError(f"Expected images for this but {self.data.name} has {self.data.what}.")
         return self.data
 
     def changed(self, cfg: DictConfig, data: "Data | None" = None) -> "Workspace":

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from distill.metrics import Estimate, PairedComparison
+from distill.metrics import Estimate
+from distill.scoring import Paired
 
 
 class Outcome(StrEnum):
@@ -25,8 +26,8 @@ class Limits:
     """What a candidate has to hold beside float32; None is no limit.
 
     Attributes:
-        max_drop: of accuracy, as a fraction.
-        min_agreement: share of samples with the same answer.
+        max_drop: of accuracy, or of what else decides (see `Scoring.compare`), as a fraction.
+        min_agreement: how far it must say the same as float32 (see `Scoring.agreement`).
     """
 
     max_drop: float | None = None
@@ -43,8 +44,8 @@ class Candidate:
         base: the recipe whose layers were searched; None for a recipe of its own.
         excluded: layers that this search left in float.
         accuracy_drop: float32 minus candidate on validation, paired.
-        agreement: share of validation samples with float32's answer.
-        logit_std: error of the logits over their standard deviation.
+        agreement: with float32's answers on validation.
+        logit_std: error of the answers over their standard deviation.
         latency_ratio: to float32, interleaved on the target.
         latency_of: the recipe whose file of the same structure was timed in its place.
         size_bytes: of the file.
@@ -57,7 +58,7 @@ class Candidate:
     precision: str
     base: str | None = None
     excluded: tuple[str, ...] = ()
-    accuracy_drop: PairedComparison | None = None
+    accuracy_drop: Paired | None = None
     agreement: Estimate | None = None
     logit_std: float | None = None
     latency_ratio: Estimate | None = None
@@ -88,7 +89,7 @@ class Decision:
     why: str
 
 
-def is_accurate(limits: Limits, accuracy_drop: PairedComparison | None) -> bool:
+def is_accurate(limits: Limits, accuracy_drop: Paired | None) -> bool:
     """Tell whether accuracy holds its limit by estimate; what is unknown holds only no limit."""
     drop = 1.0 if accuracy_drop is None else accuracy_drop.estimate
     return limits.max_drop is None or drop <= limits.max_drop

@@ -6,6 +6,7 @@ A recipe that fails is a candidate with its reason. Knows nothing of which candi
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,9 @@ from distill.deployment.quantize.graph import structure
 from distill.deployment.quantize.recipes import Recipe, Source
 from distill.errors import UserError
 from distill.files import sha256
-from distill.metrics import Estimate, compare_paired, proportion
+from distill.metrics import Estimate
 from distill.runtime import OnnxModel
+from distill.scoring import Scoring, Truth
 
 Measure = Callable[[Sequence[Path]], dict[str, Estimate]]
 
@@ -29,9 +31,10 @@ class Trials:
     Attributes:
         source: the float32 model.
         folder: of the candidates' files, `<recipe>.onnx`.
-        images: of the validation set, uint8 [N, H, W, C].
-        labels: [N].
-        answers: of the model that accuracy must not drop from, [N, C]; None for `source` itself.
+        inputs: of the validation set, images [N, H, W, C] or records [N].
+        truth: likewise.
+        scoring: of the task.
+        answers: of the model that must not be dropped from, [N, C]; None for `source` itself.
         limits: that a candidate has to hold.
         confidence: of every interval.
         measure: times files on the target, interleaved, and returns by file name each one's ratio
@@ -41,8 +44,9 @@ class Trials:
 
     source: Source
     folder: Path
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    inputs: NDArray[Any]
+    truth: Truth
+    scoring: Scoring
     answers: NDArray[np.floating] | None
     limits: Limits
     confidence: float
@@ -51,9 +55,9 @@ class Trials:
     found: dict[str, Candidate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._logits = OnnxModel(self.source.path, num_threads=2).predict(self.images)
+        self._float32 = OnnxModel(self.source.path, num_threads=2).predict(self.inputs)
         if self.answers is None:
-            self.answers = self._logits
+            self.answers = self._float32
         self._contents: dict[str, str] = {}
         self._timed: dict[str, tuple[str, Estimate]] = {}
 
@@ -70,13 +74,13 @@ class Trials:
         excluded: tuple[str, ...] = (),
     ) -> Candidate:
         """Make a candidate's file and ask it about the validation set."""
-        self.say(f"{name}: quantising, and asking {len(self.images)} validation images")
+        self.say(f"{name}: quantising, and asking {len(self.inputs)} validation samples")
         candidate = Candidate(recipe=name, precision=recipe.precision, base=base, excluded=excluded)
         path = self.path(name)
         try:
             recipe.make(self.source, path)
-            logits = OnnxModel(path, num_threads=2).predict(self.images)
-            candidate = self._judged(candidate, path, logits)
+            answers = OnnxModel(path, num_threads=2).predict(self.inputs)
+            candidate = self._judged(candidate, path, answers)
         except Exception as error:  # onnxruntime's quantiser has no common base for its errors
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             candidate = replace(candidate, reason=reason)
@@ -85,17 +89,17 @@ class Trials:
         return candidate
 
     def error(self, recipe: Recipe, num_samples: int = 512) -> float:
-        """Mean square error of a recipe's logits on a few images, over their variance.
+        """Mean square error of a recipe's answers to a few samples, over their variance.
 
         Infinite for a recipe that cannot be made: its layers are then given back to float first.
         """
         path = self.source.prepared.with_name("probe.onnx")
         try:
             recipe.make(self.source, path)
-            logits = OnnxModel(path, num_threads=2).predict(self.images[:num_samples])
+            answers = OnnxModel(path, num_threads=2).predict(self.inputs[:num_samples])
         except Exception:  # as in `make`
             return float("inf")
-        return measure_parity(self._logits[:num_samples], logits).logit_std ** 2
+        return measure_parity(self._float32[:num_samples], answers).logit_std ** 2
 
     def skip(self, name: str, recipe: Recipe, reason: str) -> None:
         """Keep in mind why a recipe was not tried."""
@@ -120,27 +124,28 @@ class Trials:
             same = None if name == candidate.recipe else name
             self.found[candidate.recipe] = replace(candidate, latency_ratio=ratio, latency_of=same)
 
-    def _judged(self, candidate: Candidate, path: Path, logits: NDArray) -> Candidate:
+    def _judged(self, candidate: Candidate, path: Path, answers: NDArray) -> Candidate:
         content = sha256(path)
         twin = self._contents.setdefault(content, candidate.recipe)
         if twin != candidate.recipe:
             return replace(candidate, reason=f"the same file as {twin}")
-        if not np.isfinite(logits).all():
-            raise UserError("some logits are infinite or no numbers")
+        if not np.isfinite(answers).all():
+            raise UserError("some answers are infinite or no numbers")
         assert self.answers is not None
-        answers = logits.argmax(axis=1)
-        drop = compare_paired(
-            self.answers.argmax(axis=1) == self.labels,
-            answers == self.labels,
+        scoring, truth = self.scoring, self.truth
+        drop = scoring.compare(
+            scoring.marks(self.answers, truth),
+            scoring.marks(answers, truth),
+            blocks=truth.blocks,
             confidence=self.confidence,
         )
-        same = proportion(answers == self._logits.argmax(axis=1), confidence=self.confidence)
+        same = scoring.agreement(answers, self._float32, confidence=self.confidence)
         accurate = is_accurate(self.limits, drop)
         return replace(
             candidate,
             accuracy_drop=drop,
             agreement=same,
-            logit_std=measure_parity(self._logits, logits).logit_std,
+            logit_std=measure_parity(self._float32, answers).logit_std,
             size_bytes=path.stat().st_size,
             accurate=accurate,
             holds=accurate and agrees(self.limits, same),

@@ -6,6 +6,7 @@ from typing import Any
 from distill.budget import Check
 from distill.files import to_json
 from distill.pages import figure, percent, percent_interval, size
+from distill.wording import SHARES, metric_interval, metric_text
 
 Values = dict[str, Any]
 Cell = dict[str, str]
@@ -16,7 +17,7 @@ def cell(text: str, small: str = "") -> Cell:
     return {"text": text, "small": small}
 
 
-def accuracy_cell(value: Values) -> Cell:
+def share_cell(value: Values) -> Cell:
     """Show a fraction as a percentage."""
     return cell(percent(value["estimate"]), percent_interval(value["interval"]))
 
@@ -27,13 +28,10 @@ def figure_cell(value: Values | None) -> Cell:
 
 
 def quality_cell(name: str, value: Values | None) -> Cell:
-    """Show a metric: macro-F1 as a percentage, others as numbers; nothing for what is unknown."""
+    """Show a figure of the task; nothing for what is unknown."""
     if value is None:
         return cell("")
-    if name == "macro_f1":
-        return accuracy_cell(value)
-    low, high = value["interval"]
-    return cell(f"{value['estimate']:.3f}", f"{low:.3f} to {high:.3f}")
+    return cell(metric_text(name, value["estimate"]), metric_interval(name, value["interval"]))
 
 
 def span(value: Values) -> tuple[str, str]:
@@ -48,7 +46,7 @@ def interval_text(interval: Sequence[float | None]) -> str:
 
 
 _FRACTIONS = (
-    "accuracy",
+    *SHARES,
     "drop_vs_teacher",
     "drop_vs_float32",
     "gain_vs_baseline",

@@ -1,6 +1,6 @@
 """The pictures of a report, from plain values to inline SVG. Knows nothing of files or verdicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from distill.pages import svg
+from distill.wording import SHARES, metric_name, metric_title
 
 Values = Mapping[str, Any]
 
@@ -20,6 +21,7 @@ COLOURS = {
     "control": "#c2701c",
     "student": "#1f6fb4",
     "student int8": "#1a7f4b",
+    "student fp16": "#2a9d8f",
 }
 
 MIN_BIN = 10
@@ -27,24 +29,34 @@ MIN_BIN = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One model: latency in ms and accuracy, each as {"estimate", "interval"}."""
+    """One model: latency in ms and its metric, each as {"estimate", "interval"}."""
 
     name: str
     latency: Values
-    accuracy: Values
+    metric: Values
 
 
-def accuracy_against_latency(
-    points: Sequence[Point], *, baseline: Values, limit_ms: float | None
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """What a curve of training shows: a figure of the history, how it is drawn, and in words."""
+
+    figure: str
+    draw: Callable[[float], float]
+    text: str
+
+
+def metric_against_latency(
+    points: Sequence[Point], metric: str, *, baseline: Values, limit_ms: float | None
 ) -> Markup:
-    """Draw accuracy against p95 latency with intervals, the baseline and the budget's limit."""
+    """Draw a metric against p95 latency with intervals, the baseline and the budget's limit."""
+    scale, unit = (100, " (%)") if metric in SHARES else (1, "")
 
     def draw(canvas: Any) -> None:
         axes = canvas.subplots()
-        axes.axhline(100 * baseline["estimate"], color=COLOURS["baseline"], linestyle="--")
+        axes.axhline(scale * baseline["estimate"], color=COLOURS["baseline"], linestyle="--")
         axes.annotate(
             "best baseline",
-            (0, 100 * baseline["estimate"]),
+            (0, scale * baseline["estimate"]),
             xycoords=("axes fraction", "data"),
             xytext=(4, 4),
             textcoords="offset points",
@@ -52,9 +64,9 @@ def accuracy_against_latency(
             color=COLOURS["baseline"],
         )
         for point in points:
-            x, y = point.latency["estimate"], 100 * point.accuracy["estimate"]
+            x, y = point.latency["estimate"], scale * point.metric["estimate"]
             low, high = point.latency["interval"]
-            bottom, top = (100 * end for end in point.accuracy["interval"])
+            bottom, top = (scale * end for end in point.metric["interval"])
             axes.errorbar(
                 x,
                 y,
@@ -73,32 +85,80 @@ def accuracy_against_latency(
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(lambda value, _: "")
         axes.set_xlabel("p95 latency of a single call (ms)")
-        axes.set_ylabel("test accuracy (%)")
+        axes.set_ylabel(f"test {metric_name(metric)}{unit}")
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
 
-    return svg(draw, width=9, height=3.8, title="Accuracy against p95 latency of each model")
+    title = f"{metric_title(metric)} against p95 latency of each model"
+    return svg(draw, width=9, height=3.8, title=title)
 
 
-def training_curves(histories: Mapping[str, Sequence[Values]]) -> Markup:
-    """Draw each role's validation accuracy by epoch."""
+def training_axis(histories: Mapping[str, Sequence[Values]]) -> Axis:
+    """Choose what training curves show, by what was logged on validation."""
+    first = next(history[0] for history in histories.values() if history)
+    if "val/mse" in first:  # in units in which the network learns
+        text = "RMSE on validation, in standard deviations"
+        return Axis(figure="val/mse", draw=np.sqrt, text=text)
+    figure = "val/label_accuracy" if "val/label_accuracy" in first else "val/accuracy"
+    name = metric_title(figure.removeprefix("val/"))
+    return Axis(figure=figure, draw=lambda share: 100 * share, text=f"{name} on validation (%)")
+
+
+def training_curves(histories: Mapping[str, Sequence[Values]], axis: Axis) -> Markup:
+    """Draw each role's validation figure by epoch."""
 
     def draw(canvas: Any) -> None:
         axes = canvas.subplots()
         for role, history in histories.items():
             if not history:
                 continue
-            accuracy = [100 * epoch["val/accuracy"] for epoch in history]
+            values = [axis.draw(epoch[axis.figure]) for epoch in history]
             selection = [epoch["val/selection"] for epoch in history]
             best = selection.index(max(selection))
-            epochs = range(1, len(accuracy) + 1)
-            axes.plot(epochs, accuracy, color=COLOURS[role], label=role, linewidth=1.6)
-            axes.plot(best + 1, accuracy[best], "o", color=COLOURS[role])
+            epochs = range(1, len(values) + 1)
+            axes.plot(epochs, values, color=COLOURS[role], label=role, linewidth=1.6)
+            axes.plot(best + 1, values[best], "o", color=COLOURS[role])
         axes.set_xlabel("epoch")
-        axes.set_ylabel("validation accuracy (%)")
+        axes.set_ylabel(axis.text)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(loc="lower right")
+        axes.legend()
 
-    return svg(draw, width=5, height=3.6, title="Validation accuracy by epoch")
+    return svg(draw, width=5, height=3.6, title=f"{axis.text} by epoch")
+
+
+def by_output(found: Values, metric: str) -> Markup:
+    """Draw the metric of each label, number or step of the horizon, model by model."""
+    scale, unit = (100, " (%)") if metric in SHARES else (1, "")
+
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
+        places = range(1, len(found["outputs"]) + 1)
+        for role, values in found["values"].items():
+            name = role.replace("_", " ")
+            style = "--" if name == "baseline" else "-"
+            scaled = [scale * value for value in values]
+            axes.plot(
+                places, scaled, color=COLOURS[name], label=name, linestyle=style, linewidth=1.4
+            )
+        axes.set_xlabel(f"output, from {found['outputs'][0]} to {found['outputs'][-1]}")
+        axes.set_ylabel(f"test {metric_name(metric)}{unit}")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()
+
+    return svg(draw, width=5, height=3.6, title=f"{metric_title(metric)} of each output")
+
+
+def answers_against_labels(labels: Sequence[float], answers: Sequence[float], name: str) -> Markup:
+    """Draw answers, [K], against what is true, [K]."""
+
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
+        ends = [min(*labels, *answers), max(*labels, *answers)]
+        axes.plot(ends, ends, color=COLOURS["baseline"], linestyle="--", linewidth=1)
+        axes.scatter(labels, answers, s=9, color=COLOURS["student"], alpha=0.35, linewidths=0)
+        axes.set_xlabel(f"{name}, label")
+        axes.set_ylabel(f"{name}, answer")
+
+    return svg(draw, width=5, height=3.6, title="Answers against labels")
 
 
 def calibration(models: Mapping[str, Sequence[Values]]) -> Markup:

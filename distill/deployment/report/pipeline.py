@@ -10,28 +10,37 @@ from distill.deployment.evaluate import INCUMBENT
 from distill.deployment.report import pictures
 from distill.deployment.report.cells import (
     Values,
-    accuracy_cell,
     cell,
     check_row,
     facts_of,
     figure_cell,
     quality_cell,
+    share_cell,
     warnings_of,
 )
 from distill.deployment.report.matrix import matrix_table
 from distill.deployment.report.prospect import prospect
-from distill.deployment.report.references import QUALITY, gains_table, reference_rows
+from distill.deployment.report.references import gains_table, reference_rows, shown_figures
 from distill.deployment.report.write import choice_sentence, write_report
-from distill.pages import percent, size
+from distill.pages import size
+from distill.wording import (
+    ERRORS,
+    gain_phrase,
+    gain_range,
+    metric_name,
+    metric_text,
+    metric_title,
+    test_name,
+)
 
 
-def distillation_sentence(gain: Values, confidence: float) -> str:
+def distillation_sentence(gain: Values, metric: str, confidence: float) -> str:
     """Answer "did distillation help?" in one sentence, with its interval."""
     low, high = gain["interval"]
-    points = f"{100 * gain['estimate']:+.2f} points of accuracy against the control"
+    points = f"{gain_phrase(metric, gain['estimate'])} against the control"
     doubt = (
-        f"({confidence:.0%} interval {100 * low:+.2f} to {100 * high:+.2f}, "
-        f"McNemar p = {gain['p_value']:.2g}, {gain['num_samples']} test samples)"
+        f"({confidence:.0%} interval {gain_range(metric, gain['interval'])}, "
+        f"{test_name(gain)} p = {gain['p_value']:.2g}, {gain['num_samples']} test samples)"
     )
     if low > 0:
         return f"Distillation helped: {points} {doubt}."
@@ -56,6 +65,8 @@ class PipelineResults:
         compatibility: `compatibility.json`: answers under emulated processors; empty without.
         facts: how it was measured, as (name, value).
         warnings: about the data, a sentence each.
+        answers: of numbers, labels and the student's answers to some test samples, [K] each, and
+            what they are of.
     """
 
     name: str
@@ -69,6 +80,7 @@ class PipelineResults:
     compatibility: Values
     facts: Sequence[tuple[str, str]]
     warnings: Sequence[str] = ()
+    answers: tuple[Sequence[float], Sequence[float], str] | None = None
 
 
 def write_pipeline_report(
@@ -85,10 +97,11 @@ def write_pipeline_report(
     """
     evaluation, confidence = results.evaluation, results.evaluation["confidence"]
     gain = evaluation["margins"]["student"]["gain_vs_control"]
+    figures = shown_figures(evaluation)
     page = {
         "title": results.name,
         "verdict": str(choice.outcome),
-        "headline": distillation_sentence(gain, confidence),
+        "headline": distillation_sentence(gain, evaluation["metric"], confidence),
         "sentences": [
             choice_sentence(choice, results.benchmark["target"]),
             *_prospect(results, limits),
@@ -97,15 +110,12 @@ def write_pipeline_report(
         "warnings": [*results.warnings, *warnings_of(results.benchmark)],
         "columns": [
             "model",
-            "accuracy",
-            "macro-F1",
-            "NLL",
-            "ECE",
+            *map(metric_name, figures),
             "agrees with teacher",
             "p95 latency (ms)",
             "size",
         ],
-        "rows": _rows(results, choice),
+        "rows": _rows(results, choice, figures),
         "table_note": (
             f"On {evaluation['num_samples']} test samples; small print: {confidence:.0%} "
             "intervals. "
@@ -124,21 +134,31 @@ def write_pipeline_report(
 def _prospect(results: PipelineResults, limits: Values) -> list[str]:
     teacher = results.evaluation["models"].get("teacher")
     accuracy = AccuracyBudget(**limits["accuracy"])
-    known = None if teacher is None else teacher["accuracy"]
+    known = None if teacher is None else teacher[results.evaluation["metric"]]
     return prospect(results.baseline, known, accuracy, before=False)
 
 
 def _epochs(results: PipelineResults) -> list[str]:
     student = results.training["student"]
-    best, last = (student[f"test_at_{epoch}_epoch"]["accuracy"] for epoch in ("best", "last"))
+    metric = results.evaluation["metric"]
+    best, last = (
+        metric_text(metric, student[f"test_at_{epoch}_epoch"][metric]["estimate"])
+        for epoch in ("best", "last")
+    )
+    if metric in ERRORS:
+        best, last = (f"{metric_name(metric)} {text}" for text in (best, last))
+    temperature = student["test_at_best_epoch"].get("temperature")
+    folded = (
+        ""
+        if temperature is None
+        else (f" A temperature of {temperature:.2f}, fitted on validation, is folded into it.")
+    )
     over_seeds = [] if results.over_seeds is None else [results.over_seeds]
     return [
         *over_seeds,
         f"The student that is exported is that of epoch {student['best_epoch'] + 1}, the best on "
-        f"validation: {percent(best['estimate'])} on test by torch; at the last epoch, "
-        f"{student['last_epoch'] + 1}, it is {percent(last['estimate'])}. A temperature of "
-        f"{student['test_at_best_epoch']['temperature']:.2f}, fitted on validation, is folded into "
-        "it.",
+        f"validation: {best} on test by torch; at the last epoch, {student['last_epoch'] + 1}, it "
+        f"is {last}.{folded}",
     ]
 
 
@@ -151,18 +171,19 @@ def _measured_through(results: PipelineResults) -> str:
     return f"Measured through: {through}; baseline: {results.baseline['measured_through']}."
 
 
-def _rows(results: PipelineResults, choice: Choice) -> list[dict[str, Any]]:
+def _rows(results: PipelineResults, choice: Choice, figures: Sequence[str]) -> list[dict[str, Any]]:
     latency = {row["artefact"]: row for row in results.benchmark["artefacts"]}
-    rows = [{"chosen": False, "cells": cells} for cells in reference_rows(results.baseline)]
+    rows = [
+        {"chosen": False, "cells": cells} for cells in reference_rows(results.baseline, figures)
+    ]
     for role, model in results.evaluation["models"].items():
         artefact = results.artefacts.get(role, "")
         row = latency.get(artefact)
         agreement = model["agreement_with_teacher"]
         cells = [
             cell(_name(role), _parameters(results, role)),
-            accuracy_cell(model["accuracy"]),
-            *[quality_cell(name, model[name]) for name in QUALITY],
-            accuracy_cell(agreement) if agreement else cell(""),
+            *[quality_cell(name, model.get(name)) for name in figures],
+            share_cell(agreement) if agreement else cell(""),
             figure_cell(row["p95_latency_ms"]) if row else cell(""),
             cell(size(row["size_bytes"])) if row else cell(""),
         ]
@@ -180,54 +201,80 @@ def _parameters(results: PipelineResults, role: str) -> str:
 
 
 def _pictures(results: PipelineResults, limits: Values) -> list[dict[str, Any]]:
-    models, latency = results.evaluation["models"], results.benchmark["artefacts"]
-    rows = {row["artefact"]: row["p95_latency_ms"] for row in latency}
-    points = [
-        pictures.Point(
-            name=_name(role),
-            latency=rows[results.artefacts[role]],
-            accuracy=model["accuracy"],
-        )
-        for role, model in models.items()
-        if results.artefacts.get(role) in rows
-    ]
-    incumbent = results.baseline["incumbent"]
-    if incumbent is not None and incumbent["p95_latency_ms"] is not None:
-        latency_ms, accuracy = incumbent["p95_latency_ms"], incumbent["accuracy"]
-        points.append(pictures.Point(name=INCUMBENT, latency=latency_ms, accuracy=accuracy))
-    best = results.baseline["baselines"][results.baseline["best"]]["accuracy"]
+    models, metric = results.evaluation["models"], results.evaluation["metric"]
+    best = results.baseline["baselines"][results.baseline["best"]][metric]
+    better = "Down" if metric in ERRORS else "Up"
     drawn = [
         {
-            "title": "Accuracy against latency",
-            "svg": pictures.accuracy_against_latency(
-                points, baseline=best, limit_ms=limits["latency"]["p95_ms"]
+            "title": f"{metric_title(metric)} against latency",
+            "svg": pictures.metric_against_latency(
+                _points(results), metric, baseline=best, limit_ms=limits["latency"]["p95_ms"]
             ),
-            "note": "Bars are intervals. Up and to the left is better; latency is logarithmic.",
+            "note": f"Bars are intervals. {better} and to the left is better; latency is "
+            "logarithmic.",
             "wide": True,
         }
     ]
     histories = {role: trained["history"] for role, trained in results.training.items()}
     if any(histories.values()):
+        axis = pictures.training_axis(histories)
         drawn.append(
             {
                 "title": "Training",
-                "svg": pictures.training_curves(histories),
-                "note": "Accuracy on validation after each epoch. The dot is the epoch kept.",
+                "svg": pictures.training_curves(histories, axis),
+                "note": f"{axis.text} after each epoch. The dot is the epoch kept.",
                 "wide": False,
             }
         )
-    drawn.append(
-        {
-            "title": "Calibration",
-            "svg": pictures.calibration({r: m["calibration"] for r, m in models.items()}),
-            "note": (
-                f"On the diagonal, a confidence of 80 % is right 80 % of the time. Bins of fewer "
-                f"than {pictures.MIN_BIN} samples are left out."
-            ),
-            "wide": False,
-        }
-    )
+    if any(model["calibration"] for model in models.values()):
+        drawn.append(
+            {
+                "title": "Calibration",
+                "svg": pictures.calibration({r: m["calibration"] for r, m in models.items()}),
+                "note": (
+                    "On the diagonal, a confidence of 80 % is right 80 % of the time. Bins of "
+                    f"fewer than {pictures.MIN_BIN} samples are left out."
+                ),
+                "wide": False,
+            }
+        )
+    by_output = results.evaluation["by_output"]
+    if by_output:
+        drawn.append(
+            {
+                "title": f"{metric_title(metric)} by output",
+                "svg": pictures.by_output(by_output, metric),
+                "note": "Of a forecast, by step ahead. The dashed line is the best baseline.",
+                "wide": False,
+            }
+        )
+    if results.answers is not None:
+        drawn.append(
+            {
+                "title": "Answers against labels",
+                "svg": pictures.answers_against_labels(*results.answers),
+                "note": "The student on test samples; on the line, an answer is exact.",
+                "wide": False,
+            }
+        )
     return drawn
+
+
+def _points(results: PipelineResults) -> list[pictures.Point]:
+    metric = results.evaluation["metric"]
+    rows = {row["artefact"]: row["p95_latency_ms"] for row in results.benchmark["artefacts"]}
+    points = [
+        pictures.Point(
+            name=_name(role), latency=rows[results.artefacts[role]], metric=model[metric]
+        )
+        for role, model in results.evaluation["models"].items()
+        if results.artefacts.get(role) in rows
+    ]
+    incumbent = results.baseline["incumbent"]
+    if incumbent is not None and incumbent["p95_latency_ms"] is not None:
+        latency_ms, own = incumbent["p95_latency_ms"], incumbent[metric]
+        points.append(pictures.Point(name=INCUMBENT, latency=latency_ms, metric=own))
+    return points
 
 
 def _class_row(row: Values) -> dict[str, Any]:

@@ -1,34 +1,54 @@
 """What a student stands beside, as rows of a report's table: best baseline, incumbent, people."""
 
+from collections.abc import Sequence
+
 from distill.deployment.evaluate import INCUMBENT
 from distill.deployment.report.cells import (
     Cell,
     Values,
-    accuracy_cell,
     cell,
     figure_cell,
     quality_cell,
+    share_cell,
 )
 from distill.pages import size
+from distill.wording import ERRORS, gain_cells, metric_name
 
-QUALITY = ("macro_f1", "nll", "ece")
+MAX_FIGURES = 4  # in a table that also has latency and size
 
 
-def reference_rows(baseline: Values) -> list[list[Cell]]:
-    """Make the rows of `baseline.json`, in the columns of a pipeline's models."""
+def reference_rows(baseline: Values, figures: Sequence[str]) -> list[list[Cell]]:
+    """Make the rows of `baseline.json`, in the columns of a pipeline's models.
+
+    Args:
+        baseline: `baseline.json`.
+        figures: names of those that have a column.
+    """
     best = baseline["best"]
     names = {f"baseline: {best.replace('_', ' ')}": best}
     if baseline["incumbent"] is not None:
         names["incumbent"] = INCUMBENT
         if best == INCUMBENT:
             names = {"incumbent, the best baseline": INCUMBENT}
-    rows = [_baseline_row(name, baseline["baselines"][key]) for name, key in names.items()]
-    return rows + _people(baseline["humans"])
+    rows = [_baseline_row(name, baseline["baselines"][key], figures) for name, key in names.items()]
+    return rows + _people(baseline["humans"], len(figures))
+
+
+def shown_figures(evaluation: Values) -> list[str]:
+    """Name the figures that models have, at most `MAX_FIGURES`, the metric first."""
+    known = {name for score in evaluation["models"].values() for name in score}
+    return [name for name in evaluation["figures"] if name in known][:MAX_FIGURES]
 
 
 def gains_table(evaluation: Values) -> list[Values]:
     """Set every artefact of the student against every reference, from `evaluate.json`."""
-    margins = evaluation["margins"]
+    margins, metric = evaluation["margins"], evaluation["metric"]
+    note = "In points, paired on the same test samples, with Bonett-Price intervals."
+    if metric in ERRORS:
+        note = (
+            f"By how many percent {metric_name(metric)} is lower, paired on the same test samples, "
+            "with studentised bootstrap intervals; below 0 it is higher."
+        )
     rows = []
     for name in margins["student"]["gain_vs_baselines"]:
         gains = [own["gain_vs_baselines"][name] for own in margins.values()]
@@ -39,31 +59,29 @@ def gains_table(evaluation: Values) -> list[Values]:
         rows.append([cell("majority of humans", answered), *map(_gain_cell, gains)])
     return [
         {
-            "title": "Gains in accuracy over what was there before",
+            "title": f"Gains in {metric_name(metric)} over what was there before",
             "columns": ["against", *(role.replace("_", " ") for role in margins)],
             "rows": rows,
-            "note": "In points, paired on the same test samples, with Bonett-Price intervals.",
+            "note": note,
         }
     ]
 
 
 def _gain_cell(gain: Values) -> Cell:
-    low, high = (100 * end for end in gain["interval"])
-    return cell(f"{100 * gain['estimate']:+.2f}", f"{low:+.2f} to {high:+.2f}")
+    return cell(*gain_cells(gain))
 
 
-def _baseline_row(name: str, score: Values) -> list[Cell]:
+def _baseline_row(name: str, score: Values, figures: Sequence[str]) -> list[Cell]:
     return [
         cell(name),
-        accuracy_cell(score["accuracy"]),
-        *[quality_cell(metric, score.get(metric)) for metric in QUALITY],
+        *[quality_cell(figure, score.get(figure)) for figure in figures],
         cell(""),
         figure_cell(score["p95_latency_ms"]),
         cell(size(score["size_bytes"])),
     ]
 
 
-def _people(humans: Values | None) -> list[list[Cell]]:
+def _people(humans: Values | None, num_figures: int) -> list[list[Cell]]:
     if humans is None:
         return []
     score = humans["score"]
@@ -73,6 +91,6 @@ def _people(humans: Values | None) -> list[list[Cell]]:
     }
     figures = {"one of them": score["single"], "majority": score["majority"]}
     return [
-        [cell(f"humans: {kind}", small[kind]), accuracy_cell(value), *[cell("")] * 6]
+        [cell(f"humans: {kind}", small[kind]), share_cell(value), *[cell("")] * (num_figures + 2)]
         for kind, value in figures.items()
     ]

@@ -25,6 +25,7 @@ from distill.contract import (
 from distill.errors import UserError
 from distill.files import promised, read_json, sha256, sha256_json, write_json
 from distill.runtime import OnnxModel
+from distill.scoring import Scoring, Truth, scoring_of
 
 VERDICT, MANIFEST = "verdict.json", "version.json"
 LOGITS, BASELINE = "predictions/test_logits.npz", "predictions/baseline.npz"
@@ -97,15 +98,28 @@ class Package:
         """Hash of the test set that the answers are for."""
         return self.verdict["test_fingerprint"]
 
-    def right(self) -> NDArray[np.bool_]:
-        """Whether what ships answers each test sample right, [N]."""
+    @cached_property
+    def scoring(self) -> Scoring:
+        """The figures of its task, by the metric of its verdict."""
+        return scoring_of(self.contract.asks, self.verdict.get("metric"))
+
+    @cached_property
+    def truth(self) -> Truth:
+        """What the answers to its test set are held against."""
+        with np.load(self.root / LOGITS, allow_pickle=False) as arrays:
+            known = {"blocks": "block", "naive_error": "naive_error"}
+            further = {ours: arrays[name] for ours, name in known.items() if name in arrays}
+            return Truth(labels=arrays["label"], **further)
+
+    def marks(self, scoring: Scoring | None = None) -> NDArray[Any]:
+        """Mark what ships says of each test sample, by its own scoring or another."""
         models = self.verdict["models"]
         role = next(r for r, m in models.items() if m.get("artefact") == self.artefact)
-        with np.load(self.root / LOGITS, allow_pickle=False) as logits:
-            return logits[role].argmax(axis=1) == logits["label"]
+        with np.load(self.root / LOGITS, allow_pickle=False) as arrays:
+            return (scoring or self.scoring).marks(arrays[role], self.truth)
 
-    def right_of_incumbent(self, artefact_sha256: str) -> NDArray[np.bool_] | None:
-        """Whether another artefact answers each of this test set's samples right, [N].
+    def marks_of_incumbent(self, artefact_sha256: str) -> NDArray[Any] | None:
+        """Mark what another artefact says of this test set's samples.
 
         None where the run did not ask that very artefact (`against=`).
         """
@@ -113,9 +127,7 @@ class Package:
         if incumbent.get("sha256") != artefact_sha256:
             return None
         with np.load(self.root / BASELINE, allow_pickle=False) as answers:
-            given = answers["incumbent"]
-        with np.load(self.root / LOGITS, allow_pickle=False) as logits:
-            return given == logits["label"]
+            return self.scoring.marks(answers["incumbent"], self.truth)
 
     def prove(self) -> None:
         """Hold every file against its hash, and replay the golden samples in what ships.

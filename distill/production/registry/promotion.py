@@ -8,18 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from distill.budget import Outcome, at_most
 from distill.contract import Contract
 from distill.errors import UsageError
-from distill.metrics import Interval, compare_paired
+from distill.metrics import Interval
 from distill.production.registry.ledger import Entry
 from distill.production.registry.package import Package
+from distill.scoring import Scoring
+from distill.wording import metric_name, metric_text
 
-Right = NDArray[np.bool_]
-Pair = tuple[Right, Right]  # the champion's and the candidate's
+Marks = NDArray[Any]
+Pair = tuple[Marks, Marks]  # the champion's and the candidate's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,8 @@ class Rules:
     """What a candidate must hold.
 
     Attributes:
-        max_drop_vs_champion: in accuracy, as a fraction: the margin within which a tie counts.
+        max_drop_vs_champion: in what decides, as a fraction (see `Scoring.compare`): the margin
+            within which a tie counts.
         max_drop_on_old_test: the same on the old test set, where audited data decides.
         confidence: of the paired intervals.
     """
@@ -54,7 +56,7 @@ class Request:
     version: int | None = None
     force: bool = False
     reason: str | None = None
-    audit: Callable[[Contract], tuple[NDArray[Any], NDArray[np.int64]]] | None = None
+    audit: Callable[[Contract], tuple[NDArray[Any], NDArray[Any]]] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be asked for."""
@@ -131,23 +133,33 @@ def paired_answers(
     """Find answers of both to one and the same test set, and say whose it is.
 
     Either both were tested on it, or the candidate's run asked the champion (`against=champion`).
+
+    Returns:
+        Their marks, by the candidate's scoring.
     """
     if champion is not None and champion.test_fingerprint == candidate.test_fingerprint:
-        return (champion.right(), candidate.right()), "the test set of both"
-    asked = candidate.right_of_incumbent(champion_sha256)
-    return None if asked is None else ((asked, candidate.right()), "the candidate's test set")
+        return (champion.marks(candidate.scoring), candidate.marks()), "the test set of both"
+    asked = candidate.marks_of_incumbent(champion_sha256)
+    return None if asked is None else ((asked, candidate.marks()), "the candidate's test set")
 
 
 def drop_finding(
-    rule: str, pair: Pair, where: str, *, max_drop: float, confidence: float
+    rule: str,
+    pair: Pair,
+    where: str,
+    scoring: Scoring,
+    *,
+    blocks: NDArray[Any] | None = None,
+    max_drop: float,
+    confidence: float,
 ) -> Finding:
-    """Hold the champion's accuracy minus the candidate's against a margin."""
-    comparison = compare_paired(*pair, confidence=confidence)
+    """Hold the gain of the champion over the candidate against a margin."""
+    comparison = scoring.compare(*pair, blocks=blocks, confidence=confidence)
     outcome = at_most(comparison.estimate, max_drop, comparison.interval)
-    before, after = pair[0].mean(), pair[1].mean()
+    before, after = (_stands(scoring, marks) for marks in pair)
     note = (
-        f"on {where} ({comparison.num_samples} samples) the champion is right on {before:.2%} and "
-        f"the candidate on {after:.2%}, p = {comparison.p_value:.2g}"
+        f"on {where} ({comparison.num_samples} samples) the champion {before} and the candidate "
+        f"{after}, p = {comparison.p_value:.2g}"
     )
     if outcome is Outcome.INCONCLUSIVE:
         note += "; more samples would decide"
@@ -159,6 +171,13 @@ def drop_finding(
         measured=comparison.estimate,
         interval=comparison.interval,
     )
+
+
+def _stands(scoring: Scoring, marks: Marks) -> str:
+    value = scoring.value(marks)
+    if scoring.is_error:
+        return f"has {metric_name(scoring.metric)} {metric_text(scoring.metric, value)}"
+    return f"is right on {value:.2%}"
 
 
 def no_common_test(rule: str) -> Finding:

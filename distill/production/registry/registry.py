@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from distill.budget import Outcome, conjunction
@@ -34,6 +33,7 @@ from distill.production.registry.promotion import (
     verdict_finding,
 )
 from distill.runtime import OnnxModel
+from distill.scoring import Scoring, Truth
 
 log = logging.getLogger(__name__)
 
@@ -223,18 +223,22 @@ class Registry:
             yield same
             if same.outcome is not Outcome.PASS:
                 return  # there is no test set that both could answer
-        confidence = rules.confidence
+        confidence, scoring = rules.confidence, candidate.scoring
         drop, rule = rules.max_drop_vs_champion, "drop_vs_champion"
         if request.audit is not None and champion is not None:
-            pair = _right(champion, request.audit), _right(candidate, request.audit)
-            where = "the audited data"
-            yield drop_finding(rule, pair, where, max_drop=drop, confidence=confidence)
+            audited = (_marks(one, scoring, request.audit) for one in (champion, candidate))
+            first, second = audited
+            pair, where = (first, second), "the audited data"
+            yield drop_finding(rule, pair, where, scoring, max_drop=drop, confidence=confidence)
             drop, rule = rules.max_drop_on_old_test, "drop_on_old_test"
         common = paired_answers(candidate, champion, entry.artefact_sha256)
         if common is None:
             yield no_common_test(rule)
         else:
-            yield drop_finding(rule, *common, max_drop=drop, confidence=confidence)
+            blocks = candidate.truth.blocks
+            yield drop_finding(
+                rule, *common, scoring, blocks=blocks, max_drop=drop, confidence=confidence
+            )
 
 
 @contextmanager
@@ -270,18 +274,20 @@ def _tags(package: Package) -> dict[str, str]:
     """What the server's own page shows of a version."""
     models = package.verdict["models"].values()
     own = next(model for model in models if model.get("artefact") == package.artefact)
+    metric = package.scoring.metric
     return {
         "distill.verdict": package.verdict["verdict"],
         "distill.artefact": package.artefact,
         "distill.artefact_sha256": package.artefact_sha256,
-        "distill.accuracy": f"{own['accuracy']:.4f}",
+        f"distill.{metric}": f"{own[metric]:.4f}",
         "distill.code": str(package.contract.provenance.get("code")),
     }
 
 
-def _right(package: Package, audit: Callable[[Contract], Any]) -> NDArray[np.bool_]:
+def _marks(package: Package, scoring: Scoring, audit: Callable[[Contract], Any]) -> NDArray[Any]:
     inputs, labels = audit(package.contract)
-    return OnnxModel(package.artefact_path, num_threads=2).predict(inputs).argmax(axis=1) == labels
+    answers = OnnxModel(package.artefact_path, num_threads=2).predict(inputs)
+    return scoring.marks(answers, Truth(labels=labels))
 
 
 def _verb(outcome: Outcome) -> str:

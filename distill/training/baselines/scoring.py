@@ -6,7 +6,7 @@ the test images and the number of classes. Knows nothing of what they do.
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from scipy import stats
 
 from distill.annotations import class_numbers
 from distill.errors import UserError
-from distill.metrics import Estimate, score, score_predictions
+from distill.metrics import Estimate
+from distill.scoring import Scoring
+from distill.tasks import Task, TaskKind
 from distill.training.baselines.heuristics import Fitted
 from distill.training.data.splits import Data
 
@@ -28,66 +30,68 @@ Result = dict[str, Any]
 
 
 def score_baselines(
-    data: Data, baselines: Mapping[str, Any], *, confidence: float
-) -> tuple[dict[str, Result], dict[str, NDArray[np.int64]]]:
+    data: Data, baselines: Mapping[str, Any], scoring: Scoring, *, confidence: float
+) -> tuple[dict[str, Result], dict[str, NDArray[Any]]]:
     """Score baselines on the test set.
 
     Args:
         data: the splits.
         baselines: by name, each a heuristic (see `heuristics`) or a function
-            `(train, test, num_classes)` that returns class numbers or names [N], or logits [N, C].
+            `(train, test, num_outputs)` that returns class numbers or names [N], logits [N, C], or
+            numbers in their own units, [N] or [N, D].
+        scoring: of the data's task.
         confidence: of every interval.
 
     Returns:
-        Per baseline its metrics with intervals and its cost (None for what is not known), and its
-        test predictions [N].
+        Per baseline its figures with intervals and its cost (None for what is not known), and its
+        answers to the test set: class numbers [N], else as they are, [N, C].
 
     Raises:
         UserError: a baseline raises, or what it returns are no answers for the test set.
     """
-    scores, predictions = {}, {}
+    scores, kept = {}, {}
     for name, baseline in baselines.items():
         with _named(name):
             answers, cost = _ask(baseline, data, confidence)
-        answers = check_answers(answers, len(data.test), data.classes, f"the baseline `{name}`")
-        quality, predictions[name] = score_answers(answers, data, confidence=confidence)
-        scores[name] = quality | cost
-    return scores, predictions
+        answers = check_answers(answers, len(data.test), data.task, f"the baseline `{name}`")
+        scores[name] = {**scoring.score(answers, data.test.truth, confidence=confidence), **cost}
+        kept[name] = kept_of(answers, data)
+    return scores, kept
 
 
-def score_answers(
-    answers: NDArray[Any], data: Data, *, confidence: float
-) -> tuple[Result, NDArray[np.int64]]:
-    """Score class numbers [N] or logits [N, C] on the test set; return metrics and predictions."""
-    labels = data.test.labels
-    if answers.ndim == 2:
-        return dict(score(answers, labels, confidence=confidence)), answers.argmax(axis=1)
-    return dict(
-        score_predictions(answers, labels, len(data.classes), confidence=confidence)
-    ), answers
+def kept_of(answers: NDArray[Any], data: Data) -> NDArray[Any]:
+    """Reduce answers to what comparing them takes: of classes the likeliest, [N]."""
+    if data.task.kind is TaskKind.CLASSIFICATION and answers.ndim == 2:
+        return answers.argmax(axis=1)
+    return answers
 
 
-def check_answers(
-    answers: Any, num_samples: int, classes: Sequence[str], where: str
-) -> NDArray[Any]:
-    """Return answers as class numbers [N] or finite logits [N, C].
+def check_answers(answers: Any, num_samples: int, task: Task, where: str) -> NDArray[Any]:
+    """Return answers as class numbers [N], finite logits [N, C] or finite numbers [N, D].
 
     Raises:
         UserError: they have another shape, are no classes, or are not finite.
     """
-    found = np.asarray(answers)
-    if found.shape == (num_samples,):
-        return class_numbers(found, classes, where)
-    if found.shape != (num_samples, len(classes)) or found.dtype.kind not in "iuf":
+    found, names = np.asarray(answers), task.outputs
+    if task.kind is TaskKind.REGRESSION and len(names) == 1 and found.ndim == 1:
+        found = found[:, None]
+    if task.kind is TaskKind.CLASSIFICATION and found.shape == (num_samples,):
+        return class_numbers(found, names, where)
+    if found.shape != (num_samples, len(names)) or found.dtype.kind not in "iuf":
+        size = f"[{num_samples}, {len(names)}]"
+        wanted = {
+            TaskKind.CLASSIFICATION: f"class numbers or names [{num_samples}], or logits {size}",
+            TaskKind.MULTI_LABEL: f"logits {size}",
+            TaskKind.REGRESSION: f"numbers {size}",
+        }
         raise UserError(
-            f"Expected class numbers or names [{num_samples}], or logits [{num_samples}, "
-            f"{len(classes)}], one for each test sample, from {where} but got {found.dtype} "
-            f"{list(found.shape)}. Return one of the two."
+            f"Expected {wanted[task.kind]}, one for each test sample, from {where} but got "
+            f"{found.dtype} {list(found.shape)}. Return what is expected."
         )
     if not np.isfinite(found).all():
         raise UserError(
-            f"Expected finite logits from {where} but {(~np.isfinite(found)).any(axis=1).sum()} of "
-            f"{num_samples} samples have NaN or an infinite one. Mend it, or return class numbers."
+            f"Expected finite answers from {where} but {(~np.isfinite(found)).any(axis=1).sum()} "
+            f"of {num_samples} samples have NaN or an infinite one. Mend it."
         )
     return found
 
@@ -122,8 +126,9 @@ def _ask(baseline: Any, data: Data, confidence: float) -> tuple[Any, Result]:
         }
     fitted: Fitted = baseline.fit(data.train, len(data.classes))
     seconds = time.perf_counter() - start
-    answers = fitted.answer(data.test.inputs)
-    median, high = _latencies(fitted.answer, data.test.inputs, confidence)
+    asked = data.test.records if fitted.reads_records else data.test.inputs
+    answers = fitted.answer(asked)
+    median, high = _latencies(fitted.answer, asked, confidence)
     return answers, {
         "measured_through": "scikit-learn and numpy; latency in this process, single samples",
         "fit_seconds": seconds,

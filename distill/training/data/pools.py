@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from distill.columns import Records
 from distill.errors import UsageError, UserError
+from distill.number_metrics import naive_error
 from distill.training.data.panels import Panel, Source
 
 log = logging.getLogger(__name__)
@@ -136,6 +137,21 @@ class Pool:
         """
         stretch = self.first[positions] // (2 * self.choice.horizon)
         return stretch * len(self.panel.names) + self.series[positions]
+
+    def naive_errors(self, positions: Positions) -> NDArray[np.float64]:
+        """Find how far each series' value moves in a step, up to the last label of some windows.
+
+        Returns:
+            Of every series, in the order of `panel.names`; 0 where it never moves, or has no step.
+        """
+        panel = self.panel
+        values, end = panel.columns[panel.value], self.last[positions].max()
+        known = panel.steps <= end
+        found = np.zeros(len(panel.names))
+        for number in range(len(panel.names)):
+            own = values[known & (panel.series == number)]
+            found[number] = naive_error(own) if len(own) > 1 else 0.0
+        return found
 
     def label_times(self, positions: Positions) -> NDArray[np.int64]:
         """When the labels of some windows are, [N, horizon]."""

@@ -113,6 +113,8 @@ def data_of(
         horizon=choice.horizon, observed=choice.observed, known=choice.known,
     )  # fmt: skip
 
+    naive = pool.naive_errors(splits[0])
+
     def part(positions: Positions, own: Records) -> Split:
         labels = pool.labels(positions)
         return Split(
@@ -122,6 +124,7 @@ def data_of(
             records=own,
             targets=windows.scaled(own, labels),
             blocks=pool.stretches(positions),
+            naive_error=naive[pool.series[positions]],
         )
 
     train, validation, test = map(part, splits, records)

@@ -17,6 +17,7 @@ from distill.columns import Records
 from distill.encoding import Encoder
 from distill.errors import UserError
 from distill.files import sha256_json
+from distill.scoring import Truth
 from distill.tasks import Task, TaskKind
 from distill.training.data.leaks import Leak
 from distill.windows import Windows
@@ -78,7 +79,8 @@ class Split:
         paths: [N], as in that file or below that folder, if it has any.
         records: of a table or a series, the raw values that `inputs` encodes, [N] (see `columns`).
         targets: what a network learns of `labels`, likewise; None where that is the same.
-        blocks: [N], rows of one block depend on each other; None: no row on another.
+        blocks: see `Truth`.
+        naive_error: likewise, of forecasts.
     """
 
     inputs: Any
@@ -88,6 +90,7 @@ class Split:
     records: Records | None = None
     targets: NDArray[Any] | None = None
     blocks: NDArray[Any] | None = None
+    naive_error: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,6 +99,11 @@ class Split:
     def served(self) -> Any:
         """What the exported model is given: images, or records."""
         return self.inputs if self.records is None else self.records
+
+    @property
+    def truth(self) -> Truth:
+        """What answers are held against."""
+        return Truth(labels=self.labels, blocks=self.blocks, naive_error=self.naive_error)
 
     @property
     def learnt(self) -> NDArray[Any]:
@@ -115,6 +123,7 @@ class Split:
             records=None if self.records is None else self.records[positions],
             targets=None if self.targets is None else self.targets[positions],
             blocks=None if self.blocks is None else self.blocks[positions],
+            naive_error=None if self.naive_error is None else self.naive_error[positions],
         )
 
 
@@ -136,6 +145,13 @@ class Data:
     def classes(self) -> tuple[str, ...]:
         """Names of the outputs."""
         return self.task.outputs
+
+    @property
+    def what(self) -> str:
+        """What a sample is, in the plural."""
+        if self.encoder is None:
+            return "images"
+        return "windows" if isinstance(self.encoder, Windows) else "rows"
 
     @property
     def is_numeric(self) -> bool:

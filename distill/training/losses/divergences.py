@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill.errors import UserError
 from distill.training.losses.logits import full_precision, kl_divergence
-from distill.training.losses.terms import LossTerm, check_temperature
+from distill.training.losses.terms import ClassTerm, check_temperature
 
 
 def generalized_jsd(
@@ -49,7 +49,7 @@ def generalized_jsd(
     return divergence * temperature**2
 
 
-class GeneralizedJSD(LossTerm):
+class GeneralizedJSD(ClassTerm):
     """Mean of `generalized_jsd` over the batch.
 
     Raises:
@@ -110,7 +110,7 @@ def skew_kl(
     return kl_divergence(first, mixture) * temperature**2
 
 
-class SkewKL(LossTerm):
+class SkewKL(ClassTerm):
     """Mean of `skew_kl` over the batch.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
-from distill.training.losses.terms import LossTerm, check_temperature
+from distill.training.losses.terms import ClassTerm, check_temperature
 
 
 def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -54,7 +54,7 @@ def soft_target_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: 
     return kl_divergence(log_p, log_q) * temperature**2
 
 
-class SoftTargetKL(LossTerm):
+class SoftTargetKL(ClassTerm):
     """Mean of `soft_target_kl` over the batch."""
 
     def __init__(self, *, temperature: float, weight: float, warmup_epochs: float = 0.0) -> None:
@@ -95,7 +95,7 @@ def standardized_kl(student_logits: Tensor, teacher_logits: Tensor, temperature:
     return soft_target_kl(standardized(student), standardized(teacher), temperature)
 
 
-class StandardizedKL(LossTerm):
+class StandardizedKL(ClassTerm):
     """Mean of `standardized_kl` over the batch."""
 
     def __init__(self, *, temperature: float, weight: float, warmup_epochs: float = 0.0) -> None:
@@ -159,7 +159,7 @@ def decoupled_kl(
     return (alpha * target_class + beta * other_classes) * temperature**2
 
 
-class DecoupledKL(LossTerm):
+class DecoupledKL(ClassTerm):
     """Mean of `decoupled_kl` over the batch."""
 
     def __init__(
@@ -209,7 +209,7 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return (student - teacher).var(dim=1, correction=0)
 
 
-class LogitMSE(LossTerm):
+class LogitMSE(ClassTerm):
     """Mean of `logit_mse` over the batch."""
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, label: Tensor) -> Tensor:
@@ -241,7 +241,7 @@ def cross_entropy(student_logits: Tensor, label: Tensor, smoothing: float = 0.0)
     return F.cross_entropy(logits, label, reduction="none", label_smoothing=smoothing)
 
 
-class CrossEntropy(LossTerm):
+class CrossEntropy(ClassTerm):
     """Mean of `cross_entropy` over the batch."""
 
     needs_teacher = False
@@ -279,7 +279,7 @@ def hard_teacher_labels(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
     return cross_entropy(student, teacher.argmax(dim=1))
 
 
-class HardTeacherLabels(LossTerm):
+class HardTeacherLabels(ClassTerm):
     """Mean of `hard_teacher_labels` over the batch."""
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, label: Tensor) -> Tensor:

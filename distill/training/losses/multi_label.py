@@ -8,8 +8,11 @@ smaller.
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
+from distill.tasks import TaskKind
 from distill.training.losses.logits import full_precision
 from distill.training.losses.terms import LossTerm, check_temperature
+
+KINDS = frozenset({TaskKind.CLASSIFICATION, TaskKind.MULTI_LABEL})
 
 
 def binary_soft_targets(
@@ -42,6 +45,8 @@ def binary_soft_targets(
 
 class BinarySoftTargets(LossTerm):
     """Mean of `binary_soft_targets` over the batch."""
+
+    kinds = KINDS
 
     def __init__(self, *, temperature: float, weight: float, warmup_epochs: float = 0.0) -> None:
         super().__init__(weight=weight, warmup_epochs=warmup_epochs)
@@ -78,6 +83,7 @@ class BinaryCrossEntropy(LossTerm):
     """Mean of `binary_cross_entropy` over the batch."""
 
     needs_teacher = False
+    kinds = KINDS
 
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor | None, label: Tensor

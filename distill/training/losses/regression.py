@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
 from distill.errors import UserError
+from distill.tasks import TaskKind
 from distill.training.losses.logits import full_precision
 from distill.training.losses.terms import LossTerm
 
@@ -62,7 +63,13 @@ def teacher_bounded_huber(
     return torch.where(error + margin > bound, error, torch.zeros_like(error))
 
 
-class HuberToLabel(LossTerm):
+class NumberTerm(LossTerm):
+    """A term on numbers."""
+
+    kinds = frozenset({TaskKind.REGRESSION})
+
+
+class HuberToLabel(NumberTerm):
     """Mean of `huber` towards the label over the batch."""
 
     needs_teacher = False
@@ -76,7 +83,7 @@ class HuberToLabel(LossTerm):
         return huber(student, label, delta=self.delta).mean()
 
 
-class HuberToTeacher(LossTerm):
+class HuberToTeacher(NumberTerm):
     """Mean of `huber` towards the teacher over the batch."""
 
     def __init__(self, *, delta: float = 1.0, weight: float, warmup_epochs: float = 0.0) -> None:
@@ -88,7 +95,7 @@ class HuberToTeacher(LossTerm):
         return huber(student, teacher, delta=self.delta).mean()
 
 
-class TeacherBoundedHuber(LossTerm):
+class TeacherBoundedHuber(NumberTerm):
     """Mean of `teacher_bounded_huber` over the batch.
 
     Raises:

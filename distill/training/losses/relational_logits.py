@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill.errors import UserError
 from distill.training.losses.logits import full_precision, soft_target_kl
-from distill.training.losses.terms import LossTerm, check_temperature
+from distill.training.losses.terms import ClassTerm, check_temperature
 
 
 def correlation_loss(
@@ -55,7 +55,7 @@ def correlation_loss(
     return (beta * over_classes + gamma * over_batch) * temperature**2
 
 
-class CorrelationLoss(LossTerm):
+class CorrelationLoss(ClassTerm):
     """`correlation_loss` of the batch, known as DIST."""
 
     def __init__(
@@ -118,7 +118,7 @@ def multi_level_kl(
     return torch.stack(levels).mean()
 
 
-class MultiLevelKL(LossTerm):
+class MultiLevelKL(ClassTerm):
     """`multi_level_kl` of the batch.
 
     Raises:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.errors import UserError
+from distill.tasks import TaskKind
 
 
 class LossTerm(nn.Module):
@@ -27,9 +28,11 @@ class LossTerm(nn.Module):
 
     Attributes:
         needs_teacher: whether it looks at the teacher at all.
+        kinds: of tasks that it can be of; of others it would be no loss, or always 0.
     """
 
     needs_teacher = True
+    kinds = frozenset(TaskKind)
 
     def __init__(self, *, weight: float, warmup_epochs: float = 0.0) -> None:
         super().__init__()
@@ -43,6 +46,12 @@ class LossTerm(nn.Module):
         if epoch >= self.warmup_epochs:
             return self.weight
         return self.weight * epoch / self.warmup_epochs
+
+
+class ClassTerm(LossTerm):
+    """A term on logits of which a softmax is taken."""
+
+    kinds = frozenset({TaskKind.CLASSIFICATION})
 
 
 class FeatureTerm(LossTerm):

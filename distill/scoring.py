@@ -1,0 +1,276 @@
+"""How good answers are in the task they are for: its figures, and what is compared row by row.
+
+One front for `metrics`, `multi_label_metrics`, `number_metrics` and `comparison`. Answers are what
+a model gives: logits [N, C], or numbers [N, D] in their own units; a baseline may give class
+numbers, [N]. Marks are what is kept of each row to compare models by, all from the same answers:
+whether it is right, or by how much it errs. Knows nothing of models or files.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.comparison import (
+    Comparison,
+    compare_errors,
+    compare_losses,
+    compare_right_labels,
+)
+from distill.errors import UsageError
+from distill.metrics import (
+    Array,
+    Estimate,
+    PairedComparison,
+    compare_paired,
+    proportion,
+    score,
+    score_predictions,
+)
+from distill.multi_label_metrics import right_labels, score_multi_label
+from distill.number_metrics import score_forecasts, score_numbers
+from distill.tasks import Task, TaskKind
+
+Paired = PairedComparison | Comparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What answers are held against.
+
+    Attributes:
+        labels: see `TaskKind`.
+        blocks: [N], rows of one block depend on each other; None: no row on another.
+        naive_error: [N], of forecasts the mean absolute error of the naive one in training, by
+            which MASE divides; None for anything else.
+    """
+
+    labels: NDArray[Any]
+    blocks: NDArray[Any] | None = None
+    naive_error: NDArray[np.float64] | None = None
+
+    def take(self, rows: NDArray[Any]) -> "Truth":
+        """Select some rows."""
+        return Truth(
+            labels=self.labels[rows],
+            blocks=None if self.blocks is None else self.blocks[rows],
+            naive_error=None if self.naive_error is None else self.naive_error[rows],
+        )
+
+
+class Scoring(ABC):
+    """Figures of one task.
+
+    Attributes:
+        metric: that decides; the first of `figures`.
+        figures: names of all, in the order in which they are shown.
+        is_error: whether less of the metric is better.
+    """
+
+    metric: str
+    figures: tuple[str, ...]
+    is_error: bool
+
+    @abstractmethod
+    def score(self, answers: Array, truth: Truth, *, confidence: float) -> dict[str, Estimate]:
+        """Compute the figures, those that are known of such answers."""
+
+    @abstractmethod
+    def marks(self, answers: Array, truth: Truth) -> Array:
+        """Mark every row, [N] or [N, D]."""
+
+    @abstractmethod
+    def value(self, marks: Array) -> float:
+        """Put marks together to the metric."""
+
+    @abstractmethod
+    def compare(
+        self, first: Array, second: Array, *, blocks: Array | None, confidence: float
+    ) -> Paired:
+        """Compare two models' marks of the same rows; above 0 the first is better.
+
+        Of shares right the difference, of errors 1 - first / second: both are fractions.
+        """
+
+    @abstractmethod
+    def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
+        """Estimate how far two models say the same, from 0 to 1."""
+
+    @abstractmethod
+    def pooled(self, marks: Array) -> Array:
+        """Put the marks of several trainings together row by row, [K, N, ...] to [N, ...]."""
+
+
+def scoring_of(task: Task, metric: str | None = None) -> Scoring:
+    """Choose the figures of a task.
+
+    Args:
+        task: what is asked for.
+        metric: that decides; None takes the first that there is.
+
+    Raises:
+        UsageError: the task has no such metric.
+    """
+    known = METRICS[task.kind]
+    if metric is not None and metric not in known:
+        raise UsageError(
+            f"Expected `budget.accuracy.metric` of {task.kind.replace('_', ' ')} to be one of "
+            f"{', '.join(known)} but got {metric}. Leave it out to take {known[0]}."
+        )
+    if task.kind is TaskKind.CLASSIFICATION:
+        return Classes(len(task.outputs))
+    if task.kind is TaskKind.MULTI_LABEL:
+        return Labels()
+    return Numbers(task, metric or known[0])
+
+
+class Classes(Scoring):
+    """One of several classes: accuracy."""
+
+    metric, is_error = "accuracy", False
+    figures = ("accuracy", "macro_f1", "nll", "ece")
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+
+    def score(self, answers: Array, truth: Truth, *, confidence: float) -> dict[str, Estimate]:
+        """Compute the figures; of class numbers, [N], accuracy and macro-F1."""
+        if answers.ndim == 2:
+            return score(answers, truth.labels, confidence=confidence)
+        return score_predictions(answers, truth.labels, self.num_classes, confidence=confidence)
+
+    def marks(self, answers: Array, truth: Truth) -> Array:
+        """Tell which rows are right, [N]."""
+        return (answers.argmax(axis=1) if answers.ndim == 2 else answers) == truth.labels
+
+    def value(self, marks: Array) -> float:
+        """Give the share of rows right."""
+        return float(marks.mean())
+
+    def compare(
+        self, first: Array, second: Array, *, blocks: Array | None, confidence: float
+    ) -> Paired:
+        """Give the difference of accuracies, of dependent rows by blocks."""
+        if blocks is None and first.dtype == bool and second.dtype == bool:
+            return compare_paired(first, second, confidence=confidence)
+        pair = (np.asarray(marks, np.float64)[:, None] for marks in (first, second))
+        return compare_right_labels(*pair, blocks=blocks, confidence=confidence)
+
+    def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
+        """Give the share of rows with the same class."""
+        same = answers.argmax(axis=1) == reference.argmax(axis=1)
+        return proportion(same, confidence=confidence)
+
+    def pooled(self, marks: Array) -> Array:
+        """Give the share of trainings that are right, [N]."""
+        return np.asarray(marks, np.float64).mean(axis=0)
+
+
+class Labels(Scoring):
+    """Several labels at once: the share of labels right."""
+
+    metric, is_error = "label_accuracy", False
+    figures = (
+        "label_accuracy", "subset_accuracy", "micro_f1", "macro_f1", "mean_average_precision", "nll"
+    )  # fmt: skip
+
+    def score(self, answers: Array, truth: Truth, *, confidence: float) -> dict[str, Estimate]:
+        """Compute the figures."""
+        found = score_multi_label(answers, truth.labels, blocks=truth.blocks, confidence=confidence)
+        return {name: found[name] for name in self.figures if name in found}
+
+    def marks(self, answers: Array, truth: Truth) -> Array:
+        """Tell which labels are right, [N, C]."""
+        return right_labels(answers, truth.labels)
+
+    def value(self, marks: Array) -> float:
+        """Give the share of labels right."""
+        return float(marks.mean())
+
+    def compare(
+        self, first: Array, second: Array, *, blocks: Array | None, confidence: float
+    ) -> Paired:
+        """Give the difference of the shares of labels right."""
+        return compare_right_labels(first, second, blocks=blocks, confidence=confidence)
+
+    def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
+        """Give the share of rows with the same labels."""
+        same = ((answers > 0) == (reference > 0)).all(axis=1)
+        return proportion(same, confidence=confidence)
+
+    def pooled(self, marks: Array) -> Array:
+        """Give the share of trainings that are right, [N, C]."""
+        return np.asarray(marks, np.float64).mean(axis=0)
+
+
+class Numbers(Scoring):
+    """Numbers: RMSE, MAE, or of forecasts MASE.
+
+    Errors of several numbers in units of their own are divided by their spread (`Task.unit`).
+
+    Args:
+        task: what is asked for.
+        metric: `rmse`, `mae` or `mase`.
+    """
+
+    is_error = True
+
+    def __init__(self, task: Task, metric: str) -> None:
+        self.task, self.metric = task, metric
+        self.figures = (metric, *(n for n in ("rmse", "mae", "r2", "mase", "smape") if n != metric))
+
+    def score(self, answers: Array, truth: Truth, *, confidence: float) -> dict[str, Estimate]:
+        """Compute the figures, those of forecasts where the naive error is known."""
+        unit = self.task.unit
+        given = {"blocks": truth.blocks, "confidence": confidence}
+        found = score_numbers(answers / unit, truth.labels / unit, **given).overall
+        if truth.naive_error is not None:
+            forecast = score_forecasts(answers, truth.labels, truth.naive_error, **given)
+            found = found | forecast.overall
+        return {name: found[name] for name in self.figures if name in found}
+
+    def marks(self, answers: Array, truth: Truth) -> Array:
+        """Give the errors, [N, D]."""
+        errors = (np.asarray(answers, np.float64) - truth.labels) / self.task.unit
+        if self.metric != "mase":
+            return errors
+        if truth.naive_error is None:
+            raise UsageError(
+                "Expected forecasts for `budget.accuracy.metric=mase` but got other numbers. Take "
+                "rmse or mae."
+            )
+        scale = truth.naive_error[:, None]
+        return np.divide(errors, scale, out=np.zeros_like(errors), where=scale > 0)
+
+    def value(self, marks: Array) -> float:
+        """Give their root mean square, or mean size."""
+        return float(np.sqrt((marks**2).mean()) if self.metric == "rmse" else np.abs(marks).mean())
+
+    def compare(
+        self, first: Array, second: Array, *, blocks: Array | None, confidence: float
+    ) -> Paired:
+        """Give by what share the first errs less."""
+        if self.metric == "rmse":
+            return compare_errors(first, second, blocks=blocks, confidence=confidence)
+        pair = np.abs(first), np.abs(second)
+        return compare_losses(*pair, blocks=blocks, confidence=confidence)
+
+    def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
+        """Give the share of the reference's variance that the answers explain, R^2, from 0 on."""
+        found = score_numbers(answers, reference, confidence=confidence).overall["r2"]
+        low, high = found.interval
+        return Estimate(estimate=max(found.estimate, 0.0), interval=(max(low, 0.0), max(high, 0.0)))
+
+    def pooled(self, marks: Array) -> Array:
+        """Give each row's root mean square error over the trainings, or mean size, [N, D]."""
+        wide = np.asarray(marks, np.float64)
+        return np.sqrt((wide**2).mean(axis=0)) if self.metric == "rmse" else np.abs(wide).mean(0)
+
+
+METRICS = {
+    TaskKind.CLASSIFICATION: (Classes.metric,),
+    TaskKind.MULTI_LABEL: (Labels.metric,),
+    TaskKind.REGRESSION: ("rmse", "mae", "mase"),
+}

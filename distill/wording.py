@@ -1,0 +1,83 @@
+"""How figures are named and written for people: shares as percentages, gains with their sign.
+
+A gain is a fraction: of shares right a difference, told in points; of errors the share by which
+they are lower, told in percent (see `scoring.Scoring.compare`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distill.pages import figure, percent
+
+NAMES = {
+    "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
+    "nll": "NLL",
+    "ece": "ECE",
+    "nll_scaled": "NLL scaled",
+    "ece_scaled": "ECE scaled",
+    "temperature": "T",
+    "mean_average_precision": "mAP",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "mase": "MASE",
+    "smape": "sMAPE (%)",
+}
+SHARES = ("accuracy", "macro_f1", "label_accuracy", "subset_accuracy", "micro_f1",
+          "mean_average_precision")  # fmt: skip
+ERRORS = ("rmse", "mae", "mase")  # of the metrics that decide, those of which less is better
+
+
+def metric_name(name: str) -> str:
+    """Name a figure."""
+    return NAMES.get(name, name.replace("_", " "))
+
+
+def metric_title(name: str) -> str:
+    """Name a figure at the beginning of a title."""
+    own = metric_name(name)
+    return own if name in NAMES else own.capitalize()
+
+
+def metric_text(name: str, value: float, digits: int = 2) -> str:
+    """Write a figure."""
+    if name in SHARES:
+        return percent(value, digits)
+    return f"{value:.3f}" if abs(value) < 1 else figure(value)
+
+
+def metric_interval(name: str, interval: Sequence[float]) -> str:
+    """Write an interval of a figure."""
+    low, high = (metric_text(name, end) for end in interval)
+    return f"{low.removesuffix(' %')} to {high}"
+
+
+def gain_cells(gain: Mapping[str, Any], digits: int = 2) -> tuple[str, str]:
+    """Write a gain and its interval with their signs, for a table that names the unit."""
+    low, high = (f"{100 * end:+.{digits}f}" for end in gain["interval"])
+    return f"{100 * gain['estimate']:+.{digits}f}", f"{low} to {high}"
+
+
+def gain_unit(metric: str) -> str:
+    """Say what a gain is counted in."""
+    return f"% of {metric_name(metric)}" if metric in ERRORS else "points"
+
+
+def gain_phrase(metric: str, value: float) -> str:
+    """Say a gain in words."""
+    if metric not in ERRORS:
+        return f"{100 * value:+.2f} points of {metric_name(metric)}"
+    return f"{metric_name(metric)} {abs(100 * value):.2f} % {'higher' if value < 0 else 'lower'}"
+
+
+def gain_range(metric: str, interval: Sequence[float]) -> str:
+    """Say the interval of a gain in words."""
+    if metric not in ERRORS:
+        return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
+    return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f} % lower"
+
+
+def test_name(gain: Mapping[str, Any]) -> str:
+    """Name the test that a comparison's p-value is of."""
+    return "McNemar" if "num_only_first_correct" in gain else "sign-flip test"
