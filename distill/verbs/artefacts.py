@@ -55,6 +55,8 @@ def export_network(workspace: Workspace, model: Any, path: Path, *, head: Any = 
     export_onnx(model, data.input_shape, path, dtype=dtype, head=head, kind=kind)
     if isinstance(data.encoder, Encoder):
         prepend_encoder(data.encoder, path)
+        if data.is_numeric:
+            append_units(data.task, path)
 
 
 def check_weights(checkpoint: Path) -> None:

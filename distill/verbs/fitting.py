@@ -4,7 +4,7 @@ import copy
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import numpy as np
@@ -21,6 +21,9 @@ from distill.training.teachers.classes import class_columns
 from distill.verbs.networks import weights_path
 from distill.verbs.ranks import agree
 from distill.verbs.workspace import Workspace, is_terminal, plain
+
+if TYPE_CHECKING:
+    from distill.training.data.splits import Split
 
 # On import Lightning asks for INFO, at which it lists hardware and advertises.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -47,11 +50,13 @@ def fit_stage(
     seed: int,
     inputs: tuple[Path, ...] = (),
     num_views: int | None = None,
+    taught: Callable[[], "Split | None"] = lambda: None,
     callbacks: Callable[[], Sequence[Callback]] = tuple,
 ) -> dict[str, Any]:
     """Train what `build` returns, once, and leave its weights alone beside the checkpoint.
 
-    `callbacks` makes those that the training itself needs, beside the user's.
+    `taught` makes what is shown in place of the training set, `callbacks` those that the training
+    itself needs, beside the user's.
     """
     from distill.training import views
 
@@ -77,6 +82,7 @@ def fit_stage(
             recipe=recipe,
             seed=seed,
             num_views=num_views,
+            taught=taught(),
             callbacks=callbacks(),
         )
 
@@ -99,6 +105,7 @@ def _fit(
     recipe: str,
     seed: int,
     num_views: int | None,
+    taught: "Split | None",
     callbacks: Sequence[Callback],
 ) -> dict[str, Any]:
     from distill.training.data.loading import BatchDataModule
@@ -115,6 +122,7 @@ def _fit(
         num_views=num_views,
         seed=seed,
         num_workers=cfg.loader_workers,
+        taught=taught,
     )
     student = copy.deepcopy(module.student)  # what is scored and kept is never compiled
     compiled = cfg.compile and not callbacks  # they may hook into the student's forward

@@ -12,7 +12,7 @@ import numpy as np
 
 from distill.verbs.fitting import fit_stage
 from distill.verbs.networks import TEACHER_FACTS, load_student, weights_path
-from distill.verbs.train import distillation_values, distilled, views_shown
+from distill.verbs.train import distillation_values, distilled, taught_rows, views_shown
 from distill.verbs.workspace import Workspace, plain
 
 ROLE = "student_qat"
@@ -56,6 +56,7 @@ def repair_stage(workspace: Workspace, quantized: dict[str, Any], checkpoint: Pa
         seed=seed,
         inputs=(checkpoint, workspace.run_dir / TEACHER_FACTS),
         num_views=views_shown(workspace),
+        taught=lambda: taught_rows(workspace),
         callbacks=callbacks,
     )
     return weights_path(workspace.run_dir, ROLE)

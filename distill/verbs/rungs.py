@@ -16,7 +16,7 @@ from distill.verbs.baseline import configured_baselines
 from distill.verbs.fitting import MARKS, fit_stage
 from distill.verbs.incumbent import ask_incumbent, incumbent_path
 from distill.verbs.networks import TEACHER_FACTS, build_student, load_teacher
-from distill.verbs.train import distillation_values, distilled, views_shown
+from distill.verbs.train import distillation_values, distilled, taught_rows, views_shown
 from distill.verbs.workspace import Workspace, plain
 
 
@@ -52,6 +52,7 @@ def rung_stage(
         seed=seed,
         inputs=(workspace.run_dir / TEACHER_FACTS,),
         num_views=views_shown(workspace),
+        taught=lambda: taught_rows(workspace),
     )
     with np.load(workspace.run_dir / "train" / role / MARKS, allow_pickle=False) as arrays:
         correct = arrays["last"]

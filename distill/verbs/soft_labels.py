@@ -95,7 +95,7 @@ def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
         precision = agree(precision)
     recipe = store_recipe(workspace, teacher.fingerprint, precision)
     writer = StoreWriter(
-        folder, recipe, workspace.data.train.indices, num_views(workspace), replace=own
+        folder, recipe, workspace.data.taught.indices, num_views(workspace), replace=own
     )
     num_blocks = 0
     if not agree(writer.is_finished()):

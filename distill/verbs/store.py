@@ -42,7 +42,7 @@ def check_store_settings(workspace: Workspace) -> None:
             f"(or null) and a `soft_labels.path` but got {plain(cfg)}."
         )
     recipe = store_recipe(workspace, "unknown", workspace.cfg.soft_labels.precision)
-    indices = workspace.data.train.indices
+    indices = workspace.data.taught.indices
     StoreWriter(store_folder(workspace), recipe, indices, num_views(workspace))
 
 
@@ -87,13 +87,13 @@ def store_folder(workspace: Workspace) -> Path:
 
 
 def shown_dataset(workspace: Workspace) -> Any:
-    """Make the training images in all their views, as the student is shown them."""
+    """Make what is taught in all its views, as the student is shown it."""
     from distill.training.data.loading import BatchDataset
 
     check_views_of_rows(workspace)
     cfg, data = workspace.cfg, workspace.data
     return BatchDataset(
-        data.train,
+        data.taught,
         instantiate(cfg.views),
         instantiate(cfg.mixing) or None,
         num_classes=len(data.classes),
@@ -119,7 +119,7 @@ def store_recipe(workspace: Workspace, teacher: str, precision: str) -> "Recipe"
         classes=data.classes,
         views={"views": plain(cfg.views), "mixing": plain(cfg.mixing)},
         views_version=VERSION,
-        num_samples=len(data.train),
+        num_samples=len(data.taught),
         top_k=stored_top_k(workspace),
         precision=precision,
     )

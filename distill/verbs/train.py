@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -66,7 +67,15 @@ def train_stage(workspace: Workspace, role: str, seed: int) -> dict[str, Any]:
     folder = seed_folder(workspace, role, seed)
     shown = views_shown(workspace) if role == "student" else None
     return fit_stage(
-        workspace, folder, cfg, module, values, seed=seed, inputs=inputs, num_views=shown
+        workspace,
+        folder,
+        cfg,
+        module,
+        values,
+        seed=seed,
+        inputs=inputs,
+        num_views=shown,
+        taught=lambda: taught_rows(workspace) if role == "student" else None,
     )
 
 
@@ -84,6 +93,24 @@ def distillation_values(workspace: Workspace) -> dict[str, Any]:
 def views_shown(workspace: Workspace) -> int | None:
     """Tell how many views a student is shown in turn: those that have labels, or ever new ones."""
     return num_views(workspace) if uses_store(workspace) else None
+
+
+def taught_rows(workspace: Workspace) -> Any:
+    """Put rows without labels behind the training set, the teacher's answers for their labels.
+
+    None where there are no such rows.
+    """
+    from distill.training.data.loading import BatchDataset
+    from distill.training.data.splits import joined, labelled_by
+    from distill.training.labelling import answer
+
+    data = workspace.data
+    if data.unlabelled is None:
+        return None
+    teacher = open_store(workspace) if uses_store(workspace) else load_teacher(workspace)
+    rows = np.arange(len(data.unlabelled))
+    answers = answer(teacher, BatchDataset(data.unlabelled), 0, rows)
+    return joined(data.train, labelled_by(data.unlabelled, answers, data.task))
 
 
 def distilled(

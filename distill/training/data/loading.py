@@ -31,6 +31,7 @@ class BatchDataModule(lightning.LightningDataModule):
         num_views: how many views there are, shown in turn; None makes a new one every epoch.
         seed: of the order.
         num_workers: processes that make batches ahead; for images in memory none is quickest.
+        taught: what is shown in place of `data.train`, with whatever labels a teacher gave.
     """
 
     def __init__(
@@ -43,22 +44,25 @@ class BatchDataModule(lightning.LightningDataModule):
         num_views: int | None = None,
         seed: int = 0,
         num_workers: int = 0,
+        taught: Split | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise UserError(f"Expected `batch_size` of at least 1 but got {batch_size}.")
         self.data, self.batch_size, self.seed = data, batch_size, seed
         self.num_views, self.num_workers = num_views, num_workers
-        self.shown = BatchDataset(data.train, views, mixing, num_classes=len(data.classes))
+        shown = data.train if taught is None else taught
+        self.shown = BatchDataset(shown, views, mixing, num_classes=len(data.classes))
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled, augmented, in batches of even size: none too small for batch norm."""
         sampler = ShuffledBatches(
-            len(self.data.train),
+            len(self.shown.split),
             self.batch_size,
             self.seed,
             num_views=self.num_views,
             share=self._share,
+            weights=self._weights,
         )
         return self._loader(self.shown, sampler)
 
@@ -85,6 +89,13 @@ class BatchDataModule(lightning.LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    @property
+    def _weights(self) -> NDArray[np.float64] | None:
+        weights = self.data.weights
+        if weights is None:
+            return None
+        return np.concatenate([weights, np.ones(len(self.shown.split) - len(weights))])
 
     @property
     def _share(self) -> tuple[int, int]:
@@ -137,7 +148,7 @@ class BatchDataset(Dataset):
 
 
 class ShuffledBatches(Sampler[BatchKey]):
-    """Every sample once an epoch, in an order that depends on (seed, epoch) alone.
+    """Every sample once an epoch, or by weight, in an order of (seed, epoch) alone.
 
     Args:
         num_samples: in the split.
@@ -145,6 +156,8 @@ class ShuffledBatches(Sampler[BatchKey]):
         seed: of the order.
         num_views: shown in turn, one an epoch; None for as many as there are epochs.
         share: (rank, number of ranks); each takes its part of every batch.
+        weights: how often each sample is shown in the mean, [N] of mean 1: whole times, and once
+            more by chance; None shows each once.
     """
 
     def __init__(
@@ -155,9 +168,10 @@ class ShuffledBatches(Sampler[BatchKey]):
         *,
         num_views: int | None = None,
         share: tuple[int, int] = (0, 1),
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
-        self.num_views, self.share = num_views, share
+        self.num_views, self.share, self.weights = num_views, share, weights
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -168,11 +182,19 @@ class ShuffledBatches(Sampler[BatchKey]):
         return max(1, round(self.num_samples / self.batch_size))
 
     def __iter__(self) -> Iterator[BatchKey]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_samples)
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(self.num_samples if self.weights is None else self._drawn(rng))
         view = self.epoch % self.num_views if self.num_views else self.epoch
         rank, num_ranks = self.share
         for positions in np.array_split(order, len(self)):
             yield view, positions[rank::num_ranks]
+
+    def _drawn(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw as many positions as there are samples, each as often as its weight says."""
+        assert self.weights is not None
+        ends = np.cumsum(self.weights)
+        steps = (np.arange(self.num_samples) + rng.random()) * (ends[-1] / self.num_samples)
+        return np.minimum(np.searchsorted(ends, steps, side="right"), self.num_samples - 1)
 
 
 class OrderedBatches(Sampler[BatchKey]):

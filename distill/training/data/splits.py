@@ -3,6 +3,7 @@
 What images and tables share. Knows nothing of where rows come from.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -127,6 +128,28 @@ class Split:
         )
 
 
+def joined(first: Split, second: Split) -> Split:
+    """Put the rows of two splits of a table into one, in order."""
+
+    def both(name: str) -> Any:
+        own, other = getattr(first, name), getattr(second, name)
+        return None if own is None or other is None else np.concatenate([own, other])
+
+    parts = {n: both(n) for n in ("inputs", "labels", "indices", "records", "targets")}
+    return dataclasses.replace(
+        first, paths=None, blocks=None, **{name: both(name) for name in names}
+    )
+
+
+def labelled_by(split: Split, answers: NDArray[np.floating], task: Task) -> Split:
+    """Take a teacher's answers, [N, C] as a network gives them, for the labels of a split."""
+    if task.kind is TaskKind.REGRESSION:
+        return dataclasses.replace(split, targets=answers.astype(np.float32))
+    if task.kind is TaskKind.MULTI_LABEL:
+        return dataclasses.replace(split, labels=(answers > 0).astype(split.labels.dtype))
+    return dataclasses.replace(split, labels=answers.argmax(axis=1).astype(split.labels.dtype))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """A data set: train to learn, validation to choose, test to report."""
@@ -140,6 +163,8 @@ class Data:
     encoder: Encoder | Windows | None = None  # of records; images have none
     left_out: Mapping[str, str] = field(default_factory=dict)  # columns of a table, and why
     leaks: tuple[Leak, ...] = ()  # warnings about columns
+    unlabelled: Split | None = None  # training rows that the teacher alone knows a label of
+    weights: NDArray[np.float64] | None = None  # how often each training row is shown, mean 1
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -184,6 +209,11 @@ class Data:
         return tuple(map(str, self.leaks))
 
     @property
+    def taught(self) -> Split:
+        """What a teacher labels and a student learns from; the labels of the unlabelled are 0."""
+        return self.train if self.unlabelled is None else joined(self.train, self.unlabelled)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of a sample."""
         return tuple(self.train.inputs.shape[1:])
@@ -191,8 +221,12 @@ class Data:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of every input, label and class name, and of which sample is in which split."""
-        own = self._hash((self.train, self.validation, self.test))
-        return own if self.encoder is None else sha256_json([own, repr(self.encoder)])
+        more = () if self.unlabelled is None else (self.unlabelled,)
+        own = self._hash((self.train, self.validation, self.test, *more))
+        if self.encoder is None:
+            return own
+        weights = None if self.weights is None else self.weights.tolist()
+        return sha256_json([own, repr(self.encoder), *([weights] if weights else [])])
 
     @cached_property
     def test_fingerprint(self) -> str:

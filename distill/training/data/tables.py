@@ -4,6 +4,7 @@ Knows nothing of training. What a model takes in use are raw columns; what it le
 encoded rows (`encoding`), fitted on the training rows alone.
 """
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distill.columns import Column, Kind
-from distill.encoding import fit_encoder
+from distill.encoding import Encoder, fit_encoder
 from distill.errors import UsageError, UserError, nearest
 from distill.table_files import column_of, guess_columns, raw_records, raw_values, read_table
 from distill.tasks import Task, TaskKind
@@ -52,6 +53,8 @@ class Choice:
         seed: of the validation rows.
         date_format: of dates that are not ISO, as of `strptime`.
         max_categories: of a column of text; rarer ones count as unseen.
+        class_weights: how often rows of each class are shown in training: `balanced` shows all
+            classes alike, names give each its weight; None shows each row once.
     """
 
     label: str | Sequence[str]
@@ -66,6 +69,7 @@ class Choice:
     seed: int = 0
     date_format: str | None = None
     max_categories: int = 1000
+    class_weights: str | Mapping[str, float] | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -77,6 +81,7 @@ def table(
     *,
     path: str,
     test_path: str | None = None,
+    unlabelled: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
     **choice: Any,
@@ -86,6 +91,7 @@ def table(
     Args:
         path: of the table.
         test_path: of a table of its own for the test set.
+        unlabelled: of a table without labels, of which the teacher tells the student's.
         delimiter: of CSV; None reads it off the first line.
         encoding: of CSV.
         choice: see `Choice`.
@@ -99,7 +105,11 @@ def table(
         num_first = whole.num_rows
         test = read_table(Path(test_path), delimiter=delimiter, encoding=encoding)
         whole = _below(whole, test, test_path)
-    return from_table(whole, Path(path).stem, Choice(**choice), num_first=num_first)
+    data = from_table(whole, Path(path).stem, Choice(**choice), num_first=num_first)
+    if unlabelled is None:
+        return data
+    more = read_table(Path(unlabelled), delimiter=delimiter, encoding=encoding)
+    return with_unlabelled(data, more, whole.num_rows, date_format=choice.get("date_format"))
 
 
 def sklearn_table(*, name: str, **choice: Any) -> TableData:
@@ -192,7 +202,57 @@ def from_table(
         encoder=encoder,
         leaks=tuple(leaks),
         left_out=left_out,
+        weights=_weights(task, labels[train], choice.class_weights),
     )
+
+
+def with_unlabelled(
+    data: TableData, more: pa.Table, num_rows: int, *, date_format: str | None = None
+) -> TableData:
+    """Add rows without labels for a teacher to label, numbered from `num_rows`.
+
+    Raises:
+        UserError: a column is missing, or is of another kind.
+    """
+    assert isinstance(data.encoder, Encoder)
+    records = raw_records(more, data.encoder.takes, date_format=date_format)
+    labels = np.zeros((len(records), *data.train.labels.shape[1:]), data.train.labels.dtype)
+    rows = Split(
+        inputs=data.encoder(records),
+        labels=labels,
+        indices=np.arange(num_rows, num_rows + len(records)),
+        records=records,
+        targets=labels if data.is_numeric else None,
+    )
+    log.info("%d rows without labels, which the teacher gives", len(records))
+    return dataclasses.replace(data, unlabelled=rows)
+
+
+def _weights(
+    task: Task, labels: NDArray[Any], wanted: str | Mapping[str, float] | None
+) -> NDArray[np.float64] | None:
+    """Weigh training rows by their class, mean 1.
+
+    Raises:
+        UsageError: there are no classes, or the weights are not one above 0 for each.
+    """
+    if wanted is None:
+        return None
+    if task.kind is not TaskKind.CLASSIFICATION:
+        raise UsageError("Expected classes for `data.class_weights` but the task has none.")
+    counts = np.bincount(labels, minlength=len(task.outputs))
+    if wanted == "balanced":
+        by_class = 1 / np.maximum(counts, 1)
+    else:
+        named = {str(k): v for k, v in wanted.items()} if isinstance(wanted, Mapping) else {}
+        if set(named) != set(task.outputs) or min(named.values()) <= 0:
+            raise UsageError(
+                "Expected `data.class_weights` to be balanced, or a number above 0 for each of "
+                f"{', '.join(task.outputs[:10])}, but got {wanted}."
+            )
+        by_class = np.array([named[name] for name in task.outputs])
+    weights = by_class[labels]
+    return weights / weights.mean()
 
 
 def _below(first: pa.Table, second: pa.Table, path: str) -> pa.Table:
