@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.deployment.naive import gains_over_naive
 from distill.metrics import (
     Estimate,
     calibration_bins,
@@ -113,6 +114,7 @@ def evaluate(
         "models": models,
         "margins": margins,
         "per_class_vs_control": _per_class(task, marks, truth, confidence),
+        "naive": gains_over_naive(scoring, marks, beside, truth, confidence=confidence),
         "by_output": _by_output(task, scoring, answers | _numbers(task, references), truth),
     }
 

@@ -61,6 +61,8 @@ def show_verdict(console: Console, name: str, verdict: Values) -> None:
     console.print(table)
     show_checks(console, verdict["checks"])
     console.print(verdict["did_distillation_help"])
+    if verdict.get("did_it_beat_naive"):
+        console.print(verdict["did_it_beat_naive"])
     console.print(f"report: {verdict['report']}", soft_wrap=True)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from distill.budget import Check, choose
 from distill.deployment.checks import compatibility_checks, quality_checks, target_checks
+from distill.deployment.naive import naive_sentence
 from distill.deployment.report.pipeline import (
     PipelineResults,
     distillation_sentence,
@@ -43,7 +44,7 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
         answers = _some_answers(workspace)
         drawn = dataclasses.replace(results, training=with_history, answers=answers)
         write_pipeline_report(run_dir, drawn, checks, choice, to_json(budget))
-        metric = results.evaluation["metric"]
+        metric, naive = results.evaluation["metric"], results.evaluation["naive"]
         gain = results.evaluation["margins"]["student"]["gain_vs_control"]
         return {
             "verdict": choice.outcome,
@@ -60,6 +61,8 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
             "models": _models(results, rows),
             "metric": metric,
             "distillation_gain": {"metric": metric, **gain},
+            "gain_over_naive": naive and {"reference": naive["reference"], **naive["gains"]},
+            "did_it_beat_naive": naive and naive_sentence(naive, metric),
             "did_distillation_help": distillation_sentence(gain, metric, budget.confidence),
             "checks": checks,
             "warnings": results.warnings,

@@ -7,6 +7,7 @@ from typing import Any
 
 from distill.budget import AccuracyBudget, Check, Choice
 from distill.deployment.evaluate import INCUMBENT
+from distill.deployment.naive import naive_sentence
 from distill.deployment.report import pictures
 from distill.deployment.report.cells import (
     Values,
@@ -104,6 +105,7 @@ def write_pipeline_report(
         "headline": distillation_sentence(gain, evaluation["metric"], confidence),
         "sentences": [
             choice_sentence(choice, results.benchmark["target"]),
+            *_naive(evaluation),
             *_prospect(results, limits),
             *_epochs(results),
         ],
@@ -129,6 +131,11 @@ def write_pipeline_report(
         "facts": [*results.facts, *facts_of(results.benchmark)],
     }
     write_report(run_dir, page, checks, choice)
+
+
+def _naive(evaluation: Values) -> list[str]:
+    found = evaluation["naive"]
+    return [] if found is None else [naive_sentence(found, evaluation["metric"])]
 
 
 def _prospect(results: PipelineResults, limits: Values) -> list[str]:

@@ -137,7 +137,7 @@ def joined(first: Split, second: Split) -> Split:
 
     parts = {n: both(n) for n in ("inputs", "labels", "indices", "records", "targets")}
     return dataclasses.replace(
-        first, paths=None, blocks=None, **{name: both(name) for name in names}
+        first, paths=None, blocks=None, **parts
     )
 
 

@@ -1,0 +1,88 @@
+"""What a model is worth beside a naive forecast: which naive one is best, and who beats it.
+
+Knows marks of models; knows nothing of series.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from distill.scoring import Paired, Scoring, Truth
+from distill.wording import gain_phrase, gain_range, metric_name
+
+NAIVE = ("last_value", "seasonal_naive", "drift", "window_mean", "moving_average")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NaiveGains:
+    """Gains over the best naive forecast.
+
+    Attributes:
+        reference: its name: the first of `NAIVE`, unless another is shown to be better.
+        gains: of every other model and baseline over it.
+        confidence: of each interval, so that all hold together at that of the budget (Bonferroni).
+    """
+
+    reference: str
+    gains: dict[str, Paired]
+    confidence: float
+
+
+def gains_over_naive(
+    scoring: Scoring,
+    models: Mapping[str, NDArray[Any]],
+    baselines: Mapping[str, NDArray[Any]],
+    truth: Truth,
+    *,
+    confidence: float,
+) -> NaiveGains | None:
+    """Set models and baselines against the best naive forecast; None where there is none.
+
+    Args:
+        scoring: of the task.
+        models: marks of each.
+        baselines: likewise.
+        truth: of the test set.
+        confidence: of all intervals together.
+    """
+    naive = [name for name in NAIVE if name in baselines]
+    if not naive:
+        return None
+    others = {name: own for name, own in baselines.items() if name not in naive} | dict(models)
+    num_compared = max(1, len(others) + len(naive) - 1)
+    each = 1 - (1 - confidence) / num_compared
+
+    def gain(first: NDArray[Any], second: NDArray[Any]) -> Paired:
+        return scoring.compare(first, second, blocks=truth.blocks, confidence=each)
+
+    best = naive[0]
+    for name in naive[1:]:
+        if gain(baselines[name], baselines[best]).interval[0] > 0:
+            best = name
+    gains = {name: gain(own, baselines[best]) for name, own in others.items()}
+    return NaiveGains(reference=best, gains=gains, confidence=each)
+
+
+def naive_sentence(found: Mapping[str, Any], metric: str) -> str:
+    """Say who beats the naive forecast, from a `NaiveGains` as plain values."""
+    reference = found["reference"].replace("_", " ")
+    better = [name for name, gain in found["gains"].items() if gain["interval"][0] > 0]
+    if not better:
+        what = (
+            "the last value" if reference == "last value" else f"the naive forecast ({reference})"
+        )
+        return (
+            f"Nothing beats {what} here: of {len(found['gains'])} others none has less "
+            f"{metric_name(metric)} beyond doubt. It costs nothing: ship that."
+        )
+    gain = found["gains"]["student"]
+    said = (
+        f"{gain_phrase(metric, gain['estimate'])} than the naive forecast's ({reference}; "
+        f"{gain_range(metric, gain['interval'])}, at a confidence of {found['confidence']:.1%})"
+    )
+    if "student" in better:
+        return f"The student beats the naive forecast: {said}."
+    names = ", ".join(name.replace("_", " ") for name in better)
+    return f"The student does not beat the naive forecast: {said}; {names} does."
