@@ -74,10 +74,13 @@ class Layout:
     Attributes:
         names: of the figures and the gaps, in order.
         cardinalities: of each code, its number of values, the unseen one included.
+        fields: of an encoded window of a series, name and width of each field in order, the value
+            first (see `windows`); empty of a row of a table, which has no time.
     """
 
     names: tuple[str, ...]
     cardinalities: tuple[int, ...]
+    fields: tuple[tuple[str, int], ...] = ()
 
     @property
     def num_features(self) -> int:

@@ -92,7 +92,7 @@ class Windows:
             for name, width in self.widths.items()
             for step in range(1 - self.window, 1 - self.window + width)
         ]
-        return Layout(names=tuple(names), cardinalities=())
+        return Layout(names=tuple(names), cardinalities=(), fields=tuple(self.widths.items()))
 
     def level_and_spread(self, rows: Records) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Compute what is taken away from each window, and what it is divided by, [N, 1] each."""

@@ -6,11 +6,14 @@ import yaml
 from conftest import REPOSITORY
 from hydra.utils import instantiate
 
+from distill.encoding import Layout
 from distill.training.models import CifarResNet, ImageClassifier
 from distill.training.modules import DistillationModule
+from distill.training.series_models import TCN
+from distill.training.table_models import build_table_network
 from distill.training.teachers.live import TorchTeacher
 
-OF_NUMBERS = ("regression", "regression_bounded")  # not of classes
+OF_NUMBERS = {"regression": 1, "regression_bounded": 1, "quantile": 3}  # outputs of each number
 LOSSES = [p for p in sorted((REPOSITORY / "conf/loss").glob("*.yaml")) if p.stem not in OF_NUMBERS]
 
 
@@ -33,6 +36,26 @@ def test_every_term_is_finite_and_teaches_the_student(path, mixed):
         example=images[:2],
     )
     batch = {"input": images, "label": label, "index": torch.arange(6), "view": 0}
+    check_terms(module, batch)
+
+
+@pytest.mark.parametrize("name", OF_NUMBERS)
+def test_every_term_of_numbers_is_finite_and_teaches_the_student(name):
+    torch.manual_seed(2)
+    layout = Layout(names=("",) * 8, cardinalities=(), fields=(("sold", 8),))
+    rows, label = torch.randn(6, 8), torch.randn(6, 2)
+    student, teacher = (
+        build_table_network(TCN, num_classes=2 * OF_NUMBERS[name], layout=layout) for _ in range(2)
+    )
+    torch.nn.init.normal_(teacher.network.head.weight, std=0.3)  # an untrained one answers 0
+    losses = yaml.safe_load((REPOSITORY / f"conf/loss/{name}.yaml").read_text())
+    module = DistillationModule(
+        student, TorchTeacher(teacher), instantiate(losses, _convert_="all"), torch.optim.SGD
+    )
+    check_terms(module, {"input": rows, "label": label, "index": torch.arange(6), "view": 0})
+
+
+def check_terms(module, batch):
     for name, term in module.terms(batch, epoch=5).items():
         module.zero_grad()
         term.backward(retain_graph=True)

@@ -10,6 +10,7 @@ from distill.errors import UserError
 from distill.training.losses.regression import (
     HuberToLabel,
     HuberToTeacher,
+    OutputWeights,
     TeacherBoundedHuber,
     huber,
     teacher_bounded_huber,
@@ -20,14 +21,16 @@ LOSSES = [
     pytest.param(HuberToLabel(delta=DELTA, weight=1.0), id="label"),
     pytest.param(HuberToTeacher(delta=DELTA, weight=1.0), id="teacher"),
     pytest.param(TeacherBoundedHuber(delta=DELTA, margin=MARGIN, weight=1.0), id="bounded"),
+    pytest.param(HuberToLabel(delta=None, output_weights=[3, 2, 1], weight=1.0), id="squared"),
+    pytest.param(HuberToTeacher(delta=DELTA, output_weights=0.5, weight=1.0), id="decay"),
 ]
 
 
-def reference(output, goal):
+def reference(output, goal, delta=DELTA, weights=None):
     error = np.abs(output - goal)
     inside = error**2 / 2
-    outside = DELTA * (error - DELTA / 2)
-    return np.where(error <= DELTA, inside, outside).mean(axis=1)
+    outside = delta * (error - delta / 2)
+    return np.average(np.where(error <= delta, inside, outside), axis=1, weights=weights)
 
 
 def reference_bounded(student, teacher, label):
@@ -62,6 +65,8 @@ def test_terms_are_means_over_the_batch(outputs):
         reference(student, label).mean(),
         reference(student, teacher).mean(),
         reference_bounded(student, teacher, label).mean(),
+        reference(student, label, 1e9, [3, 2, 1]).mean(),
+        reference(student, teacher, weights=[4, 2, 1]).mean(),
     )
     for case, value in zip(LOSSES, expected, strict=True):
         assert case.values[0](*outputs).item() == pytest.approx(value)
@@ -84,6 +89,54 @@ def test_a_student_equal_to_its_teacher_pays_nothing_without_a_margin(outputs):
         losses = teacher_bounded_huber(teacher, teacher, label, delta=DELTA, margin=margin)
         assert (losses > 0).all() == pays
         assert (losses == 0).all() != pays
+
+
+def test_without_delta_it_is_half_the_squared_error(outputs):
+    student, _, label = outputs
+    squared = torch.nn.functional.mse_loss(student, label)
+    found = HuberToLabel(delta=None, weight=1.0)(student, None, label)
+    torch.testing.assert_close(found, squared / 2)
+
+
+def test_the_teacher_is_a_bound_of_the_weighted_error():
+    student, teacher = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.8]])
+    label = torch.zeros(1, 2)
+    for weights, pays in (([1, 0], True), ([0, 1], False), ([1, 1], True), ([1, 2], False)):
+        loss = TeacherBoundedHuber(output_weights=weights, weight=1.0)
+        assert (loss(student, teacher, label) > 0) == pays
+
+
+@pytest.mark.parametrize(("rate", "num_outputs"), [(0.9, 7), (1.0, 48), (1.1, 5), (0.01, 300)])
+def test_one_number_weighs_each_further_output_by_a_power_of_it(rate, num_outputs):
+    weights = OutputWeights(rate)(num_outputs)
+    powers = rate ** np.arange(num_outputs)
+    np.testing.assert_allclose(weights, powers / powers.mean(), rtol=1e-5, atol=1e-30)
+    assert (weights == 1).all() == (rate == 1)
+
+
+@pytest.mark.parametrize("choice", [0.8, 30.0, [0, 1, 5], [2.0, 2.0, 2.0]])
+def test_weights_of_outputs_are_1_on_average(choice):
+    weights = OutputWeights(choice)(3)
+    assert weights.mean().item() == pytest.approx(1)
+    assert torch.isfinite(OutputWeights(30.0)(500)).all()
+
+
+@pytest.mark.parametrize("make", [HuberToLabel, HuberToTeacher, TeacherBoundedHuber])
+def test_too_many_or_too_few_weights_are_refused_at_the_first_batch(make, outputs):
+    for weights in ([1.0], [1, 1, 1, 1]):
+        loss = make(output_weights=weights, weight=1.0)
+        with pytest.raises(UserError, match=f"as outputs, 3, but got {len(weights)}"):
+            loss(*outputs)
+
+
+@pytest.mark.parametrize("choice", [0, -1.0, float("nan"), [], [0, 0], [1, -1], [1, float("inf")]])
+def test_impossible_weights_of_outputs_are_refused(choice):
+    with pytest.raises(UserError, match="output_weights"):
+        OutputWeights(choice)
+
+
+def test_weights_of_outputs_are_no_part_of_a_checkpoint():
+    assert HuberToLabel(output_weights=[1, 2], weight=1.0).state_dict() == {}
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -118,9 +171,10 @@ def test_zero_at_the_goal_and_never_below(loss, outputs):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_outputs_that_would_broadcast_are_refused(loss):
+@pytest.mark.parametrize("shape", [(4, 1), (3,)])
+def test_outputs_that_would_broadcast_are_refused(loss, shape):
     with pytest.raises(ValueError, match="one shape"):
-        loss(torch.zeros(4, 1), torch.zeros(4), torch.zeros(4))
+        loss(torch.zeros(4, 3), torch.zeros(shape), torch.zeros(shape))
 
 
 @pytest.mark.parametrize("delta", [0, -1.0, float("nan")])

@@ -21,6 +21,7 @@ FILLED_IN = {  # given by the caller, not by the YAML
     "distill.training.models.CifarResNet": {"num_classes", "in_channels"},
     "distill.training.models.torchvision_classifier": {"num_classes", "in_channels"},
     "distill.training.table_models.MLP": {"num_classes", "layout"},
+    "distill.training.series_models.TCN": {"num_classes", "layout"},
     "distill.training.modules.DistillationModule": {
         "student", "teacher", "losses", "optimizer", "scheduler",
     },

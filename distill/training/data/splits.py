@@ -136,9 +136,7 @@ def joined(first: Split, second: Split) -> Split:
         return None if own is None or other is None else np.concatenate([own, other])
 
     parts = {n: both(n) for n in ("inputs", "labels", "indices", "records", "targets")}
-    return dataclasses.replace(
-        first, paths=None, blocks=None, **parts
-    )
+    return dataclasses.replace(first, paths=None, blocks=None, **parts)
 
 
 def labelled_by(split: Split, answers: NDArray[np.floating], task: Task) -> Split:

@@ -54,6 +54,12 @@ class ClassTerm(LossTerm):
     kinds = frozenset({TaskKind.CLASSIFICATION})
 
 
+class NumberTerm(LossTerm):
+    """A term on numbers."""
+
+    kinds = frozenset({TaskKind.REGRESSION})
+
+
 class FeatureTerm(LossTerm):
     """A term on intermediate features, called (student_features, teacher_features).
 
