@@ -48,9 +48,9 @@ class Column:
 
 
 def make_records(values: Mapping[str, NDArray[Any]]) -> Records:
-    """Put columns, [N] each, side by side."""
-    length = len(next(iter(values.values())))
-    rows = np.empty(length, [(name, own.dtype) for name, own in values.items()])
+    """Put columns, [N] or [N, length] each, side by side."""
+    count = len(next(iter(values.values())))
+    rows = np.empty(count, [(name, own.dtype, own.shape[1:]) for name, own in values.items()])
     for name, own in values.items():
         rows[name] = own
     return rows

@@ -1,7 +1,7 @@
 """The only onnxruntime session factory: one ONNX file, explicit threads, checked inputs.
 
-A model takes one array, or columns by name, [B, 1] each; those are given as records, a structured
-array with a field for each column.
+A model takes one array, or columns by name, [B, length] each; those are given as records, a
+structured array with a field for each column, of so many values where there are several.
 
 Travels to devices beside `latency.py`, so it needs only the standard library, numpy and
 onnxruntime, in Python 3.9 syntax, and knows nothing of the rest of the project.
@@ -53,12 +53,13 @@ class OnnxModel:
                 "The file is truncated or something else: export it again." % (self.path, reason)
             ) from error
         inputs = self.session.get_inputs()
-        self.columns: Dict[str, str] = {i.name: i.type for i in inputs if list(i.shape[1:]) == [1]}
-        if len(inputs) != 1 and len(self.columns) != len(inputs):
-            names = ", ".join(i.name for i in inputs)
+        flat = [i for i in inputs if len(i.shape) == 2 and isinstance(i.shape[1], int)]
+        self.columns: Dict[str, str] = {i.name: i.type for i in flat}
+        self.lengths: Dict[str, int] = {i.name: i.shape[1] for i in flat}
+        if len(inputs) != 1 and len(flat) != len(inputs):
             raise ModelError(
-                "Expected one input in %s, or columns [batch, 1], but found %s."
-                % (self.path, names)
+                "Expected one input in %s, or columns [batch, length], but found %s."
+                % (self.path, ", ".join("%s %s" % (i.name, list(i.shape)) for i in inputs))
             )
         self.input_name: str = inputs[0].name
         self.input_shape: Tuple[Optional[int], ...] = tuple(
@@ -81,7 +82,8 @@ class OnnxModel:
         """Lay a batch out as the session takes it."""
         if batch.dtype.names is None:
             return {self.input_name: batch}
-        return {name: np.ascontiguousarray(batch[name])[:, None] for name in self.columns}
+        packed, count = np.ascontiguousarray, len(batch)
+        return {name: packed(batch[name]).reshape(count, -1) for name in self.columns}
 
     def predict(self, inputs: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Run many samples in batches, [N, ...] to [N, C].
@@ -99,25 +101,39 @@ class OnnxModel:
         return np.concatenate(outputs)
 
     def _check(self, inputs: np.ndarray) -> None:
-        if inputs.dtype.names is not None:
+        if self.columns and (inputs.dtype.names is not None or len(self.columns) > 1):
             for name, kind in self.columns.items():
-                own = inputs.dtype[name] if name in inputs.dtype.names else None
-                if own is None or tensor_type(own) != kind:
+                expected, found = layout(kind, self.lengths[name]), layout_in(inputs, name)
+                if found != expected:
                     raise ModelError(
                         "Expected the column `%s` as %s in what %s is given but got %s."
-                        % (name, kind, self.path, "none" if own is None else own)
+                        % (name, expected, self.path, found)
                     )
-            if self.columns:
-                return
-        expected = self.input_shape[1:]
-        matches = len(expected) == inputs.ndim - 1 and all(
-            e is None or e == f for e, f in zip(expected, inputs.shape[1:])
+            return
+        shape = self.input_shape[1:]
+        matches = len(shape) == inputs.ndim - 1 and all(
+            e is None or e == f for e, f in zip(shape, inputs.shape[1:])
         )
         if not matches or self.input_type != tensor_type(inputs.dtype):
             raise ModelError(
                 "Expected input %s %s in %s but got %s %s."
                 % (self.input_type, list(self.input_shape), self.path, inputs.dtype, inputs.shape)
             )
+
+
+def layout(kind: str, *lengths: int) -> str:
+    """Say of which type and length a column is."""
+    return "%s of length %s" % (kind, "x".join(map(str, lengths)))
+
+
+def layout_in(inputs: np.ndarray, name: str) -> str:
+    """Say of which one of the fields of records is, if there is such a field."""
+    if inputs.dtype.names is None:
+        return "an array, %s %s" % (inputs.dtype, list(inputs.shape))
+    if name not in inputs.dtype.names:
+        return "none"
+    own = inputs.dtype[name]
+    return layout(tensor_type(own.base), *(own.shape or (1,)))
 
 
 def tensor_type(dtype: np.dtype) -> str:

@@ -21,7 +21,7 @@ from distill.contract import (
     replay_golden,
 )
 from distill.errors import UserError
-from distill.runtime import ModelError, OnnxModel, tensor_type
+from distill.runtime import ModelError, OnnxModel, layout, layout_in
 
 _NUMPY_TYPES = {"float": "float32", "double": "float64"}
 
@@ -35,7 +35,9 @@ class Artefact:
         input_name: of its one input.
         input_shape: None where a dimension is dynamic.
         dtype: of the input.
-        columns: ONNX types of the columns that it takes by name; empty for one that takes an array.
+        columns: ONNX types of the inputs that records can give, by name.
+        lengths: values in each of them, by name.
+        by_name: whether records are what is given; else an array.
         opset: of the standard operators.
         contract: what it promises; None without one beside it.
     """
@@ -45,18 +47,29 @@ class Artefact:
     input_shape: tuple[int | None, ...]
     dtype: np.dtype
     columns: dict[str, str]
+    lengths: dict[str, int]
+    by_name: bool
     opset: int
     contract: Contract | None
+
+    @property
+    def form(self) -> str:
+        """What the model takes, in words."""
+        if not self.by_name:
+            return f"{self.dtype} {_shown(self.input_shape)}"
+        columns = (f"`{n}` {layout(kind, self.lengths[n])}" for n, kind in self.columns.items())
+        return f"as records of {', '.join(columns)}"
 
     def takes(self, inputs: NDArray) -> bool:
         """Tell whether inputs, [K, ...], are of the type and shape that the model takes."""
         if inputs.dtype.names is not None:
             return bool(self.columns) and all(
-                name in inputs.dtype.names and tensor_type(inputs.dtype[name]) == kind
+                layout_in(inputs, name) == layout(kind, self.lengths[name])
                 for name, kind in self.columns.items()
             )
         return (
-            inputs.dtype == self.dtype
+            len(self.columns) <= 1
+            and inputs.dtype == self.dtype
             and inputs.ndim == len(self.input_shape)
             and all(
                 own is None or own == found
@@ -94,13 +107,16 @@ def inspect(path: Path) -> Artefact:
         raise
     contract = _contract_beside(path, model)
     of_table = len(model.columns) > 1 or (contract is not None and contract.table is not None)
-    by_name = model.columns if of_table else {}
     return Artefact(
         path=path,
         input_name=model.input_name,
         input_shape=model.input_shape,
-        dtype=_dtype(path, by_name.values() or [model.input_type], text=of_table),
-        columns=by_name,
+        dtype=_dtype(
+            path, model.columns.values() if of_table else [model.input_type], text=of_table
+        ),
+        columns=model.columns,
+        lengths=model.lengths,
+        by_name=of_table,
         opset=opset,
         contract=contract,
     )
@@ -234,7 +250,7 @@ def read_inputs(path: Path, artefact: Artefact, key: str | None) -> NDArray:
         content = content[name]
     if len(content) == 0 or not artefact.takes(content):
         raise UserError(
-            f"Expected inputs {artefact.dtype} {_shown(artefact.input_shape)} for {artefact.path} "
+            f"Expected inputs {artefact.form} for {artefact.path} "
             f"but {path} holds {content.dtype} {list(content.shape)}."
         )
     return content
@@ -248,7 +264,7 @@ def random_inputs(
     Raises:
         UserError: a dimension is dynamic and no shape is given, or the given one does not fit.
     """
-    if artefact.columns:
+    if artefact.by_name:
         return _random_records(artefact, count, seed)
     own = artefact.input_shape[1:]
     if shape is None:
@@ -282,10 +298,10 @@ def random_inputs(
 def _random_records(artefact: Artefact, count: int, seed: int) -> NDArray:
     rng = np.random.default_rng(seed)
     types = {n: _dtype(artefact.path, [kind], text=True) for n, kind in artefact.columns.items()}
-    records = np.zeros(count, list(types.items()))
+    records = np.zeros(count, [(n, dtype, artefact.lengths[n]) for n, dtype in types.items()])
     for name, dtype in types.items():
         if dtype.kind == "f":
-            records[name] = rng.standard_normal(count)
+            records[name] = rng.standard_normal(records[name].shape)
     return records
 
 

@@ -6,15 +6,23 @@ from a row to an answer, in training, serving and on a device. Knows nothing of 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, compose, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from distill.columns import NO_DATE, Kind
-from distill.encoding import DAY_MS, LARGEST, YEAR_DAYS, Encoded, Encoder
-from distill.files import write_bytes
+from distill.deployment.graph_builder import (
+    UNITS,
+    GraphBuilder,
+    extend,
+    opset_of,
+    put_before,
+    release_output,
+    save_checked,
+)
+from distill.encoding import DAY_MS, YEAR_DAYS, Encoded, Encoder
+from distill.tasks import Task
 
 ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 4
 TYPES = {
@@ -23,8 +31,8 @@ TYPES = {
     Kind.CATEGORY: TensorProto.STRING,
     Kind.DATE: TensorProto.INT64,
 }
-OUTPUT = "encoded"
 PREFIX = "table/"
+OUTPUT = "table/encoded"
 
 
 def prepend_encoder(encoder: Encoder, path: Path) -> None:
@@ -33,24 +41,36 @@ def prepend_encoder(encoder: Encoder, path: Path) -> None:
     Args:
         encoder: of the rows that the network was trained on.
         path: of a network that takes encoded rows, [B, F] float32.
+
+    Raises:
+        UserError: a column is called as an output.
     """
     network = onnx.load(path)
-    (opset,) = (entry.version for entry in network.opset_import if not entry.domain)
-    front = encoder_graph(encoder, opset, network.ir_version)
-    domains = {entry.domain for entry in network.opset_import}
-    if ML_DOMAIN not in domains:
-        network.opset_import.append(helper.make_opsetid(ML_DOMAIN, ML_OPSET))
-    whole = compose.merge_models(front, network, io_map=[(OUTPUT, network.graph.input[0].name)])
-    versions = {entry.domain: entry.version for entry in whole.opset_import}
-    del whole.opset_import[:]  # merging and preparing leave some of them twice
-    whole.opset_import.extend(helper.make_opsetid(*pair) for pair in versions.items())
-    onnx.checker.check_model(whole)
-    write_bytes(path, whole.SerializeToString())
+    front = encoder_graph(encoder, opset_of(network), network.ir_version)
+    save_checked(put_before(front, network), path)
+
+
+def in_units(task: Task, path: Path) -> None:
+    """Bring the first output of an ONNX file to the labels' own units, in place.
+
+    It keeps its name; what else is computed of it still sees the network's own.
+
+    Args:
+        task: of numbers.
+        path: of a network whose first output is [B, D], standardised, float32.
+    """
+    network = onnx.load(path)
+    build, name = GraphBuilder(UNITS), network.graph.output[0].name
+    answer = release_output(network.graph)
+    scaled = build.add("Mul", [answer, build.constant(task.scale, np.float32)])
+    build.add("Add", [scaled, build.constant(task.mean, np.float32)], output=name)
+    extend(network.graph, build)
+    save_checked(network, path)
 
 
 def encoder_graph(encoder: Encoder, opset: int, ir_version: int) -> onnx.ModelProto:
-    """Build a model that encodes: raw columns in by name, `encoded` out, [B, F] float32."""
-    build = _Builder()
+    """Build a model that encodes: raw columns in by name, encoded rows out, [B, F] float32."""
+    build = _TableBuilder(PREFIX)
     numbers, dates = encoder.of_kind(Kind.NUMBER, Kind.BOOLEAN), encoder.of_kind(Kind.DATE)
     figures, gaps = [], []
     for group, make in ((numbers, build.numbers), (dates, build.dates)):
@@ -79,63 +99,24 @@ def encoder_graph(encoder: Encoder, opset: int, ir_version: int) -> onnx.ModelPr
     return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
 
 
-class _Builder:
-    """Nodes and constants of a graph under construction; methods return the names of values."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def add(
-        self,
-        op: str,
-        inputs: Sequence[str],
-        *,
-        output: str = "",
-        domain: str = "",
-        **attributes: Any,
-    ) -> str:
-        """Add a node with one output."""
-        output = output or f"{PREFIX}{op.lower()}_{len(self.nodes)}"
-        name = f"node/{output}"
-        node = helper.make_node(op, inputs, [output], name=name, domain=domain, **attributes)
-        self.nodes.append(node)
-        return output
-
-    def constant(self, values: Any, dtype: Any) -> str:
-        """Add a constant."""
-        name = f"{PREFIX}constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(values, dtype), name))
-        return name
-
-    def side_by_side(self, group: Sequence[Encoded]) -> str:
-        """Put columns of one type beside each other, [B, len(group)]."""
-        names = [own.column.name for own in group]
-        return self.add("Concat", names, axis=1) if len(names) > 1 else names[0]
-
-    def to_float(self, value: str) -> str:
-        """Cast to float32."""
-        return self.add("Cast", [value], to=TensorProto.FLOAT)
-
-    def columns_of(self, value: str, positions: Sequence[int]) -> str:
-        """Select columns."""
-        return self.add("Gather", [value, self.constant(positions, np.int64)], axis=1)
+class _TableBuilder(GraphBuilder):
+    """The encodings of each kind of column."""
 
     def numbers(self, group: Sequence[Encoded]) -> tuple[list[str], str]:
         """Standardise numbers; return them, and where the gaps are."""
-        values = self.side_by_side(group)
+        values = self.side_by_side([own.column.name for own in group])
         gap = self.add("IsNaN", [values])
-        filled = self.fill(gap, self.standardised(values, group), np.float64)
+        filled = self.fill(gap, self.standardised(values, *_figures(group)), np.float64)
         return [self.to_float(filled)], gap
 
     def dates(self, group: Sequence[Encoded]) -> tuple[list[str], str]:
         """Take dates apart; return their figures, date by date, and where the gaps are."""
-        values = self.side_by_side(group)
+        values = self.side_by_side([own.column.name for own in group])
         gap = self.add("Equal", [values, self.constant(NO_DATE, np.int64)])
         values = self.fill(gap, values, np.int64)
-        wide = self.add("Cast", [values], to=TensorProto.DOUBLE)
+        wide = self.to_double(values)
         days = self.add("Div", [wide, self.constant(DAY_MS, np.float64)])
-        parts = [self.to_float(self.standardised(wide, group))]
+        parts = [self.to_float(self.standardised(wide, *_figures(group)))]
         years = self.add("Div", [days, self.constant(YEAR_DAYS, np.float64)])
         parts += self.circle(years)
         shifted = self.add("Add", [self.add("Floor", [days]), self.constant(3, np.float64)])
@@ -163,18 +144,6 @@ class _Builder:
         angle = self.to_float(self.add("Mul", [rest, self.constant(2 * np.pi, np.float64)]))
         return [self.add("Sin", [angle]), self.add("Cos", [angle])]
 
-    def standardised(self, values: str, group: Sequence[Encoded]) -> str:
-        """Take away the mean, divide by the scale, cut what is far out."""
-        means = self.constant([own.mean for own in group], np.float64)
-        scales = self.constant([own.scale for own in group], np.float64)
-        z = self.add("Div", [self.add("Sub", [values, means]), scales])
-        ends = [self.constant(end, np.float64) for end in (-LARGEST, LARGEST)]
-        return self.add("Clip", [z, *ends])
-
-    def fill(self, gap: str, values: str, dtype: Any) -> str:
-        """Put 0 where there is a gap."""
-        return self.add("Where", [gap, self.constant(0, dtype), values])
-
     def code(self, own: Encoded) -> str:
         """Number the values of a category."""
         return self.add(
@@ -191,3 +160,7 @@ class _Builder:
         return self.to_float(
             self.add("Equal", [code, self.constant(range(1, count + 1), np.int64)])
         )
+
+
+def _figures(group: Sequence[Encoded]) -> tuple[list[float], list[float]]:
+    return [own.mean for own in group], [own.scale for own in group]

@@ -57,7 +57,8 @@ class OpenVinoModel:
         """Lay a batch out as the model takes it: an array, or the columns of records."""
         if batch.dtype.names is None:
             return [batch]
-        return [np.ascontiguousarray(batch[name])[:, None] for name in self._names]
+        packed, count = np.ascontiguousarray, len(batch)
+        return [packed(batch[name]).reshape(count, -1) for name in self._names]
 
     def __call__(self, batch: Union[np.ndarray, List[np.ndarray]]) -> np.ndarray:
         """Run one batch, or what `prepared` makes of it, and return the first output."""

@@ -1,4 +1,4 @@
-"""What quantisation asks of an ONNX graph: which nodes hold weights, which only prepare pixels.
+"""What quantisation asks of an ONNX graph: which nodes hold weights, which prepare or end.
 
 Knows nothing of ranges, accuracy or time.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+ARITHMETIC = ("Add", "Cast", "Mul")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +53,50 @@ def preprocessing_nodes(graph: onnx.GraphProto) -> list[str]:
     return names
 
 
+def ending_nodes(graph: onnx.GraphProto) -> list[str]:
+    """Name the sums and products that end in the first output.
+
+    They bring answers to units that 8 bits do not hold: 20 degrees above 273.15, or beside 10^6.
+    """
+    makers = {output: node for node in graph.node for output in node.output}
+    found, values = dict[str, None](), [graph.output[0].name]
+    while values:
+        node = makers.get(values.pop())
+        if node is not None and node.op_type in ARITHMETIC and node.name not in found:
+            found[node.name] = None
+            values += node.input
+    return list(found)
+
+
+def around(graph: onnx.GraphProto) -> list[str]:
+    """Name the nodes before and behind the layers, which stay in float."""
+    return [*preprocessing_nodes(graph), *ending_nodes(graph), *head_nodes(graph)]
+
+
+def answers(graph: onnx.GraphProto) -> list[str]:
+    """Name the values that matrix products give to nodes of the ending and of a head alone.
+
+    There is no need to round them: a product in int8 can give floats. (A convolution cannot.)
+    """
+    last = {*ending_nodes(graph), *head_nodes(graph)}
+    read_elsewhere = {name for node in graph.node if node.name not in last for name in node.input}
+    read = {name for node in graph.node if node.name in last for name in node.input}
+    products = [node for node in graph.node if node.op_type in ("Gemm", "MatMul")]
+    return [node.output[0] for node in products if node.output[0] in read - read_elsewhere]
+
+
 def head_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Name the nodes behind the first output: a head's probabilities are not worth rounding."""
-    reached, names = {graph.output[0].name}, []
-    for node in graph.node:
-        if reached & set(node.input):
+    """Name the nodes that the first output does not need.
+
+    They are a head's: its probabilities are not worth rounding.
+    """
+    needed, names = {graph.output[0].name}, []
+    for node in reversed(graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+        else:
             names.append(node.name)
-            reached |= set(node.output)
-    return names
+    return names[::-1]
 
 
 def with_followers(graph: onnx.GraphProto, names: Sequence[str]) -> list[str]:
@@ -99,6 +136,26 @@ def float_tensors(graph: onnx.GraphProto, *, outside: Sequence[str]) -> list[onn
         and name not in constants
         and infos[name].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     ]
+
+
+def skip_half(graph: onnx.GraphProto) -> None:
+    """Pass values from float to float as they are, where they are rounded to half between.
+
+    Half precision ends at 65504.
+    """
+    makers = {output: node for node in graph.node for output in node.output}
+    for node in graph.node:
+        half = makers.get(node.input[0]) if _casts_to(node, onnx.TensorProto.FLOAT) else None
+        if half is not None and _casts_to(half, onnx.TensorProto.FLOAT16):
+            node.input[0] = half.input[0]
+    read = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
+    for node in list(graph.node):
+        if _casts_to(node, onnx.TensorProto.FLOAT16) and node.output[0] not in read:
+            graph.node.remove(node)
+
+
+def _casts_to(node: onnx.NodeProto, kind: int) -> bool:
+    return node.op_type == "Cast" and any(a.name == "to" and a.i == kind for a in node.attribute)
 
 
 def structure(path: Path) -> str:

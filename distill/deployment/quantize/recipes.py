@@ -1,8 +1,8 @@
 """Ways to make a float32 ONNX file smaller: static int8, dynamic int8, float16.
 
 Each recipe writes one whole file that takes and gives what the float32 file does; preprocessing
-ahead of the first layer stays in float. Knows nothing of accuracy or latency: whether a recipe is
-worth it is measured on its file.
+ahead of the first layer, and units behind the last, stay in float. Knows nothing of accuracy or
+latency: whether a recipe is worth it is measured on its file.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import onnx
@@ -27,9 +27,11 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from distill.deployment.quantize.calibration import METHODS, Activations, tensors_data
 from distill.deployment.quantize.graph import (
-    head_nodes,
+    answers,
+    around,
     layers,
     preprocessing_nodes,
+    skip_half,
     with_followers,
 )
 from distill.errors import UsageError, UserError, nearest
@@ -139,7 +141,8 @@ class StaticInt8:
         ranges = METHODS[self.calibration](activations, self.percentile)
         possible = sorted({*QLinearOpsRegistry, *QDQRegistry})
         with quiet():
-            quantizer = QDQQuantizer(
+            quantizer = _Quantizer(
+                answers(source.graph),
                 load_model_with_shape_infer(source.prepared),
                 per_channel=True,
                 reduce_range=self.reduce_range,
@@ -172,8 +175,7 @@ class StaticInt8:
         ends = [weighted[0]] * self.keep_first + [weighted[-1]] * self.keep_last
         depthwise = [layer for layer in weighted if layer.depthwise and not self.depthwise]
         kept = [layer.name for layer in (*ends, *depthwise)]
-        around = [*preprocessing_nodes(graph), *head_nodes(graph)]
-        return [*around, *with_followers(graph, [*kept, *self.exclude])]
+        return [*around(graph), *with_followers(graph, [*kept, *self.exclude])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,8 +226,9 @@ class Float16:
             UserError: a weight is too large for half precision.
         """
         model = onnx.load(source.prepared)
-        largest = float(np.finfo(np.float16).max)
-        for tensor in model.graph.initializer:
+        largest, in_float = float(np.finfo(np.float16).max), around(model.graph)
+        rounded = {i for n in model.graph.node if n.name not in in_float for i in n.input}
+        for tensor in (t for t in model.graph.initializer if t.name in rounded):
             values = onnx.numpy_helper.to_array(tensor)
             if values.dtype == np.float32 and values.size and np.abs(values).max() > largest:
                 raise UserError(
@@ -233,14 +236,23 @@ class Float16:
                     f"{np.abs(values).max():.4g}. Ship float32, or train with weight decay."
                 )
         with quiet():
-            model = convert_float_to_float16(
-                model,
-                keep_io_types=True,
-                node_block_list=[*preprocessing_nodes(model.graph), *head_nodes(model.graph)],
-            )
+            model = convert_float_to_float16(model, keep_io_types=True, node_block_list=in_float)
+        skip_half(model.graph)
         converted = ONNXModel(model)
         converted.topological_sort()  # the converter puts its casts at the end
         write_bytes(target, converted.model.SerializeToString())
+
+
+class _Quantizer(QDQQuantizer):
+    """Leaves some values in float, in whichever node they occur."""
+
+    def __init__(self, in_float: Sequence[str], *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._in_float = frozenset(in_float)
+
+    def quantize_activation_tensor(self, tensor_name: str) -> None:
+        if tensor_name not in self._in_float:
+            super().quantize_activation_tensor(tensor_name)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ class OnnxTableTeacher(OnnxFile):
     """An ONNX file over a table's records.
 
     Args:
-        path: of a file that takes columns by name, [B, 1] each.
+        path: of a file that takes columns by name, [B, length] each.
         data: whose samples it is asked about.
         classes: see `OnnxFile`.
         outputs_probabilities: likewise.
