@@ -39,7 +39,7 @@ def export_float32(workspace: Workspace, checkpoint: Path, path: Path) -> Any:
 
 
 def export_network(workspace: Workspace, model: Any, path: Path, *, head: Any = None) -> None:
-    """Export a network that takes what it was trained on; of a table, its encoding inside.
+    """Export a network; of rows and windows with their encoding inside, of numbers in their units.
 
     Raises:
         UserError: it cannot be exported.
@@ -47,16 +47,19 @@ def export_network(workspace: Workspace, model: Any, path: Path, *, head: Any = 
     import torch
 
     from distill.deployment.export import export_onnx
-    from distill.deployment.table_graph import prepend_encoder
-    from distill.encoding import Encoder
+    from distill.deployment.series_graph import wrap_windows
+    from distill.deployment.table_graph import in_units, prepend_encoder
+    from distill.windows import Windows
 
     data = workspace.data
     dtype, kind = torch.uint8 if data.encoder is None else torch.float32, data.task.kind
     export_onnx(model, data.input_shape, path, dtype=dtype, head=head, kind=kind)
-    if isinstance(data.encoder, Encoder):
+    if isinstance(data.encoder, Windows):
+        wrap_windows(data.encoder, path)
+    elif data.encoder is not None:
         prepend_encoder(data.encoder, path)
         if data.is_numeric:
-            append_units(data.task, path)
+            in_units(data.task, path)
 
 
 def check_weights(checkpoint: Path) -> None:
