@@ -27,6 +27,7 @@ DAY_MS = 86_400_000
 YEAR_DAYS = 365.2425
 MAX_ONE_HOT = 16  # values of a category that have a figure each; of more, codes
 LARGEST = 10.0  # a standardised figure beyond is cut: one outlier would drown all else
+CHUNK = 65_536  # rows encoded at once: on the way, every figure takes 8 bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,13 @@ class Encoder:
             [N, F], see the module.
         """
         encoded = np.empty((len(rows), self.layout.num_features), np.float32)
+        for start in range(0, len(rows), CHUNK):
+            part = rows[start : start + CHUNK]
+            for at, values in enumerate(self._features(part)):
+                encoded[start : start + CHUNK, at] = values
+        return encoded
+
+    def _features(self, rows: Records) -> list[NDArray]:
         figures, gaps, codes = [], [], []
         for own in self.measured:
             values = rows[own.column.name]
@@ -146,9 +154,7 @@ class Encoder:
                 figures += [code == number for number in range(1, len(own.values) + 1)]
             else:
                 codes.append(code)
-        for at, values in enumerate((*figures, *gaps, *codes)):
-            encoded[:, at] = values
-        return encoded
+        return [*figures, *gaps, *codes]
 
 
 def fit_encoder(columns: Sequence[Column], rows: Records, *, max_categories: int = 1000) -> Encoder:

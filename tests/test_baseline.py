@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from distill.contract import CLASSES_KEY
 from distill.files import read_json, sha256
-from distill.training.baselines.heuristics import NearestCentroid, pixels
+from distill.training.baselines.features import pixels
+from distill.training.baselines.heuristics import NearestCentroid
 from distill.verbs.baseline import PREDICTIONS
 from distill.verbs.humans import VOTES
 

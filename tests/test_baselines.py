@@ -10,6 +10,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.neighbors import NearestCentroid as SklearnCentroid
 
 from distill.errors import UserError
+from distill.training.baselines.features import pixels
 from distill.training.baselines.heuristics import (
     ClassPrior,
     LogisticRegressionOnPixels,
@@ -19,7 +20,6 @@ from distill.training.baselines.heuristics import (
     brightness,
     group_shares,
     look_up,
-    pixels,
 )
 from distill.training.baselines.predictions import saved_predictions
 from distill.training.baselines.scoring import score_baselines

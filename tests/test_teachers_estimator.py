@@ -28,13 +28,8 @@ from distill.errors import UserError
 from distill.tasks import classification
 from distill.training.data.images import ImageData
 from distill.training.data.splits import Rows
-from distill.training.teachers.estimator import (
-    SklearnTeacher,
-    fit_estimator,
-    flatten_images,
-    load_estimator,
-    save_estimator,
-)
+from distill.training.teachers.estimator import SklearnTeacher, fit_estimator, flatten_images
+from distill.training.teachers.estimator_files import load_estimator, save_estimator
 from distill.training.teachers.sources import sklearn_teacher
 
 DIGITS = tuple("0123456789")

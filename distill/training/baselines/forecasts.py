@@ -1,9 +1,9 @@
 """Naive forecasts: what anyone would say who looks at a window, and a line through its values.
 
-A forecast has `fit(train, horizon)`, which returns a `Fitted` that answers records (see
-`distill.windows`; their first field is the value's window) with [N, horizon] in the value's own
-units. Hyndman and Athanasopoulos, "Forecasting: Principles and Practice", 3rd edition, 2021,
-section 5.2. Knows nothing of networks.
+A forecast has `fit(train, horizon)`, as a heuristic has, which returns a `Fitted` that answers
+records (see `distill.windows`; their first field is the value's window) with [N, horizon] in the
+value's own units. Hyndman and Athanasopoulos, "Forecasting: Principles and Practice", 3rd edition,
+2021, section 5.2. Knows nothing of networks.
 """
 
 import logging
@@ -14,6 +14,7 @@ from sklearn.linear_model import Ridge
 
 from distill.columns import Records
 from distill.errors import UserError
+from distill.tasks import TaskKind
 from distill.training.baselines.heuristics import Fitted
 from distill.training.data.splits import Split
 from distill.windows import fit_windows
@@ -29,6 +30,9 @@ MOST_OF_GAIN = 0.9  # or has as much of what the best gains over the last value
 class LastValue:
     """Answer the window's last value; the best there is for a random walk."""
 
+    kinds = frozenset({TaskKind.REGRESSION})
+    needs_windows = True
+
     def fit(self, train: Split, horizon: int) -> Fitted:
         """Learn nothing."""
         values_of(train.records)
@@ -41,6 +45,9 @@ class LastValue:
 
 class WindowMean:
     """Answer the window's mean."""
+
+    kinds = frozenset({TaskKind.REGRESSION})
+    needs_windows = True
 
     def fit(self, train: Split, horizon: int) -> Fitted:
         """Learn nothing."""
@@ -58,6 +65,9 @@ class MovingAverage:
     Args:
         length: how many of them.
     """
+
+    kinds = frozenset({TaskKind.REGRESSION})
+    needs_windows = True
 
     def __init__(self, length: int = 7) -> None:
         if length < 1:
@@ -80,6 +90,9 @@ class MovingAverage:
 
 class Drift:
     """Go on along the line from the window's first value to its last."""
+
+    kinds = frozenset({TaskKind.REGRESSION})
+    needs_windows = True
 
     def fit(self, train: Split, horizon: int) -> Fitted:
         """Learn nothing.
@@ -104,6 +117,9 @@ class SeasonalNaive:
         season: in steps; None guesses it (see `guess_season`), and without one answers the last
             value.
     """
+
+    kinds = frozenset({TaskKind.REGRESSION})
+    needs_windows = True
 
     def __init__(self, season: int | None = None) -> None:
         if season is not None and season < 1:
@@ -142,6 +158,9 @@ class LinearForecast:
     model that beats many a deep one (Zeng et al., "Are Transformers Effective for Time Series
     Forecasting?", 2022).
     """
+
+    kinds = frozenset({TaskKind.REGRESSION})
+    needs_windows = True
 
     def fit(self, train: Split, horizon: int) -> Fitted:
         """Fit on at most `MAX_LINEAR_WINDOWS`, evenly drawn."""

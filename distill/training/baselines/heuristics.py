@@ -1,7 +1,9 @@
-"""Predictors that need no training run, each fitted on the training images in a second or so.
+"""Predictors that need no training run, each fitted on the training samples in a second or so.
 
-A heuristic has `fit(train, num_classes)`, which returns a `Fitted` that answers any images: class
-numbers [N], or log-probabilities [N, C] where it has them. Knows nothing of networks.
+A heuristic has `fit(train, num_outputs)`, which returns a `Fitted` that answers any samples: class
+numbers [N], or log-probabilities [N, C] where it has them; of several labels logits [N, C]. It
+names the `kinds` of tasks that it is for, and whether it `needs_windows` of a series. Knows nothing
+of networks.
 """
 
 import warnings
@@ -12,15 +14,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from distill.errors import UserError
+from distill.tasks import TaskKind
+from distill.training.baselines.features import features_of
 from distill.training.data.splits import Split, chunks
 
 MAX_FIT_SAMPLES = 5000
-MAX_SIDE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,8 @@ class Fitted:
     """A heuristic that has seen the training set.
 
     Attributes:
-        answer: images [N, H, W, C] to class numbers [N] or log-probabilities [N, C].
+        answer: inputs of N samples, or their records, to class numbers [N], or to outputs [N, D]:
+            log-probabilities, logits, or numbers in the labels' own units.
         size_bytes: of the numbers that it keeps.
         note: what it has chosen for itself, if anything.
         reads_records: whether it answers a split's `records`, not its `inputs`.
@@ -43,6 +46,9 @@ class Fitted:
 class MajorityClass:
     """Always answer the commonest class of the training set."""
 
+    kinds = frozenset({TaskKind.CLASSIFICATION})
+    needs_windows = False
+
     def fit(self, train: Split, num_classes: int) -> Fitted:
         """Count the classes."""
         commonest = np.bincount(train.labels, minlength=num_classes).argmax()
@@ -54,6 +60,9 @@ class MajorityClass:
 class ClassPrior:
     """Answer the training set's class shares, with add-one smoothing (Laplace)."""
 
+    kinds = frozenset({TaskKind.CLASSIFICATION})
+    needs_windows = False
+
     def fit(self, train: Split, num_classes: int) -> Fitted:
         """Count the classes."""
         shares = _log_shares(np.bincount(train.labels, minlength=num_classes))
@@ -62,43 +71,65 @@ class ClassPrior:
         )
 
 
-class NearestCentroid:
-    """Answer the class whose mean training image is nearest in pixels."""
+class LabelShares:
+    """Answer the logit of each label's share in the training set, with add-one smoothing."""
 
-    def fit(self, train: Split, num_classes: int) -> Fitted:
-        """Average the images of every class."""
-        seen = pixels(train.inputs)
-        present = np.flatnonzero(np.bincount(train.labels, minlength=num_classes))
-        centroids = np.stack([seen[train.labels == c].mean(axis=0) for c in present])
+    kinds = frozenset({TaskKind.MULTI_LABEL})
+    needs_windows = False
+
+    def fit(self, train: Split, num_outputs: int) -> Fitted:
+        """Count each label."""
+        logits = _label_logits(train.labels)
         return Fitted(
-            answer=lambda images: present[cdist(pixels(images), centroids).argmin(axis=1)],
-            size_bytes=centroids.nbytes,
+            answer=lambda inputs: np.tile(logits, (len(inputs), 1)), size_bytes=logits.nbytes
         )
 
 
-class LogisticRegressionOnPixels:
-    """A linear model on pixels.
+class NearestCentroid:
+    """Answer the class whose mean training sample is nearest, in pixels or a row's features."""
 
-    Fitted on at most `MAX_FIT_SAMPLES` training images drawn at random: a baseline must take
-    seconds. The solver's stop at 200 iterations is part of the baseline.
-    """
+    kinds = frozenset({TaskKind.CLASSIFICATION})
+    needs_windows = False
 
     def fit(self, train: Split, num_classes: int) -> Fitted:
+        """Average the samples of every class."""
+        layout, seen = train.layout, features_of(train.inputs, train.layout)
+        present = np.flatnonzero(np.bincount(train.labels, minlength=num_classes))
+        means = [np.asarray(seen[train.labels == c].mean(axis=0)) for c in present]
+        centroids = np.stack(means).astype(np.float64)
+        halves = (centroids**2).sum(axis=1) / 2
+
+        def answer(inputs: Any) -> NDArray[np.int64]:  # of |x - c|^2, |x|^2 is every class's
+            return present[(halves - features_of(inputs, layout) @ centroids.T).argmin(axis=1)]
+
+        return Fitted(answer=answer, size_bytes=centroids.nbytes)
+
+
+class LogisticRegressionOnPixels:
+    """A linear model on pixels, or on a row's features; of several labels one for each.
+
+    Fitted on at most `MAX_FIT_SAMPLES` training samples drawn at random: a baseline must take
+    seconds. The solver's stop at 200 iterations is part of the baseline. A label that all of them
+    have, or none, is answered with its share.
+    """
+
+    kinds = frozenset({TaskKind.CLASSIFICATION, TaskKind.MULTI_LABEL})
+    needs_windows = False
+
+    def fit(self, train: Split, num_outputs: int) -> Fitted:
         """Fit by scikit-learn's default solver."""
         rng = np.random.default_rng(0)
+        layout = train.layout
         chosen = rng.permutation(len(train))[:MAX_FIT_SAMPLES]
         train = train.take(np.sort(chosen))
+        features = features_of(train.inputs, layout)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(max_iter=200).fit(pixels(train.inputs), train.labels)
-
-        def answer(images: Any) -> NDArray[np.float64]:
-            logits = np.full((len(images), num_classes), -30.0)  # unseen is all but excluded
-            probabilities = np.asarray(model.predict_proba(pixels(images)))
-            logits[:, model.classes_] = np.log(np.maximum(probabilities, 1e-12))
-            return logits
-
-        return Fitted(answer=answer, size_bytes=model.coef_.nbytes + model.intercept_.nbytes)
+            fit = _fit_labels if train.labels.ndim == 2 else _fit_classes
+            answer, size_bytes = fit(features, train.labels, num_outputs)
+        return Fitted(
+            answer=lambda inputs: answer(features_of(inputs, layout)), size_bytes=size_bytes
+        )
 
 
 class LookupTable:
@@ -110,6 +141,9 @@ class LookupTable:
         key: images [N, H, W, C] to whole numbers [N, F] that name each one's group; None takes how
             bright each quarter of the image is, in four steps.
     """
+
+    kinds = frozenset({TaskKind.CLASSIFICATION})
+    needs_windows = False
 
     def __init__(self, key: Callable[[Any], NDArray[Any]] | None = None) -> None:
         self._key = key or brightness
@@ -173,25 +207,34 @@ def brightness(images: Any, *, side: int = 2, levels: int = 4) -> NDArray[np.int
     return (np.concatenate(by_chunk) * levels / 256).astype(np.int64)
 
 
-def pixels(images: Any) -> NDArray[np.float32]:
-    """Flatten images to [N, features] in 0..1, averaged in blocks down to `MAX_SIDE` a side.
+def _fit_classes(
+    features: Any, labels: NDArray[np.int64], num_classes: int
+) -> tuple[Callable[[Any], NDArray[np.float64]], int]:
+    model = LogisticRegression(max_iter=200).fit(features, labels)
 
-    The encoded rows of a table, [N, F], are features already.
-    """
-    if images.ndim == 2:
-        return np.asarray(images)
-    height, width, channels = images.shape[1:]
-    block = -(-max(height, width) // MAX_SIDE)
-    rows, columns = height // block, width // block
-    flat = np.empty((len(images), rows * columns * channels), np.float32)
-    start = 0
-    for part in chunks(images):
-        cut = part[:, : rows * block, : columns * block]
-        blocks = cut.reshape(len(part), rows, block, columns, block, channels)
-        means = blocks.mean(axis=(2, 4), dtype=np.float32) / np.float32(255)
-        flat[start : start + len(part)] = means.reshape(len(part), -1)
-        start += len(part)
-    return flat
+    def answer(features: Any) -> NDArray[np.float64]:
+        logits = np.full((features.shape[0], num_classes), -30.0)  # unseen is all but excluded
+        probabilities = np.asarray(model.predict_proba(features))
+        logits[:, model.classes_] = np.log(np.maximum(probabilities, 1e-12))
+        return logits
+
+    return answer, model.coef_.nbytes + model.intercept_.nbytes
+
+
+def _fit_labels(
+    features: Any, labels: NDArray[np.floating], num_labels: int
+) -> tuple[Callable[[Any], NDArray[np.float64]], int]:
+    weights, offsets = np.zeros((num_labels, features.shape[1])), _label_logits(labels)
+    for number, label in enumerate(labels.T):
+        if label.any() and not label.all():
+            model = LogisticRegression(max_iter=200).fit(features, label)
+            weights[number], offsets[number] = model.coef_[0], model.intercept_[0]
+    return lambda features: features @ weights.T + offsets, weights.nbytes + offsets.nbytes
+
+
+def _label_logits(labels: NDArray[np.floating]) -> NDArray[np.float64]:
+    there = labels.sum(axis=0, dtype=np.float64)
+    return np.log(there + 1) - np.log(len(labels) - there + 1)
 
 
 def _log_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from distill.annotations import Samples, read_answers
+from distill.errors import UserError
 from distill.training.data.splits import Split
 
 
@@ -17,16 +19,29 @@ def saved_predictions(
     path: str,
     column: str = "prediction",
 ) -> NDArray[Any]:
-    """Read a prediction for every test sample, [N] class names or numbers.
+    """Read a prediction for every test sample.
 
     Args:
         train: not looked at.
         test: whose samples are looked up, by `index` or `path`.
         num_classes: not looked at.
         path: a .csv or .parquet file; samples of other splits in it are passed over.
-        column: that holds class names or numbers.
+        column: of class names or numbers; of numbers, or a list of them in each row, in the
+            labels' own units; of several labels a list of logits.
+
+    Returns:
+        Class names or numbers, [N]; where labels are no classes, [N, D].
 
     Raises:
         UserError: the file is missing or damaged, or a sample has no prediction or several.
     """
-    return read_answers(Path(path), column, Samples(indices=test.indices, paths=test.paths))
+    answers = read_answers(Path(path), column, Samples(indices=test.indices, paths=test.paths))
+    if test.labels.ndim == 1:
+        return answers
+    try:
+        return answers.astype(np.float64).reshape(len(test), -1)
+    except ValueError as error:
+        raise UserError(
+            f"Expected numbers in the column `{column}` of {path} but found something else: "
+            f"{error}. Mend it, or name another column."
+        ) from error

@@ -125,6 +125,8 @@ def data_of(
             targets=windows.scaled(own, labels),
             blocks=pool.stretches(positions),
             naive_error=naive[pool.series[positions]],
+            spans=np.stack([pool.first, pool.last], axis=1)[positions],
+            layout=windows.layout,
         )
 
     train, validation, test = map(part, splits, records)

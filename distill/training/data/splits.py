@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distill.columns import Records
-from distill.encoding import Encoder
+from distill.encoding import Encoder, Layout
 from distill.errors import UserError
 from distill.files import sha256_json
 from distill.scoring import Truth
@@ -82,6 +82,9 @@ class Split:
         targets: what a network learns of `labels`, likewise; None where that is the same.
         blocks: see `Truth`.
         naive_error: likewise, of forecasts.
+        spans: [N, 2], the first and the last moment of each label, on one clock for all rows; None
+            where the rows are not split by time.
+        layout: what lies where in encoded rows.
     """
 
     inputs: Any
@@ -92,6 +95,8 @@ class Split:
     targets: NDArray[Any] | None = None
     blocks: NDArray[Any] | None = None
     naive_error: NDArray[np.float64] | None = None
+    spans: NDArray[np.int64] | None = None
+    layout: Layout | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -125,6 +130,8 @@ class Split:
             targets=None if self.targets is None else self.targets[positions],
             blocks=None if self.blocks is None else self.blocks[positions],
             naive_error=None if self.naive_error is None else self.naive_error[positions],
+            spans=None if self.spans is None else self.spans[positions],
+            layout=self.layout,
         )
 
 
@@ -136,7 +143,7 @@ def joined(first: Split, second: Split) -> Split:
         return None if own is None or other is None else np.concatenate([own, other])
 
     parts = {n: both(n) for n in ("inputs", "labels", "indices", "records", "targets")}
-    return dataclasses.replace(first, paths=None, blocks=None, **parts)
+    return dataclasses.replace(first, paths=None, blocks=None, spans=None, **parts)
 
 
 def labelled_by(split: Split, answers: NDArray[np.floating], task: Task) -> Split:

@@ -191,6 +191,8 @@ def from_table(
             records=own,
             targets=_targets(units, labels[positions]),
             blocks=None if groups is None else groups[positions],
+            spans=None if times is None else np.stack([times, times], axis=1)[positions],
+            layout=encoder.layout,
         )
 
     return TableData(

@@ -1,26 +1,30 @@
-"""Many teachers as one: their probabilities averaged."""
+"""Many teachers as one: their probabilities averaged, or their numbers."""
 
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from distill.errors import UserError
 from distill.files import sha256_json
+from distill.tasks import TaskKind
 from distill.training.teachers.base import Teacher, TeacherOutput
 
 
 class EnsembleTeacher(Teacher):
-    """The weighted mean of its members' probabilities, as logits.
+    """The weighted mean of its members' probabilities, as logits, or of their numbers.
 
     logits = log sum_k w_k softmax(z_k): probabilities are averaged at temperature 1, and whatever
-    softens the logits later softens that mean. Every member brings its own preprocessing.
+    softens the logits later softens that mean. Of several labels those of each, sigmoid(z_k), are
+    averaged alike. Every member brings its own preprocessing.
 
     Args:
         members: teachers of the same classes in the same order.
         weights: one a member, 0 or more; None weighs all alike.
         classes: names.
+        kind: of answers.
 
     Raises:
         UserError: there is no member, or the weights make no sense.
@@ -33,8 +37,10 @@ class EnsembleTeacher(Teacher):
         members: Sequence[Teacher],
         weights: Sequence[float] | None = None,
         classes: Sequence[str] | None = None,
+        kind: TaskKind = TaskKind.CLASSIFICATION,
     ) -> None:
         super().__init__()
+        self._kind = kind
         self.members, self.weights = nn.ModuleList(members), check_weights(weights, len(members))
         self.classes = tuple(classes) if classes is not None else None
         self.computes_in_torch = all(member.computes_in_torch for member in members)
@@ -63,7 +69,7 @@ class EnsembleTeacher(Teacher):
         return self._with([member.folded() for member in self.teachers])
 
     def _with(self, members: list[Teacher]) -> Teacher:
-        return EnsembleTeacher(members, self.weights, self.classes)
+        return EnsembleTeacher(members, self.weights, self.classes, self._kind)
 
     @property
     def fingerprint(self) -> str:
@@ -76,8 +82,16 @@ class EnsembleTeacher(Teacher):
         """Answer a batch."""
         answers = [member(image, index).logits.float() for member in self.members]
         members = torch.stack(answers)  # [K, B, C]
-        weighted = members.log_softmax(dim=2) + self.log_weights[:, None, None]
-        return TeacherOutput(logits=weighted.logsumexp(dim=0), member_logits=members)
+        return TeacherOutput(logits=self._mean(members), member_logits=members)
+
+    def _mean(self, members: Tensor) -> Tensor:
+        weights = self.log_weights[:, None, None]
+        if self._kind is TaskKind.REGRESSION:
+            return (members * weights.exp()).sum(dim=0)
+        if self._kind is TaskKind.MULTI_LABEL:
+            yes, no = (logsigmoid(sign * members) + weights for sign in (1, -1))
+            return yes.logsumexp(dim=0) - no.logsumexp(dim=0)
+        return (members.log_softmax(dim=2) + weights).logsumexp(dim=0)
 
 
 def check_weights(weights: Sequence[float] | None, num_members: int) -> list[float]:

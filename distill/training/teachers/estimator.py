@@ -1,29 +1,29 @@
-"""A fitted scikit-learn classifier as teacher, on pixels; on disk without pickle.
+"""A fitted scikit-learn estimator as teacher: of classes, of several labels, or of numbers.
 
-Knows nothing of configuration, nor of which estimator is a good one.
+It reads pixels, or encoded rows. Knows nothing of configuration, nor of which estimator is a good
+one; how one is kept is `estimator_files`' business.
 """
 
-import hashlib
-import io
-import json
-import zipfile
+import warnings
 from collections.abc import Sequence
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import skops.io
 import torch
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.utils import get_tags
 from torch import Tensor
 
 from distill.errors import UserError
-from distill.files import sha256_json, write_bytes
+from distill.files import sha256_json
+from distill.tasks import TaskKind
 from distill.training.data.splits import chunks
 from distill.training.teachers.base import Teacher, TeacherOutput
-from distill.training.teachers.outputs import to_logits
+from distill.training.teachers.estimator_files import estimator_sha256
+from distill.training.teachers.outputs import check_width, to_outputs
 
 # Forests and neighbours answer 0 where no tree or neighbour says otherwise, and 0 has no logit.
 # Low enough to leave alone what linear models and networks mean, high enough for float16 labels.
@@ -31,31 +31,34 @@ FLOOR = 1e-12
 
 
 class SklearnTeacher(Teacher):
-    """An estimator with `predict_proba` on pixels, [N, H * W * C] float32 in 0..1.
+    """An estimator on pixels, [N, H * W * C] float32 in 0..1, or on encoded rows, [N, F].
 
-    Its logits are log max(p, 1e-12); a class that it was not trained on has the floor.
+    A classifier's probabilities p become log max(p, 1e-12), a class that it was not trained on
+    having the floor; those of several labels log p - log(1 - p), neither below the floor. A
+    regressor's numbers stay as they are, in the units in which it was fitted.
 
     Args:
-        estimator: fitted on labels 0..C-1.
-        classes: names, of all C.
+        estimator: fitted: on labels 0..C-1; on 0 and 1 [N, C]; or on numbers [N, D].
+        classes: names of all outputs.
+        kind: what it is asked for.
 
     Raises:
-        UserError: it is not fitted, gives no probabilities, or knows other labels.
+        UserError: it is not fitted, is of another kind, or knows other labels.
     """
 
-    def __init__(self, estimator: Any, classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        estimator: Any,
+        classes: Sequence[str],
+        kind: TaskKind = TaskKind.CLASSIFICATION,
+    ) -> None:
         super().__init__()
-        _check_probabilistic(estimator)
-        self.estimator, self.classes = estimator, tuple(classes)
-        labels = np.asarray(getattr(estimator, "classes_", None))
-        whole = labels.ndim == 1 and labels.dtype.kind in "iu"
-        if not whole or labels.min() < 0 or labels.max() >= len(classes):
-            raise UserError(
-                f"Expected {_name(estimator)} to be fitted on whole labels from 0 to "
-                f"{len(classes) - 1} (the {len(classes)} classes) but its `classes_` are {labels}. "
-                "Fit it on the positions of the classes."
-            )
-        self._columns = labels.astype(np.int64)
+        _check_kind(estimator, kind)
+        self.estimator, self.classes, self._kind = estimator, tuple(classes), kind
+        if kind is TaskKind.CLASSIFICATION:
+            _check_classes(estimator, len(self.classes))
+        elif kind is TaskKind.MULTI_LABEL:
+            _check_labels(estimator, len(self.classes))
         self.train()
 
     @property
@@ -66,41 +69,75 @@ class SklearnTeacher(Teacher):
     def forward(self, image: Tensor, index: Tensor) -> TeacherOutput:
         """Answer a batch; the samples' indices are for messages alone."""
         assert self.classes is not None
-        pixels = flatten_images(image.cpu().numpy())
-        wanted = getattr(self.estimator, "n_features_in_", pixels.shape[1])
-        if pixels.shape[1] != wanted:
+        features = flatten_images(image.cpu().numpy())
+        wanted = getattr(self.estimator, "n_features_in_", features.shape[1])
+        if features.shape[1] != wanted:
             raise UserError(
                 f"Expected images of {wanted} values, on which {_name(self.estimator)} was fitted, "
-                f"but got {pixels.shape[1]} ({'x'.join(map(str, image.shape[1:]))}). Use the data "
-                "it was fitted on, or fit it again."
+                f"but got {features.shape[1]} ({'x'.join(map(str, image.shape[1:]))}). Use the "
+                "data it was fitted on, or fit it again."
             )
-        probabilities = np.zeros((len(pixels), len(self.classes)))
-        probabilities[:, self._columns] = self.estimator.predict_proba(pixels)
-        logits = to_logits(
-            probabilities,
+        values = self._ask(features, len(self.classes))
+        check_width(values.shape[1], self.classes, _name(self.estimator))
+        outputs = to_outputs(
+            values,
             index.cpu().numpy(),
             _name(self.estimator),
-            outputs_probabilities=True,
+            kind=self._kind,
+            outputs_probabilities=self._kind is not TaskKind.REGRESSION,
             floor=FLOOR,
         )
-        return TeacherOutput(logits=torch.from_numpy(logits).to(image.device))
+        return TeacherOutput(logits=torch.from_numpy(outputs).to(image.device))
+
+    def _ask(self, features: NDArray[np.float32], num_outputs: int) -> NDArray[np.floating]:
+        if self._kind is TaskKind.REGRESSION:
+            return np.asarray(self.estimator.predict(features)).reshape(len(features), -1)
+        answers = self.estimator.predict_proba(features)
+        if self._kind is TaskKind.CLASSIFICATION:
+            probabilities = np.zeros((len(features), num_outputs))
+            probabilities[:, self.estimator.classes_] = answers
+            return probabilities
+        if num_outputs == 1 and not isinstance(answers, list):
+            answers = [answers]
+        if isinstance(answers, list):  # [B, 2] for each label, as forests answer
+            known = _classes_by_label(self.estimator, num_outputs)
+            return np.stack(
+                [own @ (values == 1) for own, values in zip(answers, known, strict=True)], axis=1
+            )
+        return np.asarray(answers)
 
 
-def fit_estimator(estimator: Any, images: Any, labels: NDArray[np.int64]) -> Any:
-    """Fit a copy of an estimator on pixels.
+def fit_estimator(
+    estimator: Any,
+    images: Any,
+    labels: NDArray[Any],
+    kind: TaskKind = TaskKind.CLASSIFICATION,
+) -> Any:
+    """Fit a copy of an estimator on pixels or on encoded rows.
+
+    One that takes a single output is fitted once for each of several.
 
     Args:
-        estimator: a scikit-learn classifier or pipeline, left as it is.
-        images: [N, H, W, C] uint8, in memory or `Rows`.
-        labels: [N].
+        estimator: a scikit-learn classifier, regressor or pipeline, left as it is.
+        images: [N, H, W, C] uint8, in memory or `Rows`; or encoded rows [N, F].
+        labels: [N], or [N, D].
+        kind: what the labels are.
 
     Raises:
-        UserError: it gives no probabilities, or refuses the data or its own settings.
+        UserError: it is of another kind, or refuses the data or its own settings.
     """
-    _check_probabilistic(estimator)
+    _check_kind(estimator, kind)
+    if kind is TaskKind.MULTI_LABEL:
+        labels = labels.astype(np.int64)
     try:
         unfitted: Any = clone(estimator)
-        return unfitted.fit(flatten_images(images), labels)
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            unfitted = _for_several(unfitted, kind)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Label (not )?\d+ is present in all", UserWarning)
+            return unfitted.fit(
+                flatten_images(images), labels[:, 0] if labels.shape[1:] == (1,) else labels
+            )
     except (ValueError, TypeError) as error:
         raise UserError(
             f"Expected {_name(estimator)} to fit {len(labels)} images but it refuses: {error} "
@@ -124,110 +161,61 @@ def flatten_images(images: Any) -> NDArray[np.float32]:
     return flat
 
 
-def save_estimator(estimator: Any, path: Path) -> None:
-    """Save a fitted estimator as a skops file, whole or not at all."""
-    write_bytes(path, skops.io.dumps(estimator))
+def _for_several(estimator: Any, kind: TaskKind) -> Any:
+    """Wrap an estimator that takes one output at a time."""
+    tags = get_tags(estimator)
+    several = tags.target_tags.multi_output
+    if kind is TaskKind.REGRESSION:
+        return estimator if several else MultiOutputRegressor(estimator)
+    several = several or (tags.classifier_tags is not None and tags.classifier_tags.multi_label)
+    return estimator if several else OneVsRestClassifier(estimator)
 
 
-def load_estimator(path: str | Path, trusted_types: Sequence[str] = ()) -> Any:
-    """Load an estimator from a skops file; nothing in the file is run.
-
-    Trusted are scikit-learn's own classes and what skops trusts (NumPy's arrays, dtypes and
-    ufuncs). A file made with malice from those alone can crash the process, but run no code of
-    its own: take estimators from people you know all the same.
-
-    Args:
-        path: the file.
-        trusted_types: dotted names of further types and functions that may be loaded.
-
-    Raises:
-        UserError: there is no such file, it is damaged or something else (such as a pickle), or it
-            holds other types.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"Expected an estimator saved with skops at {path} but there is none.")
-    data = path.read_bytes()
-    try:
-        found = skops.io.get_untrusted_types(data=data)
-        unknown = [name for name in found if name not in trusted_types and not _is_sklearns(name)]
-        if not unknown:
-            return skops.io.loads(data, trusted=found)
-    except Exception as error:  # skops passes on whatever a damaged file leads to
-        raise UserError(
-            f"Expected an estimator saved with skops at {path} but it is damaged or something else "
-            f"({type(error).__name__}: {error}). Pickles are never opened: save it with "
-            "`skops.io.dump(estimator, path)`."
-        ) from error
-    raise UserError(
-        f"Expected an estimator of scikit-learn's own types in {path} but it also holds "
-        f"{', '.join(unknown)}. If you know what they do, set "
-        f"`teacher.trusted_types=[{','.join(unknown)}]`."
-    )
-
-
-def estimator_sha256(estimator: Any) -> str:
-    """Hash an estimator, fitted or not, by what it holds.
-
-    The bytes of a skops file have times, addresses and random names.
-    """
-    with zipfile.ZipFile(io.BytesIO(skops.io.dumps(estimator))) as archive:
-        members = {name: _member_sha256(name, archive.read(name)) for name in archive.namelist()}
-        schema = json.loads(archive.read("schema.json"))
-    return sha256_json(_canonical(schema, members))
-
-
-def _is_sklearns(dotted: str) -> bool:
-    """Tell whether a name is a class that scikit-learn itself defines.
-
-    Only classes: a module of scikit-learn also holds functions, and what it imports from elsewhere.
-    """
-    module, _, name = dotted.rpartition(".")
-    if not module.startswith("sklearn."):
-        return False
-    try:
-        found = getattr(import_module(module), name, None)
-    except ImportError:
-        return False
-    return isinstance(found, type) and found.__module__.startswith("sklearn.")
-
-
-def _member_sha256(name: str, data: bytes) -> str:
-    """Hash a file of an archive; an array of records, as trees are, by its fields.
-
-    Between the fields of a record lies whatever was in memory there.
-    """
-    if name.endswith(".npy"):
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-        if array.dtype.names is not None:
-            fields = b"".join(array[field].tobytes() for field in array.dtype.names)
-            data = repr((array.dtype.descr, array.shape)).encode() + fields
-    return hashlib.sha256(data).hexdigest()
-
-
-def _canonical(node: Any, members: dict[str, str]) -> Any:
-    if isinstance(node, list):
-        return [_canonical(item, members) for item in node]
-    if not isinstance(node, dict):
-        return node
-    content = {
-        key: _canonical(value, members)
-        for key, value in node.items()
-        if key not in ("__id__", "_skops_version")
-    }
-    if isinstance(node.get("file"), str):
-        content["file"] = members[node["file"]]
-    if node.get("__loader__") == "SetNode":
-        content["content"] = sorted(map(sha256_json, content["content"]))
-    return content
-
-
-def _check_probabilistic(estimator: Any) -> None:
-    if not hasattr(estimator, "predict_proba"):
+def _check_kind(estimator: Any, kind: TaskKind) -> None:
+    if kind is TaskKind.REGRESSION:
+        if is_classifier(estimator) or not hasattr(estimator, "predict"):
+            raise UserError(
+                f"Expected a regressor, which predicts numbers, but {_name(estimator)} is none. "
+                "Name one in `teacher.regressor`."
+            )
+    elif not hasattr(estimator, "predict_proba"):
         raise UserError(
             f"Expected a classifier with `predict_proba` but {_name(estimator)} has none. Wrap it "
             "in sklearn.calibration.CalibratedClassifierCV, or choose another."
         )
+
+
+def _check_classes(estimator: Any, num_classes: int) -> None:
+    labels = np.asarray(getattr(estimator, "classes_", None))
+    whole = labels.ndim == 1 and labels.dtype.kind in "iu"
+    if not whole or labels.min() < 0 or labels.max() >= num_classes:
+        raise UserError(
+            f"Expected {_name(estimator)} to be fitted on whole labels from 0 to "
+            f"{num_classes - 1} (the {num_classes} classes) but its `classes_` are {labels}. "
+            "Fit it on the positions of the classes."
+        )
+
+
+def _check_labels(estimator: Any, num_labels: int) -> None:
+    known = getattr(estimator, "classes_", None)
+    if known is None:
+        raise UserError(
+            f"Expected {_name(estimator)} to be fitted on 0 and 1 for each of {num_labels} labels "
+            "but it is not fitted. Fit it first."
+        )
+    if not isinstance(known, list) and num_labels > 1:  # numbers of the labels
+        return
+    others = [v for own in _classes_by_label(estimator, num_labels) for v in own if v not in (0, 1)]
+    if others:
+        raise UserError(
+            f"Expected {_name(estimator)} to be fitted on 0 and 1 for each label but it knows "
+            f"`{others[0]}`. Fit it on numbers."
+        )
+
+
+def _classes_by_label(estimator: Any, num_labels: int) -> list[NDArray[Any]]:
+    known = estimator.classes_
+    return [np.asarray(own) for own in (known if isinstance(known, list) else [known])]
 
 
 def _name(estimator: Any) -> str:

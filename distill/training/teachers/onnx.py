@@ -1,4 +1,4 @@
-"""Any ONNX image classifier as teacher, whatever framework it comes from.
+"""Any ONNX file as teacher, whatever framework it comes from; here, an image classifier.
 
 Brings images into the form the file wants and reads its answers; how a session is made is the
 runtime's business, which classes the data has is its owner's.
@@ -22,8 +22,9 @@ from distill.contract import CLASSES_KEY, CONTRACT_FILE, HASH_KEY, load_contract
 from distill.errors import UserError
 from distill.files import sha256, sha256_json
 from distill.runtime import ModelError, OnnxModel
+from distill.tasks import TaskKind
 from distill.training.teachers.base import Teacher, TeacherOutput
-from distill.training.teachers.outputs import check_width, to_logits
+from distill.training.teachers.outputs import check_width, to_outputs
 
 _TYPES = {
     "tensor(uint8)": np.uint8,
@@ -47,24 +48,31 @@ class _Input:
 class OnnxFile(Teacher):
     """An ONNX file that maps a batch to logits [B, C], its first output; runs on the CPU.
 
-    What it is given of a batch is its subclass's business. A fixed batch size is filled up.
+    What it is given of a batch is its subclass's business. A fixed batch size is filled up. Numbers
+    [B, D], or [B] where there is one, stay in the file's own units.
 
     Args:
         path: the file.
         classes: names in the order of its outputs; None reads the contract beside the file, and
             without one nobody knows them.
         outputs_probabilities: whether the outputs are probabilities, not logits.
+        kind: of answers.
 
     Raises:
         UserError: the file is missing or damaged, or the contract beside it is another file's.
     """
 
     def __init__(
-        self, path: str | Path, classes: Sequence[str] | None, *, outputs_probabilities: bool
+        self,
+        path: str | Path,
+        classes: Sequence[str] | None,
+        *,
+        outputs_probabilities: bool,
+        kind: TaskKind = TaskKind.CLASSIFICATION,
     ) -> None:
         super().__init__()
         self.path = Path(path)
-        self.outputs_probabilities = outputs_probabilities
+        self.outputs_probabilities, self._kind = outputs_probabilities, kind
         self._opened: tuple[int, OnnxModel] | None = None
         self.classes = _contract_classes(self.path, self._model) if classes is None else (*classes,)
         self._sha256 = [sha256(path) for path in _files(self.path)]
@@ -107,6 +115,8 @@ class OnnxFile(Teacher):
                 f"Expected the first output of {self.path} to be logits [batch, classes] but "
                 f"{error}. Export the model with its logits as first output."
             ) from error
+        if self._kind is TaskKind.REGRESSION and answers.ndim == 1:
+            answers = answers[:, None]
         if answers.ndim != 2 or len(answers) != len(batch) or answers.dtype.kind != "f":
             raise UserError(
                 f"Expected the first output of {self.path} to be float logits [batch, classes] but "
@@ -114,10 +124,11 @@ class OnnxFile(Teacher):
                 "model with its logits as first output."
             )
         check_width(answers.shape[1], self.classes, str(self.path))
-        logits = to_logits(
+        logits = to_outputs(
             answers[: len(image)],
             indices,
             str(self.path),
+            kind=self._kind,
             outputs_probabilities=self.outputs_probabilities,
         )
         return TeacherOutput(logits=torch.from_numpy(logits).to(image.device))

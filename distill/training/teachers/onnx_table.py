@@ -1,4 +1,4 @@
-"""Any ONNX file that takes columns as teacher of a table: an ensemble from elsewhere, or our own.
+"""Any ONNX file that takes columns as teacher of a table or series: from elsewhere, or our own.
 
 It is asked about raw records, which it encodes itself, found by the index of each sample.
 """
@@ -13,16 +13,17 @@ from torch import Tensor
 from distill.columns import Records
 from distill.errors import UserError
 from distill.files import sha256_json
+from distill.training.data.records import RecordsByIndex
 from distill.training.data.splits import Data
 from distill.training.teachers.onnx import OnnxFile
 
 
 class OnnxTableTeacher(OnnxFile):
-    """An ONNX file over a table's records.
+    """An ONNX file over the records of a table or of windows.
 
     Args:
-        path: of a file that takes columns by name, [B, length] each.
-        data: whose samples it is asked about.
+            path: of a file that takes columns by name, [B, length] each.
+            data: whose samples it is asked about.
         classes: see `OnnxFile`.
         outputs_probabilities: likewise.
 
@@ -40,16 +41,16 @@ class OnnxTableTeacher(OnnxFile):
         *,
         outputs_probabilities: bool = False,
     ) -> None:
-        super().__init__(path, classes, outputs_probabilities=outputs_probabilities)
-        self._parts = [
-            _Part(s.indices, s.records) for s in (data.train, data.validation, data.test)
-        ]
-        known = self._parts[0].records.dtype.names or ()
+        super().__init__(
+            path, classes, outputs_probabilities=outputs_probabilities, kind=data.task.kind
+        )
+        self._records = RecordsByIndex(data)
+        known = self._records.dtype.names or ()
         missing = [name for name in self._model.columns if name not in known]
         if missing or not self._model.columns:
             raise UserError(
                 f"Expected {self.path} to take columns of {data.name} but it takes "
-                f"{', '.join(missing[:5]) or self._model.input_name}. The table has "
+                f"{', '.join(missing[:5]) or self._model.input_name}. The data has "
                 f"{', '.join(known)}."
             )
 
@@ -60,21 +61,4 @@ class OnnxTableTeacher(OnnxFile):
 
     def given(self, image: Tensor, index: NDArray[np.int64]) -> Records:
         """Find the records of some samples, [B]."""
-        found = np.zeros(len(index), self._parts[0].records.dtype)
-        for part in self._parts:
-            part.fill(found, index)
-        return found
-
-
-class _Part:
-    """The records of a split, by index."""
-
-    def __init__(self, indices: NDArray[np.int64], records: Records | None) -> None:
-        assert records is not None
-        self.records, self._order = records, np.argsort(indices)
-        self._sorted = indices[self._order]
-
-    def fill(self, found: Records, index: NDArray[np.int64]) -> None:
-        place = np.minimum(np.searchsorted(self._sorted, index), len(self._sorted) - 1)
-        here = self._sorted[place] == index
-        found[here] = self.records[self._order[place[here]]]
+        return self._records(index)

@@ -1,19 +1,17 @@
 """A teacher that says of each training sample what it would of a new one.
 
 An ensemble that was fitted on a sample remembers its label, noise and all, and would teach that. So
-the training set is divided into folds, and each sample is answered by a copy that was fitted
-without its fold (Wolpert, "Stacked Generalization", 1992).
+the training set is divided into folds (`data.folds`), and each sample is answered by a copy that
+was fitted without its fold (Wolpert, "Stacked Generalization", 1992).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import KFold, StratifiedKFold
 from torch import Tensor
 
-from distill.errors import UsageError
 from distill.files import sha256_json
 from distill.training.teachers.base import Teacher, TeacherOutput
 
@@ -70,24 +68,3 @@ class OutOfFoldTeacher(Teacher):
     def on_test(self) -> Teacher | None:
         """Ask the one that has seen all training samples; a test sample may have one's number."""
         return self.whole.on_test()
-
-
-def draw_folds(labels: NDArray, count: int, seed: int = 0) -> NDArray[np.int64]:
-    """Draw the fold of each sample, [N]; of every class as many in each where there are classes.
-
-    Raises:
-        UsageError: there are fewer samples than folds.
-    """
-    if not 2 <= count <= len(labels):
-        raise UsageError(
-            f"Expected `teacher.folds` to be 0 for none, or from 2 to the {len(labels)} training "
-            f"samples, but got {count}."
-        )
-    classes = labels.ndim == 1 and labels.dtype.kind in "iu"
-    stratified = classes and np.bincount(labels)[np.unique(labels)].min() >= count
-    kind: Callable[..., KFold | StratifiedKFold] = StratifiedKFold if stratified else KFold
-    folds = np.empty(len(labels), np.int64)
-    drawn = kind(count, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
-    for number, (_, rows) in enumerate(drawn):
-        folds[rows] = number
-    return folds

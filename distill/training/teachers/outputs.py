@@ -4,58 +4,58 @@ Knows nothing of where they come from.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
+from distill.tasks import TaskKind
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # what a float32 softmax gives is 0 or above this
 ROUNDING = 0.01  # of the sum of a row of probabilities, as a file of few digits has it
 
 
-def to_logits(
+def to_outputs(
     values: NDArray[np.floating],
     index: NDArray[np.int64],
     where: str,
     *,
+    kind: TaskKind,
     outputs_probabilities: bool,
     floor: float = SMALLEST,
 ) -> NDArray[np.float32]:
-    """Check a teacher's answers and return them as logits, float32.
+    """Check a teacher's answers and return them as logits, float32; numbers as they are.
 
-    Probabilities p become log max(p, floor).
+    Probabilities p of classes become log max(p, floor); of several labels
+    log p - log(1 - p), where neither counts below the floor, nor below the precision of the values.
 
     Args:
         values: [B, C].
         index: of the samples, [B], for messages.
         where: who says so, for messages.
+        kind: of answers.
         outputs_probabilities: whether the values are probabilities, not logits.
         floor: the smallest probability that counts; 0 has no finite logit.
 
     Raises:
         UserError: a value is NaN or infinite, or a row is no distribution as it should be.
     """
+    if outputs_probabilities and kind is TaskKind.REGRESSION:
+        raise UserError(
+            f"Expected numbers from {where}, not probabilities. Set "
+            "`teacher.outputs_probabilities=false`."
+        )
     with np.errstate(over="ignore"):
-        values = values.astype(np.float32)  # what is beyond it is infinite, and float16 lacks floor
-    unusable = ~np.isfinite(values).all(axis=1)
-    if unusable.any():
-        raise UserError(
-            f"Expected finite numbers from {where} but {unusable.sum()} of {len(values)} samples "
-            f"have NaN, an infinite or an empty value, such as index {index[unusable][0]}. Mend "
-            "them, or leave those samples out."
-        )
+        narrow = values.astype(np.float32)  # what is beyond it is infinite, and float16 lacks floor
+    _check_finite(narrow, index, where)
     if not outputs_probabilities:
-        return values
-    off = (values < 0).any(axis=1) | (np.abs(values.sum(axis=1, dtype=np.float64) - 1) > ROUNDING)
-    if off.any():
-        first = np.flatnonzero(off)[0]
-        raise UserError(
-            f"Expected probabilities that sum to 1 from {where} but those of index {index[first]} "
-            f"are {np.round(values[first][:5], 4).tolist()}{'...' * (values.shape[1] > 5)}. If "
-            "they are logits, say so (`teacher.outputs_probabilities=false`, or a column `logits`)."
-        )
-    return np.log(np.maximum(values, np.float32(floor)))
+        return narrow
+    if kind is TaskKind.MULTI_LABEL:
+        return _label_logits(values, index, where, floor)
+    off = np.abs(narrow.sum(axis=1, dtype=np.float64) - 1) > ROUNDING
+    _check_probabilities(narrow, off, index, f"probabilities that sum to 1 from {where}")
+    return np.log(np.maximum(narrow, np.float32(floor)))
 
 
 def check_width(width: int, classes: Sequence[str] | None, where: str) -> None:
@@ -69,4 +69,38 @@ def check_width(width: int, classes: Sequence[str] | None, where: str) -> None:
             f"Expected {where} to answer for {len(classes)} classes but it answers for {width}. "
             "Name its classes in the order of its outputs (`teacher.classes=[...]`); with "
             "`teacher.drop_classes=true` it may know more than the data."
+        )
+
+
+def _label_logits(
+    values: NDArray[np.floating], index: NDArray[np.int64], where: str, floor: float
+) -> NDArray[np.float32]:
+    off = (values > 1 + ROUNDING).any(axis=1)
+    _check_probabilities(values, off, index, f"probabilities from 0 to 1 from {where}")
+    precision = np.finfo(values.dtype).epsneg if values.dtype.kind == "f" else 0
+    least, wide = max(floor, float(precision)), values.astype(np.float64)
+    logits = np.log(np.maximum(wide, least)) - np.log(np.maximum(1 - wide, least))
+    return logits.astype(np.float32)
+
+
+def _check_finite(values: NDArray[np.floating], index: NDArray[np.int64], where: str) -> None:
+    unusable = ~np.isfinite(values).all(axis=1)
+    if unusable.any():
+        raise UserError(
+            f"Expected finite numbers from {where} but {unusable.sum()} of {len(values)} samples "
+            f"have NaN, an infinite or an empty value, such as index {index[unusable][0]}. Mend "
+            "them, or leave those samples out."
+        )
+
+
+def _check_probabilities(
+    values: NDArray[np.floating], off: Any, index: NDArray[np.int64], expected: str
+) -> None:
+    off = off | (values < 0).any(axis=1)
+    if off.any():
+        first = np.flatnonzero(off)[0]
+        raise UserError(
+            f"Expected {expected} but those of index {index[first]} "
+            f"are {np.round(values[first][:5], 4).tolist()}{'...' * (values.shape[1] > 5)}. If "
+            "they are logits, say so (`teacher.outputs_probabilities=false`, or a column `logits`)."
         )

@@ -1,27 +1,30 @@
 """How each kind of teacher that is no network of ours is had, for the data at hand."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.files import sha256_json
+from distill.training.data.folds import draw_folds, rows_without
 from distill.training.data.splits import Data
 from distill.training.teachers.base import Teacher
 from distill.training.teachers.classes import match_classes
-from distill.training.teachers.estimator import (
-    SklearnTeacher,
+from distill.training.teachers.estimator import SklearnTeacher, fit_estimator
+from distill.training.teachers.estimator_files import (
     estimator_sha256,
-    fit_estimator,
     load_estimator,
     save_estimator,
 )
 from distill.training.teachers.onnx import OnnxTeacher
 from distill.training.teachers.onnx_table import OnnxTableTeacher
-from distill.training.teachers.out_of_fold import OutOfFoldTeacher, draw_folds
+from distill.training.teachers.out_of_fold import OutOfFoldTeacher
 from distill.training.teachers.predictions import PredictionsTeacher
+from distill.training.teachers.standardized import standardized
 
 
 def onnx_teacher(
@@ -35,20 +38,23 @@ def onnx_teacher(
     outputs_probabilities: bool = False,
     drop_classes: bool = False,
 ) -> Teacher:
-    """Open an ONNX file, over images, or over the records of a table.
+    """Open an ONNX file, over images, or over the records of a table or a series.
+
+    Of numbers, it is taken to answer in the labels' own units.
 
     Raises:
         UserError: it takes something else, or its classes are not the data's.
     """
+    teacher: Teacher
     if data.encoder is not None:
-        over_rows = OnnxTableTeacher(
+        teacher = OnnxTableTeacher(
             path, data, _names(classes), outputs_probabilities=outputs_probabilities
         )
-        return match_classes(over_rows, data.classes, drop_classes)
-    teacher = OnnxTeacher(
-        path, _names(classes), mean=mean, std=std, outputs_probabilities=outputs_probabilities
-    )
-    return match_classes(teacher, data.classes, drop_classes)
+    else:
+        teacher = OnnxTeacher(
+            path, _names(classes), mean=mean, std=std, outputs_probabilities=outputs_probabilities
+        )
+    return standardized(match_classes(teacher, data.classes, drop_classes), data)
 
 
 def sklearn_teacher(
@@ -56,6 +62,7 @@ def sklearn_teacher(
     folder: Path,
     *,
     estimator: Any = None,
+    regressor: Any = None,
     path: str | None = None,
     classes: Sequence[str] | None = None,
     trusted_types: Sequence[str] = (),
@@ -64,36 +71,41 @@ def sklearn_teacher(
 ) -> Teacher:
     """Load an estimator, or fit one on the training samples and keep it in the run.
 
-    It is kept under a name that tells its settings and data: others are fitted anew. With `folds`,
-    one more is fitted without each of so many folds, and answers for it (`out_of_fold`).
+    Where numbers are asked for it is the regressor that is fitted, on what a network learns; a
+    loaded one is taken to answer in the labels' own units. It is kept under a name that tells its
+    settings and data: others are fitted anew. With `folds`, one more is fitted without each of so
+    many folds, and answers for it (`out_of_fold`).
 
     Raises:
         UserError: neither or both are given, or the file is refused.
     """
-    if (estimator is None) == (path is None):
+    name, kind = "regressor" if data.is_numeric else "estimator", data.task.kind
+    asked = regressor if data.is_numeric else estimator
+    if (asked is None) == (path is None):
         raise UserError(
-            "Expected either `teacher.estimator` to fit or `teacher.path` to load but got "
+            f"Expected either `teacher.{name}` to fit or `teacher.path` to load but got "
             f"{'none' if path is None else 'both'}."
         )
     if path is not None:
         loaded = load_estimator(path, trusted_types)
-        teacher = SklearnTeacher(loaded, _names(classes) or data.classes)
-        return match_classes(teacher, data.classes, drop_classes)
-    made_from = sha256_json([estimator_sha256(estimator), data.fingerprint])
+        teacher = SklearnTeacher(loaded, _names(classes) or data.classes, kind)
+        return standardized(match_classes(teacher, data.classes, drop_classes), data)
+    made_from = [estimator_sha256(asked), data.fingerprint, kind]
 
-    def fitted(rows: Any, name: str) -> Teacher:
-        kept = folder / f"estimator_{made_from[:12]}{name}.skops"
+    def fitted(rows: NDArray[np.int64], name: str) -> Teacher:
+        made = sha256_json([*made_from, hashlib.sha256(rows.data).hexdigest()])
+        kept = folder / f"estimator_{made[:12]}{name}.skops"
         if not kept.is_file():
-            inputs, labels = data.train.inputs[rows], data.train.labels[rows]
-            save_estimator(fit_estimator(estimator, inputs, labels), kept)
-        return SklearnTeacher(load_estimator(kept, trusted_types), data.classes)
+            inputs, labels = data.train.inputs[rows], data.train.learnt[rows]
+            save_estimator(fit_estimator(asked, inputs, labels, kind), kept)
+        return SklearnTeacher(load_estimator(kept, trusted_types), data.classes, kind)
 
-    whole = fitted(slice(None), "")
+    whole = fitted(np.arange(len(data.train)), "")
     if not folds:
         return whole
-    fold = draw_folds(data.train.labels, folds)
+    fold = draw_folds(data.train, folds)
     members = [
-        fitted(np.flatnonzero(fold != number), f"_without_{number}_of_{folds}")
+        fitted(rows_without(data.train, fold, number), f"_without_{number}_of_{folds}")
         for number in range(folds)
     ]
     return OutOfFoldTeacher(whole, members, data.train.indices, fold)
@@ -111,14 +123,20 @@ def predictions_teacher(
 ) -> Teacher:
     """Read saved predictions and see that every training sample has one.
 
+    Numbers are taken to be in the labels' own units.
+
     Raises:
         UserError: samples are missing.
     """
     teacher = PredictionsTeacher(
-        path, _names(classes), test_path=test_path, outputs_probabilities=outputs_probabilities
+        path,
+        _names(classes),
+        kind=data.task.kind,
+        test_path=test_path,
+        outputs_probabilities=outputs_probabilities,
     )
     teacher.check_covers(data.train.indices)
-    return match_classes(teacher, data.classes, drop_classes)
+    return standardized(match_classes(teacher, data.classes, drop_classes), data)
 
 
 def _names(classes: Sequence[Any] | None) -> list[str] | None:
