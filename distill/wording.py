@@ -64,11 +64,13 @@ def gain_unit(metric: str) -> str:
     return f"% of {metric_name(metric)}" if metric in ERRORS else "points"
 
 
-def gain_phrase(metric: str, value: float) -> str:
-    """Say a gain in words."""
+def gain_phrase(metric: str, value: float, of: str | None = None) -> str:
+    """Say a gain in words, and over whom."""
     if metric not in ERRORS:
-        return f"{100 * value:+.2f} points of {metric_name(metric)}"
-    return f"{metric_name(metric)} {abs(100 * value):.2f} % {'higher' if value < 0 else 'lower'}"
+        said = f"{100 * value:+.2f} points of {metric_name(metric)}"
+        return said if of is None else f"{said} against {of}"
+    said = f"{metric_name(metric)} {abs(100 * value):.2f} % {'higher' if value < 0 else 'lower'}"
+    return said if of is None else f"{said} than {of}'s"
 
 
 def gain_range(metric: str, interval: Sequence[float]) -> str:

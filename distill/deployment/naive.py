@@ -79,7 +79,7 @@ def naive_sentence(found: Mapping[str, Any], metric: str) -> str:
         )
     gain = found["gains"]["student"]
     said = (
-        f"{gain_phrase(metric, gain['estimate'])} than the naive forecast's ({reference}; "
+        f"{gain_phrase(metric, gain['estimate'], of='the naive forecast')} ({reference}; "
         f"{gain_range(metric, gain['interval'])}, at a confidence of {found['confidence']:.1%})"
     )
     if "student" in better:

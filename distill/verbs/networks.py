@@ -113,7 +113,8 @@ def load_teacher(workspace: Workspace) -> "Teacher":
     teachers = [load_member(workspace, *member) for member in teacher_members(cfg).items()]
     if "members" not in cfg:
         return teachers[0]
-    return EnsembleTeacher(teachers, plain(cfg.weights), workspace.data.classes)
+    task = workspace.data.task
+    return EnsembleTeacher(teachers, plain(cfg.weights), task.outputs, kind=task.kind)
 
 
 def teacher_members(teacher: DictConfig) -> dict[str, DictConfig]:

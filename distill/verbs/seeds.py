@@ -90,7 +90,11 @@ def show_trained(workspace: Workspace, results: dict[str, Any]) -> None:
     ]
     metric = workspace.scoring.metric
     names = [metric, *(n for n in FIGURES if any(n in summary for *_, summary in summaries))]
-    names += [n for n in workspace.scoring.figures if n not in (*names, "macro_f1")]
+    names += [
+        name
+        for name in workspace.scoring.figures
+        if name not in (*names, "macro_f1") and any(name in summary for *_, summary in summaries)
+    ]
     table = Table(title=f"test set, {num_seeds} seed{'s' if num_seeds > 1 else ''}")
     for column in ("", "epoch", *map(metric_name, names)):
         first = column == metric_name(metric)

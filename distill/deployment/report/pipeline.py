@@ -38,7 +38,7 @@ from distill.wording import (
 def distillation_sentence(gain: Values, metric: str, confidence: float) -> str:
     """Answer "did distillation help?" in one sentence, with its interval."""
     low, high = gain["interval"]
-    points = f"{gain_phrase(metric, gain['estimate'])} against the control"
+    points = gain_phrase(metric, gain["estimate"], of="the control")
     doubt = (
         f"({confidence:.0%} interval {gain_range(metric, gain['interval'])}, "
         f"{test_name(gain)} p = {gain['p_value']:.2g}, {gain['num_samples']} test samples)"
