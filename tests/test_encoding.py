@@ -1,6 +1,7 @@
 """Claims about encoded tables: what each kind becomes, and that the graph says the same."""
 
 import datetime
+import tracemalloc
 
 import numpy as np
 import onnxruntime
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill import encoding
 from distill.columns import NO_DATE, Column, Kind, make_records
 from distill.deployment.table_graph import encoder_graph
 from distill.encoding import LARGEST, fit_encoder
@@ -134,3 +136,25 @@ def test_dates_have_the_weekdays_of_the_calendar_and_the_times_of_the_clock():
         angle = 2 * np.pi * when[3] / 24
         assert encoded["since.day_sin"][row] == pytest.approx(np.sin(angle), abs=1e-6)
         assert encoded["since.day_cos"][row] == pytest.approx(np.cos(angle), abs=1e-6)
+
+
+def test_rows_encoded_in_chunks_are_bit_for_bit_those_encoded_at_once(monkeypatch):
+    raw = draw(np.random.default_rng(3), 3_001)
+    encoder = fit_encoder(COLUMNS, raw[:500])
+    at_once = encoder(raw)
+    for size in (1, 7, 1000, 3_000, 3_001):
+        monkeypatch.setattr(encoding, "CHUNK", size)
+        assert encoder(raw).tobytes() == at_once.tobytes()
+    assert encoder(raw[:0]).shape == (0, encoder.layout.num_features)
+
+
+def test_encoding_takes_little_memory_beside_its_result():
+    columns = [Column(name=f"x{n}", kind=Kind.NUMBER) for n in range(20)]
+    rng = np.random.default_rng(0)
+    raw = make_records({own.name: rng.normal(size=300_000) for own in columns})
+    encoder = fit_encoder(columns, raw)
+    tracemalloc.start()
+    encoded = encoder(raw)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * encoded.nbytes  # float64 columns of all rows would be three times that

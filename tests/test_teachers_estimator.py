@@ -129,7 +129,9 @@ def test_an_estimator_without_probabilities_is_refused_before_it_is_fitted(estim
 
 
 def test_an_estimator_that_refuses_its_settings_is_one_message(digits):
-    with pytest.raises(UserError, match=r"RandomForestClassifier to fit 300 images .*n_estimators"):
+    with pytest.raises(
+        UserError, match=r"RandomForestClassifier to fit 300 samples .*n_estimators"
+    ):
         fit_estimator(RandomForestClassifier(-1), digits.train.inputs, digits.train.labels)
 
 

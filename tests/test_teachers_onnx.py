@@ -246,7 +246,7 @@ STATISTICS = r"`teacher.mean` and `teacher.std` \(above 0\) of 3 channels"
     [
         (lambda folder: folder / "none.onnx", {}, "there is none"),
         (truncated, {}, "truncated or something else"),
-        (two_inputs, {}, "one input .* but found x, w"),
+        (two_inputs, {}, r"one input .* but found x \[.*, w \["),
         (of_shape("b", 7), {}, r"takes tensor\(float\) \[None, 7\]. Name an image classifier"),
         (of_shape("b", 8, 8, 3, dtype=TensorProto.INT64), {}, r"takes tensor\(int64\)"),
         (of_shape("b", 3, 8, 3), {}, "1 or 3 channels"),

@@ -16,10 +16,9 @@ class RecordsByIndex:
     """
 
     def __init__(self, data: Data) -> None:
-        splits = [data.train, data.validation, data.test]
-        splits += [data.unlabelled] if data.unlabelled is not None else []
+        splits = (data.train, data.validation, data.test, data.unlabelled)
         self._name = data.name
-        self._parts = [_Part(own.indices, own.records) for own in splits]
+        self._parts = [_Part(own.indices, own.records) for own in splits if own is not None]
         self.dtype = self._parts[0].records.dtype
 
     def __call__(self, index: NDArray[np.int64]) -> Records:

@@ -140,7 +140,7 @@ def fit_estimator(
             )
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"Expected {_name(estimator)} to fit {len(labels)} images but it refuses: {error} "
+            f"Expected {_name(estimator)} to fit {len(labels)} samples but it refuses: {error} "
             "Change its settings, or choose another estimator."
         ) from error
 

@@ -22,8 +22,8 @@ class OnnxTableTeacher(OnnxFile):
     """An ONNX file over the records of a table or of windows.
 
     Args:
-            path: of a file that takes columns by name, [B, length] each.
-            data: whose samples it is asked about.
+        path: of a file that takes columns by name, [B, length] each.
+        data: whose samples it is asked about.
         classes: see `OnnxFile`.
         outputs_probabilities: likewise.
 

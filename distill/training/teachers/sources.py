@@ -121,7 +121,7 @@ def predictions_teacher(
     outputs_probabilities: bool = False,
     drop_classes: bool = False,
 ) -> Teacher:
-    """Read saved predictions and see that every training sample has one.
+    """Read saved predictions and see that every sample that is taught has one.
 
     Numbers are taken to be in the labels' own units.
 
@@ -135,7 +135,9 @@ def predictions_teacher(
         test_path=test_path,
         outputs_probabilities=outputs_probabilities,
     )
-    teacher.check_covers(data.train.indices)
+    for split in (data.train, data.unlabelled):
+        if split is not None:
+            teacher.check_covers(split.indices)
     return standardized(match_classes(teacher, data.classes, drop_classes), data)
 
 
