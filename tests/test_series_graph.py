@@ -315,6 +315,37 @@ def test_units_and_a_head_are_around_the_layers_and_the_last_answer_is_named(num
     assert answers(graph) == ["units/answer"]
 
 
+class Blocks(nn.Module):
+    """Two blocks whose answers are added up, the second one on what the first leaves."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.back, self.first = nn.Linear(8, 16), nn.Linear(16, 8), nn.Linear(16, 3)
+        self.second = nn.Conv1d(1, 3, 8)
+        self.third = nn.Linear(8, 3)
+
+    def forward(self, rows):
+        found = self.hidden(rows).relu()
+        rest = rows - self.back(found)
+        return (
+            self.first(found) + self.second(rest[:, None])[..., 0] + self.third(rest[:, None])[:, 0]
+        )
+
+
+def test_of_a_sum_all_products_answer_in_float_and_no_other_layer(tmp_path):
+    rows = draw(names=())
+    windows = fit_windows(rows, horizon=HORIZON)
+    path = export(Blocks().eval(), windows, tmp_path / "m.onnx")
+    wrap_windows(windows, path)
+    graph = onnx.load(path).graph
+    makers = {output: node.op_type for node in graph.node for output in node.output}
+    assert sorted(makers[name] for name in answers(graph)) == ["Gemm", "MatMul"]
+    make_file(RECIPES["static"], path, tmp_path / "small.onnx", rows)
+    whole, small = (OnnxModel(p).predict(rows) for p in (path, tmp_path / "small.onnx"))
+    _, spread = windows.level_and_spread(rows)
+    assert root_mean_square((small - whole) / spread) < 0.05
+
+
 def cut(rows, name, length):
     return make_records(
         {n: rows[n][:, :length] if n == name else rows[n] for n in rows.dtype.names}

@@ -11,7 +11,8 @@ from pathlib import Path
 import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-ARITHMETIC = ("Add", "Cast", "Mul")
+MOVES = ("Flatten", "Gather", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+ENDS = ("Add", "Cast", "Mul", "Sub", *MOVES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ def preprocessing_nodes(graph: onnx.GraphProto) -> list[str]:
 
 
 def ending_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Name the sums and products that end in the first output.
+    """Name the sums, products and moves that end in the first output.
 
     They bring answers to units that 8 bits do not hold: 20 degrees above 273.15, or beside 10^6.
     """
@@ -62,7 +63,7 @@ def ending_nodes(graph: onnx.GraphProto) -> list[str]:
     found, values = dict[str, None](), [graph.output[0].name]
     while values:
         node = makers.get(values.pop())
-        if node is not None and node.op_type in ARITHMETIC and node.name not in found:
+        if node is not None and node.op_type in ENDS and node.name not in found:
             found[node.name] = None
             values += node.input
     return list(found)
