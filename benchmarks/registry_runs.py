@@ -23,6 +23,8 @@ from distill.files import Stage, sha256, write_arrays, write_json, write_text
 from distill.production.reference import input_statistics, output_statistics, reference
 from distill.production.registry.place import Place
 from distill.runtime import OnnxModel
+from distill.scoring import Classes, Truth
+from distill.tasks import classification
 
 NUM_TEST = 2000
 CLASSES = ("cat", "dog", "owl")
@@ -146,14 +148,16 @@ def stages(folder: Path, run: Run, images: np.ndarray, answers: np.ndarray) -> N
             "chosen": {"artefact": ARTEFACT if run.verdict == "pass" else None},
             "artefacts": {ARTEFACT: sha256(folder / "export" / ARTEFACT)},
             "test_fingerprint": run.test,
+            "metric": "accuracy",
             "models": {"student": {"artefact": ARTEFACT, "accuracy": accuracy}},
             "checks": [outcome],
         }
 
     def statistics() -> dict:
-        labels = answers.argmax(axis=1)
-        said = output_statistics(answers, labels, confidence=0.95)
-        return reference(input_statistics([images]), {ARTEFACT: said}, labels, run.classes)
+        labels, task = answers.argmax(axis=1), classification(run.classes)
+        scoring, truth = Classes(len(run.classes)), Truth(labels=labels)
+        said = output_statistics(answers, truth, task, scoring, confidence=0.95)
+        return reference(input_statistics([images]), {ARTEFACT: said}, labels, task)
 
     Stage(name="baseline", outputs=("predictions/baseline.npz",)).run(folder, baseline)
     Stage(name="evaluate", outputs=("predictions/test_logits.npz",)).run(folder, evaluate)

@@ -208,7 +208,8 @@ class Labels(Scoring):
 class Numbers(Scoring):
     """Numbers: RMSE, MAE, or of forecasts MASE.
 
-    Errors of several numbers in units of their own are divided by their spread (`Task.unit`).
+    Errors of several numbers in units of their own are divided by their spread (`Task.unit`). In
+    MASE, rows of series that never moved in training do not count; their marks are NaN.
 
     Args:
         task: what is asked for.
@@ -223,6 +224,7 @@ class Numbers(Scoring):
 
     def score(self, answers: Array, truth: Truth, *, confidence: float) -> dict[str, Estimate]:
         """Compute the figures, those of forecasts where the naive error is known."""
+        self._check(truth)
         unit = self.task.unit
         given = {"blocks": truth.blocks, "confidence": confidence}
         found = score_numbers(answers / unit, truth.labels / unit, **given).overall
@@ -233,20 +235,18 @@ class Numbers(Scoring):
 
     def marks(self, answers: Array, truth: Truth) -> Array:
         """Give the errors, [N, D]."""
+        self._check(truth)
         errors = (np.asarray(answers, np.float64) - truth.labels) / self.task.unit
-        if self.metric != "mase":
+        if self.metric != "mase" or truth.naive_error is None:
             return errors
-        if truth.naive_error is None:
-            raise UsageError(
-                "Expected forecasts for `budget.accuracy.metric=mase` but got other numbers. Take "
-                "rmse or mae."
-            )
         scale = truth.naive_error[:, None]
-        return np.divide(errors, scale, out=np.zeros_like(errors), where=scale > 0)
+        return np.divide(errors, scale, out=np.full_like(errors, np.nan), where=scale > 0)
 
     def value(self, marks: Array) -> float:
         """Give their root mean square, or mean size."""
-        return float(np.sqrt((marks**2).mean()) if self.metric == "rmse" else np.abs(marks).mean())
+        if self.metric == "rmse":
+            return float(np.sqrt((marks**2).mean()))
+        return float(np.nanmean(np.abs(marks)))
 
     def compare(
         self, first: Array, second: Array, *, blocks: Array | None, confidence: float
@@ -254,7 +254,9 @@ class Numbers(Scoring):
         """Give by what share the first errs less."""
         if self.metric == "rmse":
             return compare_errors(first, second, blocks=blocks, confidence=confidence)
-        pair = np.abs(first), np.abs(second)
+        counts = ~(np.isnan(first) & np.isnan(second)).all(axis=1)
+        pair = np.abs(first[counts]), np.abs(second[counts])
+        blocks = None if blocks is None else blocks[counts]
         return compare_losses(*pair, blocks=blocks, confidence=confidence)
 
     def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
@@ -267,6 +269,15 @@ class Numbers(Scoring):
         """Give each row's root mean square error over the trainings, or mean size, [N, D]."""
         wide = np.asarray(marks, np.float64)
         return np.sqrt((wide**2).mean(axis=0)) if self.metric == "rmse" else np.abs(wide).mean(0)
+
+    def _check(self, truth: Truth) -> None:
+        """Refuse MASE where there is none: nothing to divide by, or zeros alone."""
+        naive = truth.naive_error
+        if self.metric == "mase" and (naive is None or not naive.any()):
+            raise UsageError(
+                "Expected forecasts of series that move for `budget.accuracy.metric=mase` but got "
+                "none. Take rmse or mae."
+            )
 
 
 METRICS = {

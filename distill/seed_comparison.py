@@ -57,9 +57,11 @@ def compare_over_seeds(
     if len(first) == 1:
         alone = scoring.compare(first[0], second[0], **given)
         return _of_seeds(np.array([alone.estimate]), alone, confidence)
-    quick = [scoring.value(a) for a in first], [scoring.value(b) for b in second]
-    ours, theirs = map(np.array, quick)
-    by_seed = 1 - ours / np.where(theirs > 0, theirs, 1) if scoring.is_error else ours - theirs
+    ours, theirs = (np.array([scoring.value(own) for own in way]) for way in (first, second))
+    by_seed = ours - theirs
+    if scoring.is_error:
+        ratios = np.divide(ours, theirs, out=np.full_like(ours, np.inf), where=theirs > 0)
+        by_seed = np.where(ours == theirs, 0.0, 1 - ratios)
     together = scoring.compare(
         scoring.pooled(np.stack(first)), scoring.pooled(np.stack(second)), **given
     )
@@ -69,12 +71,12 @@ def compare_over_seeds(
 def _of_seeds(by_seed: Array, together: Paired, confidence: float) -> SeedComparison:
     num_seeds, estimate = len(by_seed), float(by_seed.mean())
     seed_interval, p_value = None, None
-    if num_seeds > 1:
+    if num_seeds > 1 and np.isfinite(estimate):  # it is not beside a model without any error
         error = float(by_seed.std(ddof=1)) / np.sqrt(num_seeds)
         half = float(stats.t.ppf(0.5 + confidence / 2, num_seeds - 1)) * error
         seed_interval = (estimate - half, estimate + half)
-        t = estimate / error if error else np.inf * np.sign(estimate)
-        p_value = float(2 * stats.t.sf(abs(t), num_seeds - 1)) if estimate else 1.0
+        t = abs(estimate) / error if error else np.inf
+        p_value = float(2 * stats.t.sf(t, num_seeds - 1)) if estimate else 1.0
     return SeedComparison(
         estimate=estimate,
         seed_interval=seed_interval,

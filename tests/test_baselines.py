@@ -10,6 +10,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.neighbors import NearestCentroid as SklearnCentroid
 
 from distill.errors import UserError
+from distill.scoring import Classes
 from distill.training.baselines.features import pixels
 from distill.training.baselines.heuristics import (
     ClassPrior,
@@ -23,6 +24,8 @@ from distill.training.baselines.heuristics import (
 )
 from distill.training.baselines.predictions import saved_predictions
 from distill.training.baselines.scoring import score_baselines
+
+SCORING = Classes(10)
 
 
 def flat(split):
@@ -95,7 +98,10 @@ def test_brightness_is_the_mean_of_each_quarter_in_steps():
 
 def test_scores_have_intervals_and_say_what_they_cost(data):
     scores, predictions = score_baselines(
-        data, {"prior": ClassPrior(), "linear": LogisticRegressionOnPixels()}, confidence=0.9
+        data,
+        {"prior": ClassPrior(), "linear": LogisticRegressionOnPixels()},
+        SCORING,
+        confidence=0.9,
     )
     accuracy = scores["prior"]["accuracy"]
     assert accuracy.interval[0] < accuracy.estimate < accuracy.interval[1]
@@ -119,7 +125,7 @@ def test_any_callable_is_a_baseline_in_numbers_names_or_logits(data):
         return np.eye(num_classes)[test.labels]
 
     rules = {rule.__name__: rule for rule in (numbers, names, logits)}
-    scores, predictions = score_baselines(data, rules, confidence=0.95)
+    scores, predictions = score_baselines(data, rules, SCORING, confidence=0.95)
     for name in rules:
         np.testing.assert_array_equal(predictions[name], data.test.labels)
         assert scores[name]["accuracy"].estimate == 1
@@ -136,7 +142,7 @@ def test_any_callable_is_a_baseline_in_numbers_names_or_logits(data):
         (lambda test: np.full(len(test), 0.5), r"0 to 9.*such as 0.5"),
         (lambda test: np.full((len(test), 10), np.nan), "719 of 719 samples have NaN"),
         (lambda test: ["seven"] * len(test), "719 of 719 are none, such as `seven`"),
-        (lambda test: None, "Return one of the two"),
+        (lambda test: None, "class numbers or names .719., or logits .719, 10."),
     ],
 )
 def test_what_are_no_answers_is_refused(data, answer, message):
@@ -144,7 +150,7 @@ def test_what_are_no_answers_is_refused(data, answer, message):
         return answer(test)
 
     with pytest.raises(UserError, match=message):
-        score_baselines(data, {"mine": mine}, confidence=0.95)
+        score_baselines(data, {"mine": mine}, SCORING, confidence=0.95)
 
 
 @pytest.fixture
@@ -165,7 +171,7 @@ def column(data, tmp_path, rng):
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_column_of_predictions_is_joined_by_index(data, column, tmp_path, suffix):
     rule = functools.partial(saved_predictions, path=str(tmp_path / f"old.{suffix}"), column="old")
-    _, predictions = score_baselines(data, {"old": rule}, confidence=0.95)
+    _, predictions = score_baselines(data, {"old": rule}, SCORING, confidence=0.95)
     assert predictions["old"].tolist() == [column[index] for index in data.test.indices.tolist()]
 
 

@@ -5,9 +5,11 @@ import pytest
 
 from distill.budget import Outcome, parse_budget
 from distill.deployment.checks import quality_checks
-from distill.deployment.evaluate import References, compare_with_references, evaluate
+from distill.deployment.evaluate import References, evaluate
 from distill.files import to_json
 from distill.metrics import compare_paired
+from distill.scoring import Classes, Truth
+from distill.tasks import classification
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
@@ -19,16 +21,21 @@ def answers(labels, num_wrong):
     return said
 
 
-def margins(labels, predictions, **references):
-    return compare_with_references(
-        predictions,
-        labels,
-        control=labels,
+def evaluated(labels, logits, **references):
+    return evaluate(
+        logits,
+        Truth(labels=labels),
+        Classes(10),
         references=References(**references),
-        teacher=None,
-        float32=None,
+        measured_through=dict.fromkeys(logits, "here"),
+        task=classification("0123456789"),
         confidence=0.95,
     )
+
+
+def margins(labels, predictions, **references):
+    logits = {"student": np.eye(10)[predictions], "control": np.eye(10)[labels]}
+    return evaluated(labels, logits, **references)["margins"]["student"]
 
 
 @pytest.fixture
@@ -49,6 +56,7 @@ def gate(labels, student_wrong, reference_wrong, *, limit=-0.01, incumbent=None)
         parse_budget({"accuracy": {"min_gain_vs_baseline": limit}}),
         artefact="m.onnx",
         target="t",
+        metric="accuracy",
         score={"accuracy": {"estimate": 0.9, "interval": [0.8, 1.0]}},
         margins=to_json(found),
         parity={"logit_std": 0.0, "top1_agreement": 1.0},
@@ -105,14 +113,7 @@ def test_every_artefact_stands_against_every_baseline(labels):
         for name, wrong in (("teacher", 5), ("control", 40), ("student", 20), ("student_int8", 25))
     }
     baselines = {"rule": answers(labels, 60), "incumbent": answers(labels, 30)}
-    found = evaluate(
-        logits,
-        labels,
-        references=References(best="incumbent", baselines=baselines),
-        measured_through=dict.fromkeys(logits, "here"),
-        classes=tuple("0123456789"),
-        confidence=0.95,
-    )
+    found = evaluated(labels, logits, best="incumbent", baselines=baselines)
     assert set(found["margins"]) == {"student", "student_int8"}
     for name, wrong in (("student", 20), ("student_int8", 25)):
         own = found["margins"][name]

@@ -17,7 +17,7 @@ def standing(best=0.954, humans=None, incumbent=None):
     names = sorted(baselines, key=lambda name: -baselines[name]["accuracy"]["estimate"])
     score = {"score": {"majority": estimate(humans)}} if humans else None
     return {
-        "best": names[0], "baselines": baselines, "humans": score,
+        "metric": "accuracy", "best": names[0], "baselines": baselines, "humans": score,
         "incumbent": baselines.get("incumbent"),
     }  # fmt: skip
 

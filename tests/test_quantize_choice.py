@@ -25,6 +25,7 @@ from distill.deployment.quantize.trials import Trials
 from distill.errors import UsageError
 from distill.metrics import Estimate, compare_paired, proportion
 from distill.runtime import OnnxModel
+from distill.scoring import Classes, Truth
 from distill.training.models import ImageClassifier, PlainCNN
 
 INT8, FLOAT16, FLOAT32, REPAIR = Outcome.INT8, Outcome.FLOAT16, Outcome.FLOAT32, Outcome.REPAIR
@@ -208,8 +209,9 @@ def trials(source, tmp_path):
         found = Trials(
             source=own,
             folder=tmp_path,
-            images=images,
-            labels=labels,
+            inputs=images,
+            truth=Truth(labels=labels),
+            scoring=Classes(10),
             answers=None,
             limits=Limits(**limits),
             confidence=0.95,
@@ -302,8 +304,9 @@ def test_accuracy_is_held_against_the_answers_that_are_given(source, tmp_path):
     labels = OnnxModel(own.path).predict(images).argmax(1)
     wrong = np.eye(10)[(labels + 1) % 10]
     found = Trials(
-        source=own, folder=tmp_path, images=images, labels=labels, answers=wrong,
-        limits=Limits(), confidence=0.95, measure=lambda paths: {}, say=lambda text: None,
+        source=own, folder=tmp_path, inputs=images, truth=Truth(labels=labels),
+        scoring=Classes(10), answers=wrong, limits=Limits(), confidence=0.95,
+        measure=lambda paths: {}, say=lambda text: None,
     )  # fmt: skip
     assert found.make("static", StaticInt8()).accuracy_drop.estimate < -0.8
 

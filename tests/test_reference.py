@@ -9,6 +9,16 @@ from distill.production.reference import (
     reference,
     shares,
 )
+from distill.scoring import Classes, Truth
+from distill.tasks import classification
+
+
+def described(logits, labels):
+    num_classes = logits.shape[1]
+    task = classification([str(c) for c in range(num_classes)])
+    return output_statistics(
+        logits, Truth(labels=labels), task, Classes(num_classes), confidence=0.95
+    )
 
 
 @pytest.fixture
@@ -54,7 +64,7 @@ def test_one_gray_pixel_is_described_too():
 def test_answers_are_described_by_their_probabilities(rng):
     logits = rng.normal(size=(400, 5)).astype(np.float32) * 3
     labels = rng.integers(0, 5, 400)
-    found = output_statistics(logits, labels, confidence=0.95)
+    found = described(logits, labels)
     probabilities = np.exp(logits.astype(float))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     entropy = stats.entropy(probabilities, axis=1) / np.log(5)
@@ -76,15 +86,15 @@ def test_answers_are_described_by_their_probabilities(rng):
 def test_a_uniform_answer_has_entropy_one_and_a_sure_one_none():
     sure = np.array([[100.0, 0.0, 0.0]])
     labels = np.zeros(1, np.int64)
-    found = output_statistics(np.zeros((1, 3)), labels, confidence=0.95)
+    found = described(np.zeros((1, 3)), labels)
     assert found["entropy"]["mean"] == pytest.approx(1)
-    found = output_statistics(sure, labels, confidence=0.95)
+    found = described(sure, labels)
     assert found["entropy"]["mean"] == pytest.approx(0, abs=1e-9)
 
 
 def test_shares_name_every_class_also_those_that_are_not_there(images):
     labels = np.array([0, 0, 2, 2, 2])
     assert shares(labels, 4) == [0.4, 0, 0.6, 0]
-    found = reference(input_statistics([images]), {}, labels, ("a", "b", "c", "d"))
+    found = reference(input_statistics([images]), {}, labels, classification("abcd"))
     assert found["label_shares"] == [0.4, 0, 0.6, 0]
     assert found["schema_version"] == 1

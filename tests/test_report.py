@@ -23,7 +23,7 @@ def gain(low, high):
     [(0.01, 0.03, "helped"), (-0.03, -0.01, "hurt"), (-0.01, 0.02, "no difference")],
 )
 def test_the_sentence_says_what_the_interval_says(low, high, words):
-    sentence = distillation_sentence(gain(low, high), 0.95)
+    sentence = distillation_sentence(gain(low, high), "accuracy", 0.95)
     assert words in sentence
     assert f"{100 * low:+.2f} to {100 * high:+.2f}" in sentence
 

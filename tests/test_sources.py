@@ -15,6 +15,7 @@ import torchvision
 from PIL import Image
 
 from distill.errors import UserError
+from distill.scoring import Classes
 from distill.training.baselines.heuristics import LogisticRegressionOnPixels, NearestCentroid
 from distill.training.baselines.scoring import score_baselines
 from distill.training.data.loading import BatchDataModule
@@ -132,7 +133,8 @@ def test_images_that_do_not_fit_in_memory_are_read_from_disk_and_are_the_same(
     assert mapped.fingerprint == held.fingerprint
     assert mapped.channel_statistics == held.channel_statistics
     asked = {"centroid": NearestCentroid(), "linear": LogisticRegressionOnPixels()}
-    first, second = (score_baselines(d, asked, confidence=0.95)[1] for d in (held, mapped))
+    scoring = Classes(3)
+    first, second = (score_baselines(d, asked, scoring, confidence=0.95)[1] for d in (held, mapped))
     assert all(np.array_equal(first[name], second[name]) for name in asked)
     loaders = [
         BatchDataModule(d, batch_size=16, num_workers=n).train_dataloader()

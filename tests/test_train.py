@@ -53,7 +53,7 @@ def test_seeds_report_control_and_student_at_both_epochs_with_paired_tests(cli, 
     ]
     assert found["estimate"] == pytest.approx(np.mean(gains))
     assert found["num_seeds"] == 2
-    assert "student minus control, " in ran.stderr
+    assert "student against control, " in ran.stderr
 
 
 def test_the_temperature_fitted_on_validation_is_folded_into_the_artefact(finished, data):
