@@ -38,10 +38,10 @@ def validation_figures(
         error = F.mse_loss(outputs.float(), target.float())
         return {"mse": error}, -error
     nll = loss_on_labels(kind)(outputs, target).mean()
-    right = outputs.argmax(dim=1) == target
-    name = "accuracy"
     if kind is TaskKind.MULTI_LABEL:
         right, name = (outputs > 0) == (target > 0), "label_accuracy"
+    else:
+        right, name = outputs.argmax(dim=1) == target, "accuracy"
     share = right.float().mean()
     return {name: share, "nll": nll}, share - 1e-5 * nll.clamp(max=2)
 
