@@ -59,6 +59,40 @@ class TableInput:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SeriesInput:
+    """How windows are read from a table with a row for each moment of each series.
+
+    Attributes:
+        time: the column that says when.
+        value: the column that is forecast.
+        series: a column that names the series; None where there is one.
+        known: covariates known ahead.
+        observed: covariates known up to now.
+        window: steps looked back.
+        horizon: steps ahead that are forecast.
+        spacing: of the steps, such as 1h or 1M; `moments` takes each moment for a step.
+        anchor: a moment at which a step begins, in milliseconds since 1970 in UTC; of months, how
+            far into the month moments lie.
+        resample: None takes rows as they are, `mean` puts them on even steps.
+        fill: steps in which nothing lies, with the `last` value, or `linear`.
+        date_format: of dates that are not ISO, as of `strptime`.
+    """
+
+    time: str
+    value: str
+    series: str | None
+    known: tuple[str, ...]
+    observed: tuple[str, ...]
+    window: int
+    horizon: int
+    spacing: str
+    anchor: int
+    resample: str | None
+    fill: str
+    date_format: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Normalization:
     """What the graph does first: (pixel / 255 - mean) / std per channel."""
 
@@ -74,6 +108,7 @@ class Contract:
         input: shape and type of an image; None for tables.
         normalization: what the graph does first with an image; None for tables.
         table: the columns that go in, or the windows of a series; None for images.
+        series: how those windows are read; None for all else.
         task: what is asked for; None for one of `classes`.
         output: name of the first output, [B, len(classes)] float32: logits, or numbers in their
             own units.
@@ -86,6 +121,7 @@ class Contract:
     input: ImageInput | None
     normalization: Normalization | None
     table: TableInput | None = None
+    series: SeriesInput | None = None
     task: Task | None = None
     output: str
     further_outputs: tuple[str, ...] = ()
@@ -113,7 +149,7 @@ class Contract:
         content = to_json(self)
         if not self.further_outputs:  # contracts from before there were any keep their hash
             del content["further_outputs"]
-        for name in ("table", "task"):  # likewise
+        for name in ("table", "series", "task"):  # likewise
             if content[name] is None:
                 del content[name]
         return sha256_json(content)

@@ -172,7 +172,7 @@ def test_missing_and_infinite_values_are_refused_and_a_missing_end_is_the_future
     rows.loc[[0, 1, 58, 59], "sold"] = np.nan
     with caplog.at_level(logging.INFO):
         data = made(rows)
-    assert "2 rows before the first `sold` and 2 after the last are left out" in caplog.text
+    assert "2 rows before the first `sold` and 2 after the last have none" in caplog.text
     assert np.bincount(data.pool.panel.series).tolist() == [56, 60]
     assert "it has none" in refused(rows.assign(sold=np.nan))
 

@@ -1,6 +1,8 @@
-"""`predict`: an exported model over images or rows, into one Parquet file that can be a teacher."""
+"""`predict`: an exported model over images, rows or series, into one Parquet file.
 
-import logging
+Of images and rows it can be a teacher.
+"""
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,32 +22,26 @@ from distill.metrics import log_softmax
 from distill.runtime import OnnxModel
 from distill.tasks import TaskKind
 from distill.verbs.image_files import format_of, read_sources
-from distill.verbs.table_rows import read_rows
+from distill.verbs.series_rows import read_windows
+from distill.verbs.table_rows import count_unseen, read_rows
 from distill.verbs.workspace import Workspace, open_workspace
-
-log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    """Predict every image of a folder, CSV or Parquet file, or every row of a table.
+    """Predict every image of a folder, CSV or Parquet file, every row of a table, or series.
 
-    The file has one row per image or row that could be read: `index` (its place in the input),
-    `name` (of an image), and what the model says (see `_said`).
+    The file has one row per image or row that could be read, with `index` (its place in the input)
+    and `name` (of an image); or one per window of a series, with `series` (its name) and `origin`
+    (the moment of the last value that is looked at). Then follows what the model says; see `_said`.
     """
     with open_workspace(cfg) as workspace:
         path = Path(cfg.artefact)
         model = OnnxModel(path, num_threads=cfg.num_threads)
         contract = _contract_of(path, model)
-        asked = (_rows if contract.table else _images)(cfg, contract, workspace)
+        read = _windows if contract.series else _rows if contract.table else _images
+        asked = read(cfg, contract, workspace)
         answers = model.predict(asked.inputs)
-        names = {} if asked.names is None else {"name": asked.names}
-        table = pa.table(
-            {
-                "index": asked.positions,
-                **names,
-                **_said(contract, answers),
-            }
-        )
+        table = pa.table({**asked.columns, **_said(contract, answers)})
         metadata = {"classes": "\n".join(contract.classes), "artefact_sha256": sha256(path)}
         with atomic_path(Path(cfg.output)) as temporary:
             pq.write_table(table.replace_schema_metadata(metadata), temporary)
@@ -85,11 +81,10 @@ def _said(contract: Contract, answers: NDArray[np.float32]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """What a model is asked: its inputs, their places in the input and names, and what was odd."""
+    """What a model is asked: its inputs, columns that say which they are, and what was odd."""
 
     inputs: NDArray[Any]
-    positions: NDArray[np.int64]
-    names: list[str] | None = None
+    columns: dict[str, Any]
     skipped: list[str] = field(default_factory=list)
     num_unseen: dict[str, int] = field(default_factory=dict)
 
@@ -107,24 +102,29 @@ def _images(cfg: DictConfig, contract: Contract, workspace: Workspace) -> _Asked
         )
     return _Asked(
         inputs=decoded.images,
-        positions=decoded.positions,
-        names=[names[i] for i in decoded.positions],
+        columns={"index": decoded.positions, "name": [names[i] for i in decoded.positions]},
         skipped=decoded.skipped,
     )
 
 
 def _rows(cfg: DictConfig, contract: Contract, workspace: Workspace) -> _Asked:
     assert contract.table is not None
-    records, unseen = read_rows(cfg, contract.table)
-    for name, count in unseen.items():
-        log.warning(
-            "column `%s`: %d of %d rows hold a value that training has not seen; the model takes "
-            "them for unknown",
-            name,
-            count,
-            len(records),
-        )
-    return _Asked(inputs=records, positions=np.arange(len(records)), num_unseen=unseen)
+    _, records = read_rows(cfg, Path(cfg.input), contract.table)
+    return _Asked(
+        inputs=records,
+        columns={"index": np.arange(len(records))},
+        num_unseen=count_unseen(records, contract.table),
+    )
+
+
+def _windows(cfg: DictConfig, contract: Contract, workspace: Workspace) -> _Asked:
+    assert contract.series is not None
+    asked = read_windows(cfg, contract.series)
+    return _Asked(
+        inputs=asked.records,
+        columns={"series": asked.names, "origin": pa.array(asked.origins, pa.timestamp("ms"))},
+        skipped=[f"{name}: {why}" for name, why in asked.left_out.items()],
+    )
 
 
 def _contract_of(path: Path, model: OnnxModel) -> Contract:

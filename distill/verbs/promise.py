@@ -7,7 +7,7 @@ from typing import Any
 from hydra.utils import instantiate
 
 from distill.columns import Kind
-from distill.contract import Contract, ImageInput, Normalization, TableInput
+from distill.contract import Contract, ImageInput, Normalization, SeriesInput, TableInput
 from distill.encoding import Encoder
 from distill.files import read_json, sha256, versions
 from distill.tasks import TaskKind
@@ -70,7 +70,7 @@ def _input(data: Any, checkpoint: Path) -> dict[str, Any]:
 
     if data.encoder is not None:
         takes = TableInput(columns=data.encoder.takes, categories=_categories(data.encoder))
-        return {"input": None, "normalization": None, "table": takes}
+        return {"input": None, "normalization": None, "table": takes, "series": _series(data)}
     height, width, channels = data.input_shape
     state = load_weights(checkpoint)
     state = state.get("state_dict", state)
@@ -82,6 +82,29 @@ def _input(data: Any, checkpoint: Path) -> dict[str, Any]:
         "input": ImageInput(name=INPUT_NAME, height=height, width=width, channels=channels),
         "normalization": Normalization(mean=tuple(mean), std=tuple(std)),
     }
+
+
+def _series(data: Any) -> SeriesInput | None:
+    """Say how windows are read; None where there are none."""
+    from distill.training.data.series import SeriesData
+
+    if not isinstance(data, SeriesData):
+        return None
+    choice, spacing = data.pool.choice, data.pool.panel.spacing
+    return SeriesInput(
+        time=choice.time,
+        value=choice.value,
+        series=choice.series,
+        known=tuple(choice.known),
+        observed=tuple(choice.observed),
+        window=choice.window,
+        horizon=choice.horizon,
+        spacing=spacing.text,
+        anchor=spacing.anchor,
+        resample=choice.resample,
+        fill=choice.fill,
+        date_format=choice.date_format,
+    )
 
 
 def _categories(encoder: Encoder | Windows) -> dict[str, list[str]]:

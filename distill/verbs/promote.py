@@ -4,23 +4,24 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.console import Console
 
 from distill.contract import Contract
 from distill.decode import decode_images
-from distill.errors import UsageError
+from distill.errors import UsageError, UserError
 from distill.files import from_json, to_json
 from distill.production.registry.history import champions_at, periods
 from distill.production.registry.ledger import Head
 from distill.production.registry.package import collect
 from distill.production.registry.promotion import Request, Rules
 from distill.production.registry.registry import open_registry
+from distill.tasks import TaskKind
 from distill.verbs.history import show_decision, show_history
 from distill.verbs.image_files import format_of, read_labels, read_sources
 from distill.verbs.registry import registry_place
+from distill.verbs.table_rows import count_unseen, labels_of, read_rows
 from distill.verbs.workspace import plain
 
 log = logging.getLogger(__name__)
@@ -129,11 +130,23 @@ def _history(cfg: DictConfig, console: Console) -> dict[str, Any]:
 
 def _audit(cfg: DictConfig) -> Any:
     """Make a reader of audited data in the format of a contract."""
-    path = Path(cfg.audit)
+    path, wanted = Path(cfg.audit), plain(cfg.label_column)
 
-    def read(contract: Contract) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def read(contract: Contract) -> tuple[NDArray[Any], NDArray[Any]]:
+        if contract.series is not None:
+            raise UserError(
+                "Expected `audit=` for a model of images or of a table but this one forecasts "
+                "series. Run `pipeline against=champion` on newer series, and register that run."
+            )
+        if contract.table is not None:
+            kind = contract.asks.kind
+            own = ["label"] if kind is TaskKind.CLASSIFICATION else list(contract.classes)
+            columns = [wanted] if isinstance(wanted, str) else wanted or own
+            table, records = read_rows(cfg, path, contract.table)
+            count_unseen(records, contract.table)
+            return records, labels_of(table, contract, columns)
         sources, names = read_sources(path, cfg.column)
-        labels = read_labels(path, cfg.label_column, contract.classes)
+        labels = read_labels(path, wanted or "label", contract.classes)
         return decode_images(sources, format_of(contract), names=names).images, labels
 
     return read

@@ -49,7 +49,7 @@ class Request:
         force: set aside rules that do not hold; needs a reason.
         reason: in the words of whoever asks.
         audit: reads audited data, given the contract of whom it is for: inputs [N, ...], labels
-            [N]. After a drift it decides, and the old test set is a guardrail.
+            (see `TaskKind`). After a drift it decides, and the old test set is a guardrail.
     """
 
     alias: str

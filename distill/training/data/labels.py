@@ -137,11 +137,11 @@ def _classes(name: str, values: pa.ChunkedArray) -> tuple[Task, NDArray[np.int64
     codes = pc.call_function(
         "index_in", [values], pc.SetLookupOptions(value_set=pa.array(distinct, values.type))
     )
-    task = Task(kind=TaskKind.CLASSIFICATION, outputs=tuple(map(_name, distinct)))
+    task = Task(kind=TaskKind.CLASSIFICATION, outputs=tuple(map(class_name, distinct)))
     return task, codes.to_numpy().astype(np.int64)
 
 
-def _name(value: Any) -> str:
+def class_name(value: Any) -> str:
     """Write a class as a file would: true, 3, setosa."""
     if isinstance(value, bool):
         return str(value).lower()

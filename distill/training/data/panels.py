@@ -78,6 +78,7 @@ class Source:
         spacing: such as 1h; `moments` takes each moment in the table for a step; None takes the
             commonest.
         date_format: of dates that are not ISO, as of `strptime`.
+        anchor: of `spacing`; see there.
     """
 
     time: str
@@ -88,6 +89,7 @@ class Source:
     fill: str = "last"
     spacing: str | None = None
     date_format: str | None = None
+    anchor: int | None = None
 
 
 def read_panel(table: pa.Table, source: Source) -> tuple[Panel, Panel]:
@@ -106,7 +108,8 @@ def read_panel(table: pa.Table, source: Source) -> tuple[Panel, Panel]:
     _check_options(source)
     panel = _sorted(table, source)
     if source.spacing is not None:
-        panel = replace(panel, spacing=read_spacing(source.spacing, panel.times))
+        spacing = read_spacing(source.spacing, panel.times, anchor=source.anchor)
+        panel = replace(panel, spacing=spacing)
     if source.resample is None:
         _refuse_duplicates(panel)
     panel, future = _trimmed(panel)
@@ -115,7 +118,7 @@ def read_panel(table: pa.Table, source: Source) -> tuple[Panel, Panel]:
     if source.spacing is None:
         panel = replace(panel, spacing=guess_spacing(panel.times, panel.follows))
     if source.resample is None:
-        _refuse_uneven(panel)
+        _refuse_uneven(panel, is_guessed=source.spacing is None)
         return panel, future
     return _resampled(panel, source.fill), future
 
@@ -240,7 +243,7 @@ def _trimmed(panel: Panel) -> tuple[Panel, Panel]:
     inside = (rows >= first[panel.series]) & (rows <= last[panel.series])
     if not inside.all():
         log.info(
-            "%d rows before the first `%s` and %d after the last are left out",
+            "%d rows before the first `%s` and %d after the last have none",
             int((~inside & ~after).sum()), panel.value, int(after.sum()),
         )  # fmt: skip
     return panel.take(inside), panel.take(after)
@@ -256,7 +259,7 @@ def _refuse_gaps(panel: Panel) -> None:
         )
 
 
-def _refuse_uneven(panel: Panel) -> None:
+def _refuse_uneven(panel: Panel, *, is_guessed: bool) -> None:
     between = np.diff(panel.spacing.positions(panel.times))
     uneven = np.flatnonzero((between != panel.spacing.step) & panel.follows)
     if not len(uneven):
@@ -267,11 +270,12 @@ def _refuse_uneven(panel: Panel) -> None:
     ]
     raise UserError(
         f"Expected moments that are evenly spaced but of {int(panel.follows.sum()):,} steps "
-        f"{len(uneven):,} are not {panel.spacing}, the commonest: {'; '.join(shown)}"
-        f"{'; ...' if len(uneven) > NUM_SHOWN else ''}. Mend them, or have them put on an even "
-        "grid: `data.resample=mean` averages what lies in one step and fills empty ones "
-        "(`data.fill=last` or `linear`), `data.spacing=1d` sets another step, and "
-        "`data.spacing=moments` takes each moment there is for a step, as of business days."
+        f"{len(uneven):,} are not {panel.spacing}{', the commonest' * is_guessed}: "
+        f"{'; '.join(shown)}{'; ...' if len(uneven) > NUM_SHOWN else ''}. Mend them, or have them "
+        "put on an even grid: `data.resample=mean` averages what lies in one step and fills empty "
+        "ones (`data.fill=last` or `linear`)"
+        + ", `data.spacing=1d` sets another step, and `data.spacing=moments` takes each moment "
+        "there is for a step, as of business days" * is_guessed + "."
     )
 
 

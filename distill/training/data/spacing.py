@@ -15,8 +15,8 @@ from distill.encoding import DAY_MS
 from distill.errors import UserError
 
 Moments = NDArray[np.int64]  # [R] milliseconds
-UNITS = {"s": 1000, "min": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}
-NAMES = ("second", "minute", "hour", "day", "week")
+UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}
+NAMES = ("millisecond", "second", "minute", "hour", "day", "week")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,19 @@ class Spacing:
             return f"{self.step} month{'s' * (self.step > 1)}"
         unit, name = max(
             (ms, name)
-            for ms, name in zip((1, *UNITS.values()), ("millisecond", *NAMES), strict=True)
+            for ms, name in zip(UNITS.values(), NAMES, strict=True)
             if self.step % ms == 0 and name != "week"
         )
         count = self.step // unit
         return f"{count} {name}{'s' * (count > 1)}"
+
+    @property
+    def text(self) -> str:
+        """What `read_spacing` makes it of again, with its anchor."""
+        if self.in_months:
+            return f"{self.step}M"
+        ms, unit = max((ms, unit) for unit, ms in UNITS.items() if self.step % ms == 0)
+        return f"{self.step // ms}{unit}"
 
     def positions(self, times: Moments) -> Moments:
         """Say when each moment is, in the unit of `step`."""
@@ -75,30 +83,40 @@ class EachMoment(Spacing):
     def __str__(self) -> str:
         return "one moment of those in the table"
 
+    @property
+    def text(self) -> str:
+        """What `read_spacing` makes it of again."""
+        return "moments"
+
     def positions(self, times: Moments) -> Moments:
         """Say which of the moments each is."""
         return np.searchsorted(self.known, times)
 
 
-def read_spacing(text: str, times: Moments) -> Spacing:
-    """Read a spacing such as 15min, 1h, 1d, 1w or 1M; steps begin at the first day's midnight.
+def read_spacing(text: str, times: Moments, *, anchor: int | None = None) -> Spacing:
+    """Read a spacing such as 15min, 1h, 1d, 1w or 1M; `moments` takes each moment for a step.
 
-    `moments` takes each moment there is for a step.
+    Args:
+        text: to read.
+        times: of all rows.
+        anchor: see `Spacing`; None is the first day's midnight, and of months their beginning.
 
     Raises:
         UserError: it is none.
     """
     if text == "moments":
         return EachMoment(known=np.unique(times))
-    found = re.fullmatch(r"([1-9]\d*)\s*(s|min|h|d|w|M)", str(text))
+    found = re.fullmatch(r"([1-9]\d*)\s*(ms|s|min|h|d|w|M)", str(text))
     if found is None:
         raise UserError(
-            f"Expected `data.spacing` such as 15min, 1h, 1d, 1w or 1M but got {text}. Units are s, "
-            "min, h, d, w and M (months); `moments` takes each moment in the table for a step."
+            f"Expected `data.spacing` such as 15min, 1h, 1d, 1w or 1M but got {text}. Units are "
+            "ms, s, min, h, d, w and M (months); `moments` takes each moment in the table for a "
+            "step."
         )
     if found[2] == "M":
-        return Spacing(step=int(found[1]), in_months=True)
-    anchor = int(times.min() // DAY_MS * DAY_MS)
+        return Spacing(step=int(found[1]), in_months=True, anchor=anchor or 0)
+    if anchor is None:
+        anchor = int(times.min() // DAY_MS * DAY_MS)
     return Spacing(step=int(found[1]) * UNITS[found[2]], anchor=anchor)
 
 
