@@ -112,8 +112,15 @@ def verdict_finding(candidate: Package) -> Finding:
 
 
 def classes_finding(candidate: Package, champion: Package) -> Finding:
-    """Whoever calls the champion must be able to call the candidate: same classes, same order."""
+    """Whoever calls the champion must be able to call the candidate: same classes, same order.
+
+    Or the same labels or numbers, of models for those.
+    """
     own, present = candidate.contract.classes, champion.contract.classes
+    asked = [one.contract.asks.kind.replace("_", " ") for one in (candidate, champion)]
+    if asked[0] != asked[1]:
+        note = f"{asked[0]} where the champion is for {asked[1]}"
+        return Finding(rule="same_classes", outcome=Outcome.FAIL, note=note)
     if own == present:
         return Finding(rule="same_classes", outcome=Outcome.PASS, note=f"the same {len(own)}")
     if sorted(own) == sorted(present):

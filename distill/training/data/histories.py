@@ -131,7 +131,8 @@ def _known_ahead(
     Where training filled steps in which nothing lies, so are those between two rows ahead.
     """
     last = np.cumsum(np.bincount(panel.series, minlength=len(panel.names))) - 1
-    future = _within_horizon(panel, future, last[future.series], choice)
+    if choice.resample is None:
+        future = _on_steps(panel, future, last[future.series])
     rows = np.concatenate([panel.series, future.series])
     steps = np.concatenate([panel.steps, future.steps])
     order = np.lexsort((steps, rows))
@@ -141,33 +142,21 @@ def _known_ahead(
     }
     grid = resample(rows[order], steps[order], given, fill=choice.fill)
     ahead = grid.steps - panel.steps[last[grid.series]]
-    beyond = ahead > 0
+    inside = (ahead > 0) & (ahead <= choice.horizon)
     known = {}
     for name, own in grid.columns.items():
         is_gap = grid.was_empty[name] & (choice.resample is None)
         known[name] = np.full((len(panel.names), choice.horizon), np.nan)
-        cells = grid.series[beyond], ahead[beyond] - 1
-        known[name][cells] = np.where(is_gap, np.nan, own)[beyond]
+        cells = grid.series[inside], ahead[inside] - 1
+        known[name][cells] = np.where(is_gap, np.nan, own)[inside]
     return known
 
 
-def _within_horizon(
-    panel: Panel, future: Panel, last: NDArray[np.int64], choice: SeriesChoice
-) -> Panel:
-    """Take the rows that lie in a step of the horizon, or on one, where none is resampled.
-
-    Args:
-        panel: the series.
-        future: the rows after their last values, F in all.
-        last: [F], the last row of each one's series.
-        choice: see there.
-    """
-    ahead = future.steps - panel.steps[last]
-    inside = (ahead > 0) & (ahead <= choice.horizon)
-    if choice.resample is None:
-        position = panel.spacing.positions
-        inside &= (position(future.times) - position(panel.times[last])) % panel.spacing.step == 0
-    return future.take(inside)
+def _on_steps(panel: Panel, future: Panel, last: NDArray[np.int64]) -> Panel:
+    """Take the rows ahead that are whole steps away from the last rows of their series, [F]."""
+    position = panel.spacing.positions
+    away = position(future.times) - position(panel.times[last])
+    return future.take(away % panel.spacing.step == 0)
 
 
 def _missing_text(missing: Mapping[str, NDArray[np.bool_]], panel: Panel, row: int) -> str:

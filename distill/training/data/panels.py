@@ -268,14 +268,16 @@ def _refuse_uneven(panel: Panel, *, is_guessed: bool) -> None:
         f"{_at(panel, int(row))} to {written(panel.times[row + 1 : row + 2])[0]}"
         for row in uneven[:NUM_SHOWN]
     ]
+    otherwise = (
+        ", `data.spacing=1d` sets another step, and `data.spacing=moments` takes each moment there "
+        "is for a step, as of business days"
+    )
     raise UserError(
         f"Expected moments that are evenly spaced but of {int(panel.follows.sum()):,} steps "
         f"{len(uneven):,} are not {panel.spacing}{', the commonest' * is_guessed}: "
         f"{'; '.join(shown)}{'; ...' if len(uneven) > NUM_SHOWN else ''}. Mend them, or have them "
         "put on an even grid: `data.resample=mean` averages what lies in one step and fills empty "
-        "ones (`data.fill=last` or `linear`)"
-        + ", `data.spacing=1d` sets another step, and `data.spacing=moments` takes each moment "
-        "there is for a step, as of business days" * is_guessed + "."
+        f"ones (`data.fill=last` or `linear`){otherwise * is_guessed}."
     )
 
 
