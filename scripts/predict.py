@@ -1,4 +1,4 @@
-"""Run an exported model over images.
+"""Run an exported model over images, rows of a table or series.
 
 python scripts/predict.py artefact=export/model.onnx input=photos
 python scripts/predict.py artefact=model.onnx input=test.parquet output=teacher.parquet

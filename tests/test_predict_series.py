@@ -212,6 +212,15 @@ def test_a_window_is_the_one_that_training_would_see(freq):
     same_records(found, pool, found.origins)
 
 
+def test_without_covariates_the_past_of_the_value_is_enough():
+    rows = frame()[["when", "shop", "sold"]]
+    pool = made(rows).pool
+    found = questions(rows, pool.panel.spacing, known=(), observed=())
+    assert found.names.tolist() == ["a", "b"]
+    expected = rows.groupby("shop").sold.apply(lambda own: own.iloc[-WINDOW:].to_numpy())
+    np.testing.assert_array_equal(found.records["sold"], np.stack(expected))
+
+
 @pytest.mark.parametrize("fill", ["last", "linear"])
 @pytest.mark.parametrize("spacing", ["1h", "7h", "1w"])
 def test_rows_ahead_are_put_on_the_steps_of_training(spacing, fill):
