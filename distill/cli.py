@@ -29,7 +29,7 @@ VERBS = {
     "evaluate": "score the exported files on the test set",
     "benchmark": "measure latency, cold start, memory and size against a budget",
     "search": "find the cheapest student that holds a budget, out of a space",
-    "predict": "run an exported model over images into predictions.parquet",
+    "predict": "run an exported model over images, rows or series into predictions.parquet",
     "promote": "the registry: `register` a run, promote `to=champion`, `rollback`, `history`",
 }
 ACTIONS = {

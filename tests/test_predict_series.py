@@ -247,7 +247,7 @@ def test_an_exported_file_says_from_a_table_what_it_says_of_its_test_windows(tmp
     done = run_cli(
         "pipeline", "run_dir=run", "experiment=series", "data=series", "data.path=sales.csv",
         "data.time=when", "data.value=sold", "data.series=shop", "data.known=[price]",
-        "data.observed=[rain]", f"data.window={WINDOW}", f"data.horizon={HORIZON}",
+        "data.observed=[rain]", "data.window=8", f"data.horizon={HORIZON}",
         "trainer.max_epochs=1", "teacher.estimator.n_estimators=5", "teacher.folds=2",
         "effort=quick", "preflight=false", "quantize=none", cwd=tmp_path,
     )  # fmt: skip
@@ -261,11 +261,9 @@ def test_an_exported_file_says_from_a_table_what_it_says_of_its_test_windows(tmp
     done = run_cli("predict", artefact, *more, cwd=tmp_path)
     assert done.code == 0, done.stderr
     said = pq.read_table(tmp_path / "said.parquet")
-    pool = made(pd.read_csv(tmp_path / "sales.csv", parse_dates=["when"]), **{
-        "known": ["price"], "observed": ["rain"],
-    }).pool  # fmt: skip
-    answers = OnnxModel(tmp_path / "run/export/model.onnx").predict(
-        pool.records(np.arange(len(pool)))
-    )
+    whole = pd.read_csv(tmp_path / "sales.csv", parse_dates=["when"])
+    pool = made(whole, known=["price"], observed=["rain"], window=8).pool
+    records = pool.records(np.arange(len(pool)))
+    answers = OnnxModel(tmp_path / "run/export/model.onnx").predict(records)
     np.testing.assert_array_equal(np.stack(said["prediction"].to_pylist()), answers)
     np.testing.assert_array_equal(said["origin"].cast(pa.int64()).to_numpy(), pool.origin_times)

@@ -98,7 +98,7 @@ def test_a_model_of_numbers_becomes_champion_and_audited_rows_decide(tmp_path):
     assert call("promote", "register", "run_dir=b").document["version"] == 2
     checks = rules(call("promote", "to=champion"))
     assert checks["same_classes"]["outcome"] == "pass"
-    assert checks["drop_vs_champion"]["measured"] < 0  # a share of the champion's RMSE
+    assert checks["drop_vs_champion"]["measured"] < 0
     whole = load_diabetes(as_frame=True).frame
     whole.to_csv(tmp_path / "audit.csv", index=False, sep=";")
     checks = rules(call("promote", "to=champion", "audit=audit.csv"))
@@ -109,8 +109,8 @@ def test_a_model_of_numbers_becomes_champion_and_audited_rows_decide(tmp_path):
         said = pq.read_table(done.document["predictions"])["predicted target"].to_numpy()
         errors.append(np.sqrt(np.mean((said - whole.target) ** 2)))
     assert checks["drop_vs_champion"]["measured"] == pytest.approx(
-        errors[1] / errors[0] - 1, rel=1e-3
+        1 - errors[0] / errors[1], rel=1e-3
     )
     assert checks["drop_on_old_test"]["outcome"] == "pass"
     done = call("promote", "to=champion", "audit=audit.csv", "label_column=tagret")
-    assert "Did you mean `target`?" in done.stderr
+    assert "Did you mean `target`" in done.stderr
