@@ -23,8 +23,8 @@ from distill.files import Stage, sha256, write_arrays, write_json, write_text
 from distill.production.reference import input_statistics, output_statistics, reference
 from distill.production.registry.place import Place
 from distill.runtime import OnnxModel
-from distill.scoring import Classes, Truth
-from distill.tasks import classification
+from distill.scoring import Truth, scoring_of
+from distill.tasks import Task, TaskKind
 
 NUM_TEST = 2000
 CLASSES = ("cat", "dog", "owl")
@@ -37,9 +37,10 @@ class Run:
 
     Attributes:
         seed: of the model's weights; other weights are other files.
-        num_wrong: of its test answers, the first ones.
+        num_wrong: of its test answers, the first ones; numbers are then 1 too large.
         verdict: of the pipeline.
-        classes: names.
+        kind: of answers: classes or numbers.
+        classes: names, of numbers too.
         test: name of the test set.
         golden_error: what is added to the answers that the golden samples claim.
         incumbent: artefact's sha256 and how many of its answers, the first ones, are wrong.
@@ -48,11 +49,27 @@ class Run:
     seed: int = 0
     num_wrong: int = 100
     verdict: str = "pass"
+    kind: TaskKind = TaskKind.CLASSIFICATION
     classes: tuple[str, ...] = CLASSES
     test: str = "one"
     golden_error: float = 0.0
     incumbent: tuple[str, int] | None = None
     labels: np.ndarray = field(default_factory=lambda: np.arange(NUM_TEST) % 3)
+
+    @property
+    def task(self) -> Task:
+        """What is asked for."""
+        if self.kind is TaskKind.CLASSIFICATION:
+            return Task(kind=self.kind, outputs=self.classes)
+        zeros, ones = ((value,) * len(self.classes) for value in (0.0, 1.0))
+        return Task(kind=self.kind, outputs=self.classes, mean=zeros, scale=ones)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Labels of the test set: numbers are as the classes', in every column."""
+        if self.kind is TaskKind.CLASSIFICATION:
+            return self.labels
+        return np.repeat(self.labels[:, None], len(self.classes), axis=1).astype(np.float32)
 
 
 def place(folder: Path, uri: str | None = None, model: str = "pets") -> Place:
@@ -96,6 +113,7 @@ def make_run(folder: Path, run: Run | None = None) -> Path:
     contract = Contract(
         input=ImageInput(name="image", height=2, width=2, channels=1),
         normalization=Normalization(mean=(0.0,), std=(1.0,)),
+        task=None if run.kind is TaskKind.CLASSIFICATION else run.task,
         output="logits",
         classes=run.classes,
         provenance={"code": "1234", "quantized_from": None, "data": {"sha256": run.test}},
@@ -108,8 +126,10 @@ def make_run(folder: Path, run: Run | None = None) -> Path:
 
 
 def given(run: Run, num_wrong: int) -> np.ndarray:
-    """Answers of which the first ones are wrong, [N]."""
+    """Answers of which the first ones are wrong, [N], or numbers [N, D]."""
     wrong = np.arange(NUM_TEST) < num_wrong
+    if run.kind is not TaskKind.CLASSIFICATION:
+        return run.truth + wrong[:, None]
     return np.where(wrong, (run.labels + 1) % len(run.classes), run.labels)
 
 
@@ -132,8 +152,10 @@ def stages(folder: Path, run: Run, images: np.ndarray, answers: np.ndarray) -> N
         return {"best": "majority", **asked}
 
     def evaluate() -> dict:
-        logits = np.eye(len(run.classes), dtype=np.float32)[given(run, run.num_wrong)]
-        arrays = {"label": run.labels, "index": np.arange(NUM_TEST), "student": logits}
+        said = given(run, run.num_wrong)
+        if run.kind is TaskKind.CLASSIFICATION:
+            said = np.eye(len(run.classes), dtype=np.float32)[said]
+        arrays = {"label": run.truth, "index": np.arange(NUM_TEST), "student": said}
         write_arrays(folder / "predictions/test_logits.npz", arrays)
         return {"test_fingerprint": run.test}
 
@@ -141,22 +163,24 @@ def stages(folder: Path, run: Run, images: np.ndarray, answers: np.ndarray) -> N
         write_text(folder / "report.html", "<p>report")
         write_text(folder / "report.md", "report")
         outcome = {"name": "p95_latency_ms", "artefact": ARTEFACT, "outcome": run.verdict}
-        accuracy = 1 - run.num_wrong / NUM_TEST
+        scoring = scoring_of(run.task)
+        value = scoring.value(scoring.marks(given(run, run.num_wrong), Truth(labels=run.truth)))
         return {
             "verdict": run.verdict,
             "name": "pets",
             "chosen": {"artefact": ARTEFACT if run.verdict == "pass" else None},
             "artefacts": {ARTEFACT: sha256(folder / "export" / ARTEFACT)},
             "test_fingerprint": run.test,
-            "metric": "accuracy",
-            "models": {"student": {"artefact": ARTEFACT, "accuracy": accuracy}},
+            "metric": scoring.metric,
+            "models": {"student": {"artefact": ARTEFACT, scoring.metric: value}},
             "checks": [outcome],
         }
 
     def statistics() -> dict:
-        labels, task = answers.argmax(axis=1), classification(run.classes)
-        scoring, truth = Classes(len(run.classes)), Truth(labels=labels)
-        said = output_statistics(answers, truth, task, scoring, confidence=0.95)
+        task = run.task
+        labels = answers.argmax(axis=1) if run.kind is TaskKind.CLASSIFICATION else answers
+        truth = Truth(labels=labels)
+        said = output_statistics(answers, truth, task, scoring_of(task), confidence=0.95)
         return reference(input_statistics([images]), {ARTEFACT: said}, labels, task)
 
     Stage(name="baseline", outputs=("predictions/baseline.npz",)).run(folder, baseline)

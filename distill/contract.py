@@ -111,7 +111,7 @@ class Contract:
         series: how those windows are read; None for all else.
         task: what is asked for; None for one of `classes`.
         output: name of the first output, [B, len(classes)] float32: logits, or numbers in their
-            own units.
+            own units, or their quantiles.
         further_outputs: of a head, such as probabilities.
         classes: names in the order of that output.
         provenance: where data, teacher and weights come from, and by which versions.
@@ -152,6 +152,8 @@ class Contract:
         for name in ("table", "series", "task"):  # likewise
             if content[name] is None:
                 del content[name]
+        if self.task is not None and not self.task.quantiles:
+            del content["task"]["quantiles"]
         return sha256_json(content)
 
 

@@ -69,6 +69,24 @@ class Encoded:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where one column lies in an encoded row.
+
+    Attributes:
+        name: of the column.
+        positions: of all that it became: figures, gap and code.
+        measure: position of its standardised figure, a number's or that of a date's time; None of
+            booleans and categories.
+        gap: position that marks its gaps; None where there were none in training.
+    """
+
+    name: str
+    positions: tuple[int, ...]
+    measure: int | None
+    gap: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """What lies where in an encoded row.
 
@@ -77,11 +95,14 @@ class Layout:
         cardinalities: of each code, its number of values, the unseen one included.
         fields: of an encoded window of a series, name and width of each field in order, the value
             first (see `windows`); empty of a row of a table, which has no time.
+        places: of an encoded row of a table, where each column lies, in the order of the table;
+            every position is of one column. Empty of a window.
     """
 
     names: tuple[str, ...]
     cardinalities: tuple[int, ...]
     fields: tuple[tuple[str, int], ...] = ()
+    places: tuple[Place, ...] = ()
 
     @property
     def num_features(self) -> int:
@@ -113,10 +134,16 @@ class Encoder:
         """What lies where."""
         figured = [*self.measured, *self.of_kind(Kind.CATEGORY)]
         figures = [name for own in figured for name in own.figure_names]
-        gaps = [f"{own.column.name}.gap" for own in self.measured if own.has_gaps]
+        gapped = [own for own in self.measured if own.has_gaps]
         coded = [own for own in self.of_kind(Kind.CATEGORY) if not own.is_one_hot]
+        owners = [own.column.name for own in figured for _ in own.figure_names]
+        positions: dict[str, list[int]] = {}
+        for at, name in enumerate(owners + [own.column.name for own in (*gapped, *coded)]):
+            positions.setdefault(name, []).append(at)
         return Layout(
-            names=(*figures, *gaps), cardinalities=tuple(len(own.values) + 1 for own in coded)
+            names=(*figures, *(f"{own.column.name}.gap" for own in gapped)),
+            cardinalities=tuple(len(own.values) + 1 for own in coded),
+            places=tuple(_place(own, positions[own.column.name]) for own in self.columns),
         )
 
     @property
@@ -195,6 +222,16 @@ def _fit(column: Column, values: NDArray, max_categories: int) -> Encoded:
         scale=spread if spread > 0 else 1.0,
         has_gaps=has_gaps,
         has_time=column.kind is Kind.DATE and bool((values[~gap] % DAY_MS != 0).any()),
+    )
+
+
+def _place(own: Encoded, positions: list[int]) -> Place:
+    is_measured = own.column.kind in (Kind.NUMBER, Kind.DATE)
+    return Place(
+        name=own.column.name,
+        positions=tuple(positions),
+        measure=positions[0] if is_measured else None,
+        gap=positions[-1] if own.has_gaps else None,
     )
 
 

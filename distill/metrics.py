@@ -140,11 +140,15 @@ def proportion(hits: Array, *, confidence: float = 0.95) -> Estimate:
 
 
 def estimate_from(value: Mapping[str, Any]) -> Estimate:
-    """Read an estimate back from JSON, where an end without bound is written as null."""
-    low, high = value["interval"]
+    """Read an estimate back from JSON, where an end without bound is written as null.
+
+    So is a gain over a model without any error, minus infinity: no gain has another infinite end.
+    """
+    estimate, (low, high) = value["estimate"], value["interval"]
+    above = np.inf if estimate is not None else -np.inf
     return Estimate(
-        estimate=value["estimate"],
-        interval=(-np.inf if low is None else low, np.inf if high is None else high),
+        estimate=-np.inf if estimate is None else estimate,
+        interval=(-np.inf if low is None else low, above if high is None else high),
     )
 
 

@@ -1,9 +1,10 @@
 """How good answers are in the task they are for: its figures, and what is compared row by row.
 
 One front for `metrics`, `multi_label_metrics`, `number_metrics` and `comparison`. Answers are what
-a model gives: logits [N, C], or numbers [N, D] in their own units; a baseline may give class
-numbers, [N]. Marks are what is kept of each row to compare models by, all from the same answers:
-whether it is right, or by how much it errs. Knows nothing of models or files.
+a model gives: logits [N, C], or numbers [N, D] in their own units, or their quantiles [N, D * Q]; a
+baseline may give class numbers, [N]. Marks are what is kept of each row to compare models by, all
+from the same answers: whether it is right, or by how much it errs. Knows nothing of models or
+files.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +31,12 @@ from distill.metrics import (
     score_predictions,
 )
 from distill.multi_label_metrics import right_labels, score_multi_label
-from distill.number_metrics import score_forecasts, score_numbers
+from distill.number_metrics import (
+    pinball_loss,
+    score_forecasts,
+    score_numbers,
+    score_quantiles,
+)
 from distill.tasks import Task, TaskKind
 
 Paired = PairedComparison | Comparison
@@ -73,6 +79,13 @@ class Scoring(ABC):
     figures: tuple[str, ...]
     is_error: bool
 
+    def check(self, truth: Truth) -> None:  # noqa: B027 - most metrics go with any truth
+        """Refuse a metric that there is none of.
+
+        Raises:
+            UsageError: says which to take.
+        """
+
     @abstractmethod
     def score(self, answers: Array, truth: Truth, *, confidence: float) -> dict[str, Estimate]:
         """Compute the figures, those that are known of such answers."""
@@ -113,17 +126,17 @@ def scoring_of(task: Task, metric: str | None = None) -> Scoring:
     Raises:
         UsageError: the task has no such metric.
     """
-    known = METRICS[task.kind]
+    known = (Quantiles.metric,) if task.quantiles else METRICS[task.kind]
     if metric is not None and metric not in known:
         raise UsageError(
-            f"Expected `budget.accuracy.metric` of {task.kind.replace('_', ' ')} to be one of "
+            f"Expected `budget.accuracy.metric` of {_what(task)} to be one of "
             f"{', '.join(known)} but got {metric}. Leave it out to take {known[0]}."
         )
     if task.kind is TaskKind.CLASSIFICATION:
         return Classes(len(task.outputs))
     if task.kind is TaskKind.MULTI_LABEL:
         return Labels()
-    return Numbers(task, metric or known[0])
+    return Quantiles(task) if task.quantiles else Numbers(task, metric or known[0])
 
 
 class Classes(Scoring):
@@ -222,9 +235,18 @@ class Numbers(Scoring):
         self.task, self.metric = task, metric
         self.figures = (metric, *(n for n in ("rmse", "mae", "r2", "mase", "smape") if n != metric))
 
+    def check(self, truth: Truth) -> None:
+        """Refuse MASE where there is nothing to divide by, or zeros alone."""
+        naive = truth.naive_error
+        if self.metric == "mase" and (naive is None or not naive.any()):
+            raise UsageError(
+                "Expected forecasts of series that move for `budget.accuracy.metric=mase` but got "
+                "none. Take rmse or mae."
+            )
+
     def score(self, answers: Array, truth: Truth, *, confidence: float) -> dict[str, Estimate]:
         """Compute the figures, those of forecasts where the naive error is known."""
-        self._check(truth)
+        self.check(truth)
         unit = self.task.unit
         given = {"blocks": truth.blocks, "confidence": confidence}
         found = score_numbers(answers / unit, truth.labels / unit, **given).overall
@@ -235,7 +257,7 @@ class Numbers(Scoring):
 
     def marks(self, answers: Array, truth: Truth) -> Array:
         """Give the errors, [N, D]."""
-        self._check(truth)
+        self.check(truth)
         errors = (np.asarray(answers, np.float64) - truth.labels) / self.task.unit
         if self.metric != "mase" or truth.naive_error is None:
             return errors
@@ -270,14 +292,66 @@ class Numbers(Scoring):
         wide = np.asarray(marks, np.float64)
         return np.sqrt((wide**2).mean(axis=0)) if self.metric == "rmse" else np.abs(wide).mean(0)
 
-    def _check(self, truth: Truth) -> None:
-        """Refuse MASE where there is none: nothing to divide by, or zeros alone."""
-        naive = truth.naive_error
-        if self.metric == "mase" and (naive is None or not naive.any()):
-            raise UsageError(
-                "Expected forecasts of series that move for `budget.accuracy.metric=mase` but got "
-                "none. Take rmse or mae."
-            )
+
+class Quantiles(Scoring):
+    """Quantiles of numbers, [N, D * Q]: pinball loss, and how often the outermost two cover.
+
+    Losses of several numbers in units of their own are divided by their spread (`Task.unit`). RMSE
+    and MAE are those of the median, where it is among the levels.
+
+    Args:
+        task: of quantiles.
+    """
+
+    metric, is_error = "pinball", True
+    figures = ("pinball", "coverage", "width", "mae", "rmse")
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def score(self, answers: Array, truth: Truth, *, confidence: float) -> dict[str, Estimate]:
+        """Compute the figures."""
+        given = {"blocks": truth.blocks, "confidence": confidence}
+        quantiles, labels = self._in_one_unit(answers, truth)
+        found = score_quantiles(quantiles, labels, np.array(self.task.quantiles), **given).overall
+        if 0.5 in self.task.quantiles:
+            median = quantiles[..., self.task.middle]
+            found = found | score_numbers(median, labels, **given).overall
+        return {name: found[name] for name in self.figures if name in found}
+
+    def marks(self, answers: Array, truth: Truth) -> Array:
+        """Give the pinball loss of every quantile, [N, D * Q]."""
+        quantiles, labels = self._in_one_unit(answers, truth)
+        losses = pinball_loss(quantiles, labels, np.array(self.task.quantiles))
+        return losses.reshape(len(losses), -1)
+
+    def value(self, marks: Array) -> float:
+        """Give the mean pinball loss."""
+        return float(marks.mean())
+
+    def compare(
+        self, first: Array, second: Array, *, blocks: Array | None, confidence: float
+    ) -> Paired:
+        """Give by what share the first's pinball loss is less."""
+        return compare_losses(first, second, blocks=blocks, confidence=confidence)
+
+    def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
+        """Give the share of the reference's variance that the answers explain, as of numbers."""
+        return Numbers(self.task, "rmse").agreement(answers, reference, confidence=confidence)
+
+    def pooled(self, marks: Array) -> Array:
+        """Give each quantile's mean loss over the trainings, [N, D * Q]."""
+        return np.asarray(marks, np.float64).mean(axis=0)
+
+    def _in_one_unit(self, answers: Array, truth: Truth) -> tuple[Array, Array]:
+        """Bring quantiles, [N, D, Q], and labels, [N, D], to units that can be averaged."""
+        unit, shape = self.task.unit, (len(answers), -1, len(self.task.quantiles))
+        quantiles = np.asarray(answers, np.float64).reshape(shape) / unit[:, None]
+        return quantiles, truth.labels / unit
+
+
+def _what(task: Task) -> str:
+    return "quantiles" if task.quantiles else task.kind.replace("_", " ")
 
 
 METRICS = {

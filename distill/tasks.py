@@ -4,11 +4,16 @@ Knows the names and the units of the outputs; knows nothing of models.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+
+from distill.errors import UsageError
+
+QUANTILES = "`data.quantiles`"  # where they are asked for
 
 
 class TaskKind(StrEnum):
@@ -17,7 +22,8 @@ class TaskKind(StrEnum):
     - `classification`: one of several classes; labels int64 [N], outputs logits [N, C];
     - `multi_label`: each of several labels or not; labels 0 and 1, float32 [N, C], outputs logits
       [N, C];
-    - `regression`: numbers; labels float32 [N, D] in their own units, outputs likewise.
+    - `regression`: numbers; labels float32 [N, D] in their own units, outputs likewise, or where
+      quantiles are asked for [N, D * Q]: of each number its quantiles, in order.
     """
 
     CLASSIFICATION = "classification"
@@ -35,6 +41,7 @@ class Task:
         mean: of each number over the training labels; empty for classes and labels.
         scale: standard deviation, likewise.
         has_one_unit: whether all numbers are of one unit, as the steps of a forecast are.
+        quantiles: levels at which each number is answered, ascending; empty for the number itself.
     """
 
     kind: TaskKind
@@ -42,6 +49,19 @@ class Task:
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     has_one_unit: bool = False
+    quantiles: tuple[float, ...] = ()
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Names of what a model answers: the outputs, or the quantiles of each, level fastest."""
+        if not self.quantiles:
+            return self.outputs
+        return tuple(f"{name}[q{level}]" for name in self.outputs for level in self.quantiles)
+
+    @property
+    def middle(self) -> int:
+        """Place of the level nearest the median; 0 without quantiles."""
+        return int(np.argmin(np.abs(np.array(self.quantiles or (0.5,)) - 0.5)))
 
     @property
     def unit(self) -> NDArray[np.float64]:
@@ -52,7 +72,54 @@ class Task:
         alike = self.has_one_unit or len(self.outputs) == 1
         return np.ones(len(self.outputs)) if alike else np.array(self.scale)
 
+    def of_answers(self, figures: Sequence[float]) -> NDArray[np.float64]:
+        """Repeat a figure of each number for each of its quantiles, [D] to [D * Q]."""
+        return np.repeat(np.asarray(figures, np.float64), max(1, len(self.quantiles)))
+
+    def ascending(self, answers: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Sort the quantiles of each number, [N, D * Q]; without quantiles nothing changes.
+
+        Sorted, they never err more (Chernozhukov, Fernandez-Val, Galichon, "Quantile and
+        Probability Curves Without Crossing", 2010).
+        """
+        if not self.quantiles:
+            return answers
+        by_number = answers.reshape(len(answers), -1, len(self.quantiles))
+        return np.sort(by_number, axis=2).reshape(answers.shape)
+
 
 def classification(classes: Sequence[str]) -> Task:
     """Make the task of telling one of several classes."""
     return Task(kind=TaskKind.CLASSIFICATION, outputs=tuple(classes))
+
+
+def with_quantiles(task: Task, levels: Sequence[float] | None) -> Task:
+    """Ask for quantiles of each number; None asks for the numbers themselves.
+
+    Raises:
+        UsageError: the task has no numbers, or the levels are none.
+    """
+    if levels is None:
+        return task
+    if task.kind is not TaskKind.REGRESSION:
+        raise UsageError(
+            f"Expected numbers for {QUANTILES} but the task is {task.kind.replace('_', ' ')}. Set "
+            f"{QUANTILES} to null, or `data.task=regression`."
+        )
+    return replace(task, quantiles=check_levels(levels, QUANTILES))
+
+
+def check_levels(levels: Sequence[float] | None, where: str) -> tuple[float, ...]:
+    """Return the levels of quantiles, or refuse them.
+
+    Raises:
+        UsageError: there is none, or they do not ascend inside 0 to 1.
+    """
+    found = levels if isinstance(levels, list | tuple) else ()
+    numbers = all(isinstance(level, int | float) for level in found)
+    if not found or not numbers or not all(a < b for a, b in pairwise([0, *found, 1])):
+        raise UsageError(
+            f"Expected {where} of quantiles to ascend inside 0 to 1 but got {levels}. Try "
+            "[0.1, 0.5, 0.9]."
+        )
+    return tuple(float(level) for level in found)

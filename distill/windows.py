@@ -117,12 +117,15 @@ class Windows:
         return encoded
 
     def scaled(self, rows: Records, labels: NDArray) -> NDArray[np.float32]:
-        """Bring labels [N, horizon] from the value's units to those in which a network learns."""
+        """Bring labels [N, horizon] from the value's units to those in which a network learns.
+
+        Answers of several quantiles for each step likewise.
+        """
         level, spread = self.level_and_spread(rows)
         return ((labels - level) / spread).astype(np.float32)
 
     def in_units(self, rows: Records, outputs: NDArray) -> NDArray[np.float32]:
-        """Bring outputs [N, horizon] of a network back to the value's units."""
+        """Bring outputs of a network, [N, horizon] or more, back to the value's units."""
         level, spread = self.level_and_spread(rows)
         return (level + spread * outputs).astype(np.float32)
 

@@ -1,12 +1,15 @@
 """How figures are named and written for people: shares as percentages, gains with their sign.
 
 A gain is a fraction: of shares right a difference, told in points; of errors the share by which
-they are lower, told in percent (see `scoring.Scoring.compare`).
+they are lower, told in percent (see `scoring.Scoring.compare`). Minus infinity, null in JSON, is an
+error beside none at all, or where nothing is known.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distill.metrics import estimate_from
 from distill.pages import figure, percent
 
 NAMES = {
@@ -23,10 +26,11 @@ NAMES = {
     "r2": "R²",
     "mase": "MASE",
     "smape": "sMAPE (%)",
+    "pinball": "pinball loss",
 }
 SHARES = ("accuracy", "macro_f1", "label_accuracy", "subset_accuracy", "micro_f1",
-          "mean_average_precision")  # fmt: skip
-ERRORS = ("rmse", "mae", "mase")  # of the metrics that decide, those of which less is better
+          "mean_average_precision", "coverage")  # fmt: skip
+ERRORS = ("rmse", "mae", "mase", "pinball")  # of the metrics that decide: less is better
 
 
 def metric_name(name: str) -> str:
@@ -37,7 +41,7 @@ def metric_name(name: str) -> str:
 def metric_title(name: str) -> str:
     """Name a figure at the beginning of a title."""
     own = metric_name(name)
-    return own if name in NAMES else own.capitalize()
+    return own.capitalize() if own.islower() else own
 
 
 def metric_text(name: str, value: float, digits: int = 2) -> str:
@@ -55,8 +59,9 @@ def metric_interval(name: str, interval: Sequence[float]) -> str:
 
 def gain_cells(gain: Mapping[str, Any], digits: int = 2) -> tuple[str, str]:
     """Write a gain and its interval with their signs, for a table that names the unit."""
-    low, high = (f"{100 * end:+.{digits}f}" for end in gain["interval"])
-    return f"{100 * gain['estimate']:+.{digits}f}", f"{low} to {high}"
+    found = estimate_from(gain)
+    low, high = (_signed(end, digits) for end in found.interval)
+    return _signed(found.estimate, digits), f"{low} to {high}"
 
 
 def gain_unit(metric: str) -> str:
@@ -64,22 +69,29 @@ def gain_unit(metric: str) -> str:
     return f"% of {metric_name(metric)}" if metric in ERRORS else "points"
 
 
-def gain_phrase(metric: str, value: float, of: str | None = None) -> str:
+def gain_phrase(metric: str, value: float | None, of: str | None = None) -> str:
     """Say a gain in words, and over whom."""
     if metric not in ERRORS:
-        said = f"{100 * value:+.2f} points of {metric_name(metric)}"
+        said = f"{_signed(value, 2)} points of {metric_name(metric)}"
         return said if of is None else f"{said} against {of}"
-    said = f"{metric_name(metric)} {abs(100 * value):.2f} % {'higher' if value < 0 else 'lower'}"
+    size = "infinitely" if value in (None, -math.inf) else f"{abs(100 * value):.2f} %"
+    lower = value is not None and value >= 0
+    said = f"{metric_name(metric)} {size} {'lower' if lower else 'higher'}"
     return said if of is None else f"{said} than {of}'s"
 
 
-def gain_range(metric: str, interval: Sequence[float]) -> str:
+def gain_range(metric: str, interval: Sequence[float | None]) -> str:
     """Say the interval of a gain in words."""
+    low, high = (_signed(end, 2) for end in interval)
     if metric not in ERRORS:
-        return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
-    return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f} % lower"
+        return f"{low} to {high}"
+    return f"{low.removeprefix('+')} to {high.removeprefix('+')} % lower"
 
 
 def test_name(gain: Mapping[str, Any]) -> str:
     """Name the test that a comparison's p-value is of."""
     return "McNemar" if "num_only_first_correct" in gain else "sign-flip test"
+
+
+def _signed(value: float | None, digits: int) -> str:
+    return "-∞" if value is None or value == -math.inf else f"{100 * value:+.{digits}f}"

@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestCentroid as SklearnCentroid
 
 from distill.errors import UserError
 from distill.scoring import Classes
+from distill.tasks import Task, TaskKind
 from distill.training.baselines.features import pixels
 from distill.training.baselines.heuristics import (
     ClassPrior,
@@ -23,7 +24,7 @@ from distill.training.baselines.heuristics import (
     look_up,
 )
 from distill.training.baselines.predictions import saved_predictions
-from distill.training.baselines.scoring import score_baselines
+from distill.training.baselines.scoring import check_answers, score_baselines
 
 SCORING = Classes(10)
 
@@ -151,6 +152,53 @@ def test_what_are_no_answers_is_refused(data, answer, message):
 
     with pytest.raises(UserError, match=message):
         score_baselines(data, {"mine": mine}, SCORING, confidence=0.95)
+
+
+def asked_for(kind, *outputs):
+    return Task(kind=kind, outputs=outputs, mean=(0.0,) * len(outputs), scale=(1.0,) * len(outputs))
+
+
+PRICE, PAIR, TAGS = (
+    asked_for(TaskKind.REGRESSION, "price"),
+    asked_for(TaskKind.REGRESSION, "price", "days"),
+    asked_for(TaskKind.MULTI_LABEL, "red", "green"),
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "answers", "kept"),
+    [
+        (PRICE, [1, 2, 3], [[1], [2], [3]]),
+        (PRICE, [[1.5], [2.5], [3.5]], [[1.5], [2.5], [3.5]]),
+        (PAIR, np.arange(6, dtype=np.float32).reshape(3, 2), [[0, 1], [2, 3], [4, 5]]),
+        (TAGS, [[-1.0, 2.0], [0.5, 0.5], [3.0, -3.0]], [[-1, 2], [0.5, 0.5], [3, -3]]),
+    ],
+)
+def test_answers_of_numbers_and_labels_are_kept_one_column_for_each(task, answers, kept):
+    np.testing.assert_array_equal(check_answers(answers, 3, task, "mine"), kept)
+
+
+@pytest.mark.parametrize(
+    ("task", "answers", "message"),
+    [
+        (
+            PRICE,
+            [1.0, 2.0],
+            r"numbers \[3, 1\], one for each test sample, from mine but.* \[2, 1\]",
+        ),
+        (PAIR, [1.0, 2.0, 3.0], r"numbers \[3, 2\].*float64 \[3\]"),
+        (PAIR, np.zeros((3, 3)), r"numbers \[3, 2\].*\[3, 3\]"),
+        (PRICE, ["1", "2", "3"], r"numbers \[3, 1\].*<U1"),
+        (PRICE, [1.0, np.nan, np.inf], "finite answers from mine but 2 of 3 samples"),
+        (TAGS, [0, 1, 1], r"logits \[3, 2\].*\[3\]"),
+        (TAGS, [["red"], ["green"], [""]], r"logits \[3, 2\].*<U5"),
+        (TAGS, np.eye(3, 2, dtype=bool), r"logits \[3, 2\].*bool"),
+        (TAGS, [[0.0, -np.inf]] * 3, "finite answers from mine but 3 of 3 samples"),
+    ],
+)
+def test_what_are_no_numbers_or_no_labels_is_refused(task, answers, message):
+    with pytest.raises(UserError, match=message):
+        check_answers(answers, 3, task, "mine")
 
 
 @pytest.fixture

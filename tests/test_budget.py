@@ -1,4 +1,6 @@
 import pytest
+import yaml
+from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,10 +73,29 @@ def test_nothing_is_chosen_unless_something_passes(fp32, int8, expected):
         ({"latency": {"p59_ms": 1}}, "`p95_ms`"),
         ({"size": 3}, "Did you mean `size_bytes`"),
         ({"confidence": 2.0}, "confidence"),
-        ({"accuracy": {"metric": "f1"}}, "metric"),
+        (
+            {"accuracy": {"metric": "f1"}},
+            "one of accuracy, label_accuracy, rmse, mae, mase",
+        ),
+        ({"accuracy": {"maximum": 3.0}}, "Did you mean `max"),
+        ({"accuracy": {"max": "3 %"}}, "max"),
         ({"size_bytes": "big"}, "size_bytes"),
     ],
 )
 def test_a_budget_that_makes_no_sense_is_refused(values, message):
     with pytest.raises(UsageError, match=message):
         parse_budget(values)
+
+
+@pytest.mark.parametrize("metric", [None, "accuracy", "label_accuracy", "rmse", "mae", "mase"])
+def test_a_budget_names_any_metric_that_some_task_has_or_none(metric):
+    found = parse_budget({"accuracy": {"metric": metric, "min": None, "max": 2}}).accuracy
+    assert (found.metric, found.min, found.max) == (metric, None, 2.0)
+
+
+def test_every_budget_that_ships_leaves_the_metric_to_the_task():
+    paths = sorted((REPOSITORY / "conf/budget").glob("*.yaml"))
+    assert len(paths) >= 3
+    for path in paths:
+        accuracy = yaml.safe_load(path.read_text()).get("accuracy", {})
+        assert accuracy.get("metric") is accuracy.get("min") is accuracy.get("max") is None, path

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from distill.budget import Outcome, parse_budget
-from distill.deployment.checks import compatibility_checks, target_checks
+from distill.deployment.checks import compatibility_checks, quality_checks, target_checks
 from distill.deployment.measurement import PROCESS
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -117,3 +117,72 @@ def test_an_end_without_bound_survives_json_and_decides_nothing():
 def test_a_given_pace_says_why_there_is_no_throughput():
     found = check({"min_samples_per_second": 1.0}, report(samples_per_second=None))
     assert "scenario=offline" in found.note
+
+
+def quality(limits, metric="rmse", parity=None, binds_logits=False, **margins):
+    """Hold limits against one artefact whose metric is 0.5 and whose gains are 0."""
+    nothing = {"drop_vs_teacher": None, "drop_vs_float32": None, "gain_vs_incumbent": None}
+    checks = quality_checks(
+        parse_budget({"accuracy": limits, "parity": parity or {}}),
+        artefact="m.onnx",
+        target="t",
+        metric=metric,
+        score={metric: {"estimate": 0.5, "interval": [0.4, 0.6]}},
+        margins=nothing | {"gain_vs_baseline": gain(0.0)} | margins,
+        parity={"logit_std": 1e-6, "top1_agreement": 0.2},
+        binds_logits=binds_logits,
+    )
+    return {check.name: check.outcome for check in checks}
+
+
+def gain(value, width=0.02):
+    return {"estimate": value, "interval": [value - width, value + width]}
+
+
+@pytest.mark.parametrize("metric", ["rmse", "mae", "mase"])
+def test_an_error_has_to_be_at_most_its_limit(metric):
+    for limit, outcome in ((0.7, PASS), (0.5, INCONCLUSIVE), (0.3, FAIL)):
+        assert quality({"metric": metric, "max": limit}, metric) == {metric: outcome}
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "label_accuracy"])
+def test_a_share_has_to_be_at_least_its_limit(metric):
+    for limit, outcome in ((0.3, PASS), (0.5, INCONCLUSIVE), (0.7, FAIL)):
+        assert quality({"min": limit}, metric) == {metric: outcome}
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "label_accuracy", "rmse"])
+def test_margins_are_held_alike_whatever_decides(metric):
+    drops = {"max_drop_vs_teacher": 0.05, "max_drop_vs_float32": 0.05}
+    worse = {"drop_vs_teacher": gain(0.1), "drop_vs_float32": gain(0.01)}
+    assert quality(drops, metric, **worse) == {"drop_vs_teacher": FAIL, "drop_vs_float32": PASS}
+    gains = {"min_gain_vs_baseline": 0.05}
+    better = {"gain_vs_baseline": gain(0.1), "gain_vs_incumbent": gain(0.06)}
+    expected = {"gain_vs_baseline": PASS, "gain_vs_incumbent": INCONCLUSIVE}
+    assert quality(gains, metric, **better) == expected
+    assert quality({"max_drop_vs_teacher": 0.05}, metric) == {"drop_vs_teacher": INCONCLUSIVE}
+
+
+@pytest.mark.parametrize("metric", ["label_accuracy", "rmse", "mae", "mase"])
+def test_only_of_classes_the_largest_output_has_to_be_the_same(metric):
+    limits = {"max_logit_std": 0.01, "min_top1_agreement": 0.99}
+    asked = {"parity": limits, "binds_logits": True}
+    assert quality({}, metric, **asked) == {"parity_logit_std": PASS}
+    expected = {"parity_logit_std": PASS, "parity_top1_agreement": FAIL}
+    assert quality({}, "accuracy", **asked) == expected
+
+
+def test_a_gain_of_which_nothing_is_known_is_no_gain_and_no_loss():
+    unknown = {"estimate": 0.3, "interval": [None, 1.0]}  # of a single block of rows
+    limits = {"min_gain_vs_baseline": 0.0, "max_drop_vs_teacher": 0.5}
+    found = quality(limits, gain_vs_baseline=unknown, drop_vs_teacher=unknown)
+    assert set(found.values()) == {INCONCLUSIVE}
+
+
+def test_beside_a_model_without_any_error_no_margin_is_held():
+    infinite = {"estimate": None, "interval": [None, None]}  # minus infinity in JSON
+    found = quality({"min_gain_vs_baseline": -0.5}, gain_vs_baseline=infinite)
+    assert found == {"gain_vs_baseline": FAIL}
+    assert quality({"max_drop_vs_teacher": 0.0}, drop_vs_teacher=infinite) == {
+        "drop_vs_teacher": PASS  # it is the artefact that never errs
+    }

@@ -7,6 +7,7 @@ from conftest import REPOSITORY
 from hydra.utils import instantiate
 
 from distill.encoding import Layout
+from distill.tasks import TaskKind
 from distill.training.models import CifarResNet, ImageClassifier
 from distill.training.modules import DistillationModule
 from distill.training.series_models import TCN
@@ -64,3 +65,20 @@ def check_terms(module, batch):
         assert all(torch.isfinite(gradient).all() for gradient in gradients), name
         assert any(gradient.abs().max() > 1e-7 for gradient in gradients), name
     assert all(p.grad is None for p in module.teacher.parameters())
+
+
+@pytest.mark.parametrize("kind", TaskKind)
+def test_what_a_task_is_given_by_default_are_losses_of_it(kind):
+    defaults = yaml.safe_load((REPOSITORY / "conf/loss/by_task.yaml").read_text())["defaults"]
+    (name,) = [entry.split("@")[0] for entry in defaults if entry.endswith(f"@{kind}")]
+    losses = yaml.safe_load((REPOSITORY / f"conf/loss/{name}.yaml").read_text())
+    assert losses
+    for loss in instantiate(losses, _convert_="all").values():
+        assert kind in loss.kinds
+
+
+@pytest.mark.parametrize("name", OF_NUMBERS)
+def test_losses_of_numbers_are_of_nothing_else(name):
+    losses = yaml.safe_load((REPOSITORY / f"conf/loss/{name}.yaml").read_text())
+    found = {kind for loss in instantiate(losses, _convert_="all").values() for kind in loss.kinds}
+    assert found == {TaskKind.REGRESSION}

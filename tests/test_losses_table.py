@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from logit_losses import CASES, T, cases, gradient
 
 from distill.errors import UserError
+from distill.tasks import TaskKind
 from distill.training.losses.divergences import (
     GeneralizedJSD,
     SkewKL,
@@ -238,3 +239,17 @@ def test_module_is_the_mean_of_the_pure_function(batch):
 def test_losses_that_look_at_labels_alone_say_so():
     alone = {name for name, case in CASES.items() if not case.make(T).needs_teacher}
     assert alone == {"cross_entropy", "binary_labels"}
+
+
+@cases()
+def test_a_loss_that_a_shift_of_all_outputs_leaves_alone_is_of_classes_alone(case):
+    # Of numbers, and of labels that hold or not by themselves, the shift is what matters.
+    of_labels = set() if case.shift else {TaskKind.MULTI_LABEL}
+    assert case.make(T).kinds == {TaskKind.CLASSIFICATION} | of_labels
+
+
+@cases(lambda case: case.shift)
+def test_of_a_single_output_such_a_loss_teaches_nothing(case, rng):
+    student, teacher = torch.tensor(rng.normal(size=(2, 8, 1)))
+    found = gradient(case.make(T), student, teacher, torch.zeros(8, dtype=torch.int64))
+    torch.testing.assert_close(found, torch.zeros_like(found), atol=1e-6, rtol=0)

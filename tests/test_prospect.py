@@ -10,14 +10,15 @@ def estimate(value, width=0.01):
     return {"estimate": value, "interval": [value - width, value + width]}
 
 
-def standing(best=0.954, humans=None, incumbent=None):
-    baselines = {"logistic_regression": {"accuracy": estimate(best)}}
+def standing(best=0.954, humans=None, incumbent=None, metric="accuracy"):
+    baselines = {"logistic_regression": {metric: estimate(best)}}
     if incumbent is not None:
-        baselines["incumbent"] = {"accuracy": estimate(incumbent)}
-    names = sorted(baselines, key=lambda name: -baselines[name]["accuracy"]["estimate"])
+        baselines["incumbent"] = {metric: estimate(incumbent)}
+    sign = 1 if metric == "rmse" else -1
+    names = sorted(baselines, key=lambda name: sign * baselines[name][metric]["estimate"])
     score = {"score": {"majority": estimate(humans)}} if humans else None
     return {
-        "metric": "accuracy", "best": names[0], "baselines": baselines, "humans": score,
+        "metric": metric, "best": names[0], "baselines": baselines, "humans": score,
         "incumbent": baselines.get("incumbent"),
     }  # fmt: skip
 
@@ -73,3 +74,60 @@ def test_a_margin_under_an_unknown_teacher_is_no_floor():
     assert "budget" not in said(standing(), max_drop_vs_teacher=0.01)
     # Alone, a baseline under the limit does not make it unreachable: nobody better was asked.
     assert "anyone" not in said(standing(), min=0.99)
+
+
+def errors(best=0.5, **others):
+    return standing(best, metric="rmse", **others)
+
+
+def test_the_range_of_an_error_is_told_in_percent_of_it():
+    assert said(errors(), 0.4) == (
+        "Between RMSE 0.500 (logistic regression) and RMSE 0.400 (teacher) a student has 20.0 % to "
+        "gain."
+    )
+    assert said(errors(incumbent=0.7)).endswith(
+        "The incumbent stands at RMSE 0.700. The teacher is not trained yet."
+    )
+    assert said(errors(incumbent=0.3)).startswith(
+        "The best baseline stands at RMSE 0.300 (incumbent); nothing that knows more"
+    )
+
+
+def test_a_teacher_that_errs_more_than_a_baseline_leaves_speed_and_size():
+    found = said(errors(0.3), 0.4)
+    assert "RMSE 0.300 (logistic regression), is at least as good as RMSE 0.400 (teacher)" in found
+    assert "nothing to gain but speed and size" in found
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"max": 0.1}, "RMSE of 0.100 at most (`accuracy.max`), which is more than anyone reaches"),
+        ({"max": 0.6}, "which the best baseline already holds: ship that"),
+        ({"max": 0.42}, "The budget asks for RMSE of 0.420 at most (`accuracy.max`)."),
+        # A student of 0.444 is behind a teacher of 0.4 by 1 - 0.4 / 0.444, which is 10 %.
+        ({"max_drop_vs_teacher": 0.1}, "RMSE of 0.444 at most (10 % over the teacher)."),
+        (
+            {"max": 0.9, "max_drop_vs_teacher": 0.1},
+            "RMSE of 0.444 at most (10 % over the teacher).",
+        ),
+        ({"max": 0.43, "max_drop_vs_teacher": 0.1}, "RMSE of 0.430 at most (`accuracy.max`)."),
+    ],
+)
+def test_a_budget_of_an_error_beyond_or_beneath_the_range_is_called_so(limits, words):
+    assert words in said(errors(), 0.4, **limits)
+
+
+def test_a_drop_of_all_is_no_limit_on_an_error():
+    assert "budget" not in said(errors(), 0.4, max_drop_vs_teacher=1.0)
+
+
+def test_an_exact_baseline_leaves_nothing_to_gain():
+    assert "nothing to gain but speed and size" in said(errors(0.0), 0.4)
+
+
+def test_labels_are_told_as_classes_are():
+    found = said(standing(0.9, metric="label_accuracy"), 0.95)
+    assert found.startswith(
+        "Between 90.0 % (logistic regression) and 95.0 % (teacher) a student has 5.0 points"
+    )

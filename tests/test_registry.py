@@ -9,6 +9,7 @@ from distill.budget import Outcome
 from distill.errors import UsageError, UserError
 from distill.production.registry.place import fetch
 from distill.production.registry.promotion import Request
+from distill.tasks import TaskKind
 
 
 def test_the_first_champion_needs_a_pass_and_no_comparison(home, register, promote):
@@ -47,6 +48,44 @@ def test_a_loss_fails_and_what_is_unsure_is_inconclusive(home, register, promote
     assert low < RULES.max_drop_vs_champion < high
     assert home.champion().version == 1
     assert len(home.read().entries) == 4
+
+
+def test_numbers_become_champion_by_the_share_of_the_error_that_is_gone(home, register, promote):
+    numbers = {"kind": TaskKind.REGRESSION}
+    register(seed=0, num_wrong=200, **numbers)
+    promote()
+    register(seed=1, num_wrong=100, **numbers)
+    won = promote().findings[-1]
+    assert won.outcome is Outcome.PASS
+    assert won.measured == pytest.approx(1 - np.sqrt(200 / 100))  # RMSE is their share's root
+    assert "has RMSE 0.316 and the candidate has RMSE 0.224" in won.note
+    register(seed=2, num_wrong=150, **numbers)
+    lost = promote().findings[-1]
+    assert (lost.rule, lost.outcome) == ("drop_vs_champion", Outcome.FAIL)
+    assert lost.measured == pytest.approx(1 - np.sqrt(100 / 150))
+    assert home.champion().version == 2
+
+
+def test_a_champion_that_the_candidates_run_asked_is_compared_in_numbers_too(
+    home, register, promote
+):
+    numbers = {"kind": TaskKind.REGRESSION}
+    register(seed=0, num_wrong=100, **numbers)
+    promote()
+    production = home.champion().artefact_sha256
+    register(seed=1, num_wrong=80, test="another", incumbent=(production, 160), **numbers)
+    (*_, found) = promote().findings
+    assert (found.rule, found.outcome) == ("drop_vs_champion", Outcome.PASS)
+    assert found.measured == pytest.approx(1 - np.sqrt(2))
+
+
+def test_numbers_are_no_champion_where_classes_are_asked_for(register, promote):
+    register(seed=0)
+    promote()
+    register(seed=1, num_wrong=0, kind=TaskKind.REGRESSION)
+    (*_, found) = promote().findings
+    assert (found.rule, found.outcome) == ("same_classes", Outcome.FAIL)
+    assert found.note == "regression where the champion answers for classification"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from distill.runtime import OnnxModel
 from distill.tasks import TaskKind
 from distill.training.data.tables import sklearn_table, table
 
+NUMBERS = ("data.name=diabetes",)
 TINY = (
     "experiment=table_ensemble",
     "data=table",
@@ -157,12 +158,21 @@ def test_the_tables_of_scikit_learn_have_their_classes_by_name(name):
     ("arguments", "message"),
     [
         (["pipeline", "student=tiny_cnn"], "`PlainCNN` to take rows of 30 features.*student=mlp"),
-        (["pipeline", "data.name=diabetes"], "asks for regression"),
-        (["train", "views=shift"], "`views=none mixing=none` for breast_cancer, which is a table"),
-        (["train", "mixing=mixup"], "`views=none mixing=none` for breast_cancer"),
-        (["soft_labels", "views=shift"], "`views=none mixing=none` for breast_cancer"),
+        (["train", *NUMBERS, "loss=kd"], "losses for regression but `loss.ce`.*`loss=regression`"),
+        (["train", *NUMBERS, "soft_labels.top_k=1"], "`soft_labels.top_k=null` for numbers"),
+        (["train", "loss=regression"], "losses for classification but `loss.label`.*`loss=kd`"),
+        (["baseline", *NUMBERS, "baselines=[majority_class]"], "for regression.*baselines=by_task"),
+        (["search", *NUMBERS], "Expected classes to search.*diabetes asks for numbers"),
+        (["train", *NUMBERS, "budget.accuracy.metric=accuracy"], "one of rmse, mae, mase"),
+        (["train", *NUMBERS, "budget.accuracy.metric=mase"], "series that move.*rmse or mae"),
+        (
+            ["train", *NUMBERS, "budget.accuracy.min=0.9"],
+            "`budget.accuracy.max` as the limit of rmse",
+        ),
+        (["train", "budget.accuracy.metric=rmse"], "of classification to be one of accuracy"),
+        (["train", "budget.accuracy.max=3"], "`budget.accuracy.min` as the limit of accuracy"),
         (["pipeline", "data.name=moons"], "scikit-learn but got moons"),
-        (["baseline", "annotate", "n=10"], "images for this but breast_cancer is a table"),
+        (["baseline", "annotate", "n=10"], "images for this but breast_cancer has rows"),
         (["baseline", "baselines=[lookup_table]"], "rows of a table. Give the baseline"),
     ],
 )

@@ -56,6 +56,25 @@ def test_seeds_report_control_and_student_at_both_epochs_with_paired_tests(cli, 
     assert "student against control, " in ran.stderr
 
 
+def test_another_metric_marks_every_training_anew_and_trains_none_again(cli, tmp_path):
+    small = ("data.length=400", "data.num_series=2", "trainer.max_epochs=1", "seeds=2")
+    weights = tmp_path / "run/train/student/seed_1/best.pt"
+    kept = set()
+    for metric in ("rmse", "mase"):
+        asked = (f"budget.accuracy.metric={metric}", *small)
+        ran = cli("train", "run_dir=run", "experiment=series", *asked)
+        assert ran.code == 0, ran.stderr
+        kept.add(weights.read_bytes())
+        control, student = (
+            [own["test_at_best_epoch"][metric]["estimate"] for own in ran.document[role]["seeds"]]
+            for role in ("control", "student")
+        )
+        gains = [1 - ours / theirs for ours, theirs in zip(student, control, strict=True)]
+        found = ran.document["over_seeds"]["best_epoch"]["student_minus_control"]
+        assert found["estimate"] == pytest.approx(np.mean(gains), abs=1e-6)
+    assert len(kept) == 1
+
+
 def test_the_temperature_fitted_on_validation_is_folded_into_the_artefact(finished, data):
     run_dir, _ = finished
     content = torch.load(run_dir / "train/student/best.pt", weights_only=True)

@@ -111,6 +111,7 @@ def evaluate(
         "confidence": confidence,
         "metric": scoring.metric,
         "figures": scoring.figures,
+        "quantiles": task.quantiles,
         "models": models,
         "margins": margins,
         "per_class_vs_control": _per_class(task, marks, truth, confidence),
@@ -187,7 +188,7 @@ def _by_output(
         return {}
     marks = {name: scoring.marks(own, truth) for name, own in answers.items()}
     values = {
-        name: [scoring.value(own[:, d : d + 1]) for d in range(own.shape[1])]
+        name: [scoring.value(part) for part in np.split(own, len(task.outputs), axis=1)]
         for name, own in marks.items()
     }
     return {"outputs": task.outputs, "values": values}

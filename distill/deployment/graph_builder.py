@@ -14,6 +14,7 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from distill.encoding import LARGEST
 from distill.errors import UserError
 from distill.files import write_bytes
+from distill.tasks import Task
 
 UNITS = "units/"  # names of what is behind a network
 
@@ -74,6 +75,18 @@ class GraphBuilder:
         z = self.add("Div", [centred, self.constant(scales, np.float64)])
         ends = [self.constant(end, np.float64) for end in (-LARGEST, LARGEST)]
         return self.add("Clip", [z, *ends])
+
+    def ascending(self, answer: str, task: Task) -> str:
+        """Sort the quantiles of each number, as `Task.ascending` does."""
+        num_numbers, num_levels = len(task.outputs), len(task.quantiles)
+        if num_levels < 2:
+            return answer
+        shape, most = [0, num_numbers, num_levels], self.constant([num_levels], np.int64)
+        by_number = self.add("Reshape", [answer, self.constant(shape, np.int64)])
+        ordered = self.add("TopK", [by_number, most], axis=2, largest=0, sorted=1)
+        self.nodes[-1].output.append(f"{ordered}_places")
+        flat = self.constant([0, num_numbers * num_levels], np.int64)
+        return self.add("Reshape", [ordered, flat])
 
     def fill(self, gap: str, values: str, dtype: Any) -> str:
         """Put 0 where there is a gap."""

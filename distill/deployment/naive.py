@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from distill.metrics import estimate_from
 from distill.scoring import Paired, Scoring, Truth
 from distill.wording import gain_phrase, gain_range, metric_name
 
@@ -68,7 +69,7 @@ def gains_over_naive(
 def naive_sentence(found: Mapping[str, Any], metric: str) -> str:
     """Say who beats the naive forecast, from a `NaiveGains` as plain values."""
     reference = found["reference"].replace("_", " ")
-    better = [name for name, gain in found["gains"].items() if gain["interval"][0] > 0]
+    better = [name for name, gain in found["gains"].items() if estimate_from(gain).interval[0] > 0]
     if not better:
         what = (
             "the last value" if reference == "last value" else f"the naive forecast ({reference})"

@@ -20,21 +20,24 @@ from distill.deployment.graph_builder import (
     release_output,
     save_checked,
 )
+from distill.tasks import Task
 from distill.windows import Windows
 
 PREFIX = "series/"
 ENCODED, LEVEL, SPREAD = "series/encoded", "series/level", "series/spread"
 
 
-def wrap_windows(windows: Windows, path: Path) -> None:
+def wrap_windows(windows: Windows, path: Path, task: Task | None = None) -> None:
     """Put windows before the single input of an ONNX file, units behind its first output, in place.
 
     Outputs keep their names; what else is computed of the first one still sees the network's own.
+    The quantiles of each step are put in order.
 
     Args:
         windows: of the records that the network was trained on.
         path: of a network that takes encoded windows, [B, F] float32, and whose first output is
-            [B, horizon] in its own units; see `Windows`.
+            [B, horizon], or [B, horizon * Q] of quantiles, in its own units; see `Windows`.
+        task: where it asks for quantiles.
 
     Raises:
         UserError: a field is called as an output.
@@ -45,7 +48,9 @@ def wrap_windows(windows: Windows, path: Path) -> None:
     graph = whole.graph
     del graph.output[: len(front.graph.output) - 1]  # level and spread
     build, name = GraphBuilder(UNITS), graph.output[0].name
-    scaled = build.add("Mul", [SPREAD, build.to_double(release_output(graph))])
+    answer = release_output(graph)
+    answer = answer if task is None else build.ascending(answer, task)
+    scaled = build.add("Mul", [SPREAD, build.to_double(answer)])
     build.to_float(build.add("Add", [LEVEL, scaled]), output=name)
     extend(graph, build)
     save_checked(whole, path)

@@ -53,17 +53,21 @@ def prepend_encoder(encoder: Encoder, path: Path) -> None:
 def in_units(task: Task, path: Path) -> None:
     """Bring the first output of an ONNX file to the labels' own units, in place.
 
-    It keeps its name; what else is computed of it still sees the network's own.
+    It keeps its name; what else is computed of it still sees the network's own. The quantiles of
+    each number are put in order.
 
     Args:
         task: of numbers.
-        path: of a network whose first output is [B, D], standardised, float32.
+        path: of a network whose first output is [B, D], or [B, D * Q] of quantiles, standardised,
+            float32.
     """
     network = onnx.load(path)
     build, name = GraphBuilder(UNITS), network.graph.output[0].name
-    answer = release_output(network.graph)
-    scaled = build.add("Mul", [answer, build.constant(task.scale, np.float32)])
-    build.add("Add", [scaled, build.constant(task.mean, np.float32)], output=name)
+    answer = build.ascending(release_output(network.graph), task)
+    scale, mean = (
+        build.constant(task.of_answers(own), np.float32) for own in (task.scale, task.mean)
+    )
+    build.add("Add", [build.add("Mul", [answer, scale]), mean], output=name)
     extend(network.graph, build)
     save_checked(network, path)
 

@@ -113,11 +113,11 @@ def output_statistics(
     if task.kind is TaskKind.MULTI_LABEL:
         given = (answers > 0).mean(axis=0)
         return known | {"given_shares": dict(zip(task.outputs, given.tolist(), strict=True))}
-    return known | {"outputs": _numbers(task, answers)}
+    return known | {"outputs": _numbers(task.answers, answers)}
 
 
-def _numbers(task: Task, values: NDArray[np.floating]) -> Figures:
-    columns = [Column(name=name, kind=Kind.NUMBER) for name in task.outputs]
+def _numbers(names: Sequence[str], values: NDArray[np.floating]) -> Figures:
+    columns = [Column(name=name, kind=Kind.NUMBER) for name in names]
     pairs = zip(columns, values.astype(np.float64).T, strict=True)
     return {column.name: _column(column, own) for column, own in pairs}
 
@@ -162,7 +162,7 @@ def reference(
         task: what is asked for.
     """
     if task.kind is TaskKind.REGRESSION:
-        known: Figures = {"labels": _numbers(task, labels)}
+        known: Figures = {"labels": _numbers(task.outputs, labels)}
     elif task.kind is TaskKind.MULTI_LABEL:
         known = {"label_shares": labels.mean(axis=0).tolist()}
     else:

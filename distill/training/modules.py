@@ -4,7 +4,7 @@ They know no files, no ONNX, no printing and no configuration; what cuts across 
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning
@@ -36,9 +36,10 @@ class _Module(lightning.LightningModule):
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None,
         kind: TaskKind,
+        quantiles: Sequence[float],
     ) -> None:
         super().__init__()
-        self.student, self.kind = student, kind
+        self.student, self.kind, self.quantiles = student, kind, tuple(quantiles)
         self._optimizer, self._scheduler = optimizer, scheduler
         self._sums: dict[str, Tensor] = {}
         self._num_steps = 0
@@ -58,7 +59,7 @@ class _Module(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log how good the student is."""
-        validate(self, self.student, batch, self.kind)
+        validate(self, self.student, batch, self.kind, self.quantiles)
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its learning-rate schedule, as Lightning wants them."""
@@ -109,6 +110,7 @@ class SupervisedModule(_Module):
         optimizer: called with the parameters.
         scheduler: called with the optimizer, see `make_schedule`; None keeps the rate.
         kind: of the task, which says what the loss is.
+        quantiles: levels at which numbers are answered; none for the numbers themselves.
     """
 
     def __init__(
@@ -118,9 +120,10 @@ class SupervisedModule(_Module):
         *,
         scheduler: SchedulerFactory | None = None,
         kind: TaskKind = TaskKind.CLASSIFICATION,
+        quantiles: Sequence[float] = (),
     ) -> None:
-        super().__init__(student, optimizer, scheduler, kind)
-        self._loss = loss_on_labels(kind)
+        super().__init__(student, optimizer, scheduler, kind, quantiles)
+        self._loss = loss_on_labels(kind, self.quantiles)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of one batch."""
@@ -140,6 +143,7 @@ class DistillationModule(_Module):
         scheduler: called with the optimizer, see `make_schedule`; None keeps the rate.
         example: a batch of inputs, from which feature losses learn the shapes of their taps.
         kind: of the task, by which the best epoch is chosen.
+        quantiles: see `SupervisedModule`.
 
     Raises:
         UserError: all weights are 0, a tap does not exist, or the teacher has no features.
@@ -155,8 +159,9 @@ class DistillationModule(_Module):
         scheduler: SchedulerFactory | None = None,
         example: Tensor | None = None,
         kind: TaskKind = TaskKind.CLASSIFICATION,
+        quantiles: Sequence[float] = (),
     ) -> None:
-        super().__init__(student, optimizer, scheduler, kind)
+        super().__init__(student, optimizer, scheduler, kind, quantiles)
         if not any(not isinstance(loss, LossTerm) or loss.weight for loss in losses.values()):
             raise UserError(
                 f"Expected a loss with a weight above 0 but got {', '.join(losses) or 'none'}, "
@@ -282,7 +287,11 @@ def _needs_no_teacher(loss: nn.Module) -> bool:
 
 
 def validate(
-    module: lightning.LightningModule, model: nn.Module, batch: Batch, kind: TaskKind
+    module: lightning.LightningModule,
+    model: nn.Module,
+    batch: Batch,
+    kind: TaskKind,
+    quantiles: Sequence[float] = (),
 ) -> None:
     """Log the task's figures as `val/...`, and `val/selection`, by which the best epoch is chosen.
 
@@ -290,7 +299,7 @@ def validate(
         DivergenceError: a validation figure is no longer a number.
     """
     outputs = model(batch["input"])
-    figures, selection = validation_figures(kind, outputs, batch["label"])
+    figures, selection = validation_figures(kind, outputs, batch["label"], quantiles)
     broken = [f"{value.item()}" for value in figures.values() if not torch.isfinite(value)]
     if broken and not module.trainer.sanity_checking:
         raise DivergenceError(

@@ -44,7 +44,7 @@ class Recipe:
         teacher: fingerprint of the teacher.
         data: fingerprint of the data set.
         classes: names in the order of the logits.
-        views: configuration of the views, and of the mixing of images.
+        views: configuration of the views, and of the mixing of samples.
         views_version: of the code that makes them.
         num_samples: N.
         top_k: how many logits are kept of each; None keeps all.

@@ -55,7 +55,7 @@ def export_network(workspace: Workspace, model: Any, path: Path, *, head: Any = 
     dtype, kind = torch.uint8 if data.encoder is None else torch.float32, data.task.kind
     export_onnx(model, data.input_shape, path, dtype=dtype, head=head, kind=kind)
     if isinstance(data.encoder, Windows):
-        wrap_windows(data.encoder, path)
+        wrap_windows(data.encoder, path, data.task)
     elif data.encoder is not None:
         prepend_encoder(data.encoder, path)
         if data.is_numeric:

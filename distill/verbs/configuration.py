@@ -16,8 +16,9 @@ from distill.verbs.networks import (
     build_distillation,
     build_student,
     build_teacher_network,
-    check_views_of_rows,
+    check_views_of_data,
     existing,
+    is_fitted,
     load_member,
     load_network,
     teacher_members,
@@ -38,10 +39,13 @@ def check_configuration(workspace: Workspace) -> None:
     """Build everything that training needs once, so that a mistake shows before the first epoch."""
     cfg = workspace.cfg
     seeds(workspace)
-    check_views_of_rows(workspace)
+    _ = workspace.scoring
+    check_views_of_data(workspace)
     student, networks = build_student(workspace), []
     for role, member in teacher_members(cfg.teacher).items():
-        if "network" not in member and member.get("estimator") is None:
+        if is_fitted(workspace, member):
+            _check_levels(workspace, member)
+        elif "network" not in member:
             load_member(workspace, role, member)
         elif "network" in member and member.checkpoint is None:
             networks.append(build_teacher_network(workspace, member, len(workspace.data.classes)))
@@ -59,7 +63,7 @@ def check_configuration(workspace: Workspace) -> None:
                 make_schedule(scheduler, optimizer, total_steps=100)
         with named_in_errors("trainer"):
             _check_trainer(instantiate(training.trainer)(logger=False, enable_checkpointing=False))
-    for group in ("views", "mixing", "quantize", "head", "target", "scenario", "runtime", "effort"):
+    for group in ("quantize", "head", "target", "scenario", "runtime", "effort"):
         with named_in_errors(group):
             instantiate(cfg[group])
     with named_in_errors("emulator"):
@@ -91,6 +95,7 @@ def _check_losses(workspace: Workspace, student: Any) -> None:
                 f"{', '.join(sorted(loss.kinds))}. Choose another `loss=`, such as "
                 f"`loss={SUGGESTED[kind]}`."
             )
+        _check_quantiles(workspace.data.task.quantiles, name, loss)
     on_features = [name for name, loss in losses.items() if hasattr(loss, "teacher_taps")]
     if on_features and (uses_store(workspace) or "network" not in cfg.teacher):
         found = "`soft_labels=store` keeps" if uses_store(workspace) else "this teacher has"
@@ -112,6 +117,33 @@ def _check_losses(workspace: Workspace, student: Any) -> None:
     ).shown[0, np.arange(2)]
     with named_in_errors("loss"), torch.no_grad():
         module.terms(batch, epoch=0)
+
+
+def _check_quantiles(levels: tuple[float, ...], name: str, loss: Any) -> None:
+    """Refuse losses of numbers for quantiles, of quantiles for numbers, and other levels."""
+    of_quantiles = getattr(loss, "of_quantiles", None)
+    if of_quantiles not in (None, bool(levels)):
+        asked, other = ("quantiles", "numbers") if levels else ("numbers", "quantiles")
+        raise UsageError(
+            f"Expected losses for {asked} (`data.quantiles={list(levels) or 'null'}`) but "
+            f"`loss.{name}` is one of {other}. Choose "
+            f"`loss={'quantile' if levels else 'regression'}`, or change `data.quantiles`."
+        )
+    own = getattr(loss, "quantiles", levels)
+    if own != levels:
+        raise UsageError(
+            f"Expected `loss.{name}.levels` to be those of `data.quantiles`, {list(levels)}, but "
+            f"got {list(own)}. Leave it out: `loss=quantile` takes them from there."
+        )
+
+
+def _check_levels(workspace: Workspace, member: Any) -> None:
+    """Refuse a regressor that answers no quantiles where they are asked for."""
+    from distill.training.teachers.levels import at_level
+
+    for level in workspace.data.task.quantiles:
+        with named_in_errors("teacher.regressor"):
+            at_level(instantiate(member.regressor), level)
 
 
 def _check_trainer(trainer: lightning.Trainer) -> None:

@@ -69,6 +69,8 @@ def fit_stage(
         "compile": workspace.cfg.compile,
     }
     recipe = sha256_json([values, [sha256(path) for path in inputs]])
+    if workspace.data.is_numeric:  # marks are by the metric, and what is trained stays
+        values |= {"metric": workspace.scoring.metric}
 
     def compute() -> dict[str, Any]:
         lightning.seed_everything(seed, verbose=False)

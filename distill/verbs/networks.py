@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from distill.contract import check_classes
-from distill.errors import UsageError, UserError
+from distill.errors import UserError
 from distill.verbs.workspace import Workspace, named_in_errors, plain
 
 if TYPE_CHECKING:
@@ -81,8 +81,14 @@ def build_distillation(
 
     example = torch.from_numpy(workspace.data.train.inputs[:2])
     module = instantiate(workspace.cfg.module)
-    kind = workspace.data.task.kind
-    return module(student, teacher, losses, *parts, example=example, kind=kind, **named)
+    named = objective(workspace) | named
+    return module(student, teacher, losses, *parts, example=example, **named)
+
+
+def objective(workspace: Workspace) -> dict[str, Any]:
+    """Say what is asked of a network, as the modules that train it want to know it."""
+    task = workspace.data.task
+    return {"kind": task.kind, "quantiles": task.quantiles}
 
 
 def load_student(workspace: Workspace, path: Path) -> Any:
@@ -114,7 +120,7 @@ def load_teacher(workspace: Workspace) -> "Teacher":
     if "members" not in cfg:
         return teachers[0]
     task = workspace.data.task
-    return EnsembleTeacher(teachers, plain(cfg.weights), task.outputs, kind=task.kind)
+    return EnsembleTeacher(teachers, plain(cfg.weights), task.answers, kind=task.kind)
 
 
 def teacher_members(teacher: DictConfig) -> dict[str, DictConfig]:
@@ -122,6 +128,11 @@ def teacher_members(teacher: DictConfig) -> dict[str, DictConfig]:
     if "members" not in teacher:
         return {"teacher": teacher}
     return {f"teacher/{name}": member for name, member in teacher.members.items()}
+
+
+def is_fitted(workspace: Workspace, member: DictConfig) -> bool:
+    """Tell whether a teacher is an estimator that is fitted in the run."""
+    return member.get("regressor" if workspace.data.is_numeric else "estimator") is not None
 
 
 def load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher":
@@ -153,32 +164,34 @@ def load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher
     )
 
 
-def shows_images_as_they_are(cfg: DictConfig) -> bool:
-    """Tell whether a run neither augments images nor mixes them: all views are then the same."""
+def shows_samples_as_they_are(cfg: DictConfig) -> bool:
+    """Tell whether a run neither augments samples nor mixes them: all views are then the same."""
     from distill.training.views import Unchanged
 
     return isinstance(instantiate(cfg.views), Unchanged) and not cfg.mixing
 
 
-def check_views_of_rows(workspace: Workspace) -> None:
-    """Refuse to augment a table or a series as images are.
+def check_views_of_data(workspace: Workspace) -> None:
+    """Refuse to augment rows as images are, or images as rows.
 
     Raises:
-        UsageError: images would be augmented, or mixed.
+        UsageError: views or mixing are of the other, or refuse their settings.
     """
-    if workspace.data.encoder is not None and not shows_images_as_they_are(workspace.cfg):
-        raise UsageError(
-            f"Expected `views=none mixing=none` for {workspace.data.name}, which has "
-            f"{workspace.data.what}, but these are of images. Leave both out."
-        )
+    from distill.training.views import bound
+
+    for group in ("views", "mixing"):
+        with named_in_errors(group):
+            shown = instantiate(workspace.cfg[group])
+        if shown:
+            bound(shown, workspace.data.train.layout)
 
 
 def _check_views(workspace: Workspace, teacher: "Teacher") -> None:
-    if not teacher.sees_images and not shows_images_as_they_are(workspace.cfg):
+    if not teacher.sees_images and not shows_samples_as_they_are(workspace.cfg):
         raise UserError(
-            "Expected `views=none mixing=none` for a teacher of saved predictions but images are "
-            "augmented: it would teach one image's answer for another's pixels. Add `views=none`, "
-            "or use a teacher that can be asked."
+            "Expected `views=none mixing=none` for a teacher of saved predictions, or of raw rows, "
+            "but samples are augmented: it would teach one sample's answer for what another looks "
+            "like. Add `views=none mixing=none`, or use a teacher that can be asked."
         )
 
 

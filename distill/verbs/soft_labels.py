@@ -144,9 +144,10 @@ def _agreement_with_labels(workspace: Workspace, store: "SoftLabelStore") -> flo
         The share of classes, or of labels, that are the same; of numbers the share of the labels'
         variance that is explained, R^2.
     """
-    train, kind = workspace.data.train, workspace.data.task.kind
-    answers = store.logits(0, train.indices)
-    if kind is TaskKind.REGRESSION:
+    train, task = workspace.data.train, workspace.data.task
+    answers, kind = store.logits(0, train.indices), task.kind
+    if kind is TaskKind.REGRESSION:  # of quantiles those nearest the median
+        answers = answers[:, task.middle :: max(1, len(task.quantiles))]
         return _explained(answers, train.learnt)
     if kind is TaskKind.MULTI_LABEL:
         same, commonest = (answers > 0) == (train.labels > 0), train.labels.mean(axis=0)

@@ -4,6 +4,7 @@ from typing import Any
 
 from distill.deployment.report.pipeline import PipelineResults
 from distill.verbs.artefacts import ARTEFACTS, MAY_SHIP, STUDENT
+from distill.verbs.backtest import backtest_stage
 from distill.verbs.baseline import baseline_stage
 from distill.verbs.evaluate import evaluate_stage
 from distill.verbs.export import export_student
@@ -23,6 +24,7 @@ def all_stages(workspace: Workspace, *, shows_standing: bool = True) -> dict[str
     if shows_standing:
         show_standing(workspace, baseline, known_teacher(workspace))
     training = train_roles(workspace, ROLES)
+    backtest = backtest_stage(workspace)
     for role in ("teacher", "control"):
         export_reference_stage(workspace, role)
     export = export_student(workspace, weights_path(workspace.run_dir, "student"))
@@ -51,5 +53,6 @@ def all_stages(workspace: Workspace, *, shows_standing: bool = True) -> dict[str
         compatibility=compatibility,
         facts=facts(workspace, export),
         warnings=workspace.data.warnings,
+        backtest=backtest,
     )
     return verdict_stage(workspace, results)

@@ -9,9 +9,9 @@ from rich.table import Table
 
 from distill.deployment.report.prospect import prospect
 from distill.pages import figure, percent, percent_interval, size
-from distill.verbs.networks import teacher_members
+from distill.verbs.networks import is_fitted, teacher_members
 from distill.verbs.workspace import Workspace
-from distill.wording import ERRORS, SHARES, metric_name, metric_text
+from distill.wording import ERRORS, SHARES, gain_cells, metric_name, metric_text
 
 Values = Mapping[str, Any]
 COLUMNS = ("against the best", "p95 (ms)", "size", "fit (s)", "cost")
@@ -23,7 +23,7 @@ def known_teacher(workspace: Workspace) -> Values | None:
     for member in members:
         if "network" in member and member.checkpoint is None:
             return None
-        if member.get("estimator") is not None:
+        if is_fitted(workspace, member):
             return None
     from distill.verbs.teacher import teacher_stage
 
@@ -75,8 +75,8 @@ def _metric(metric: str, value: Values, gap: Values | None) -> list[str]:
     shown = f"{own}\n({low} to {high})"
     if gap is None:
         return [shown, ""]
-    low, high = gap["interval"]
-    return [shown, f"{100 * gap['estimate']:+.1f}\n({100 * low:+.1f} to {100 * high:+.1f})"]
+    gain, interval = gain_cells(gap, 1)
+    return [shown, f"{gain}\n({interval})"]
 
 
 def _small(value: float | None) -> str:

@@ -12,11 +12,11 @@ from distill.files import read_json
 from distill.tasks import TaskKind
 from distill.verbs.networks import (
     TEACHER_FACTS,
-    check_views_of_rows,
+    check_views_of_data,
     load_teacher,
-    shows_images_as_they_are,
+    shows_samples_as_they_are,
 )
-from distill.verbs.workspace import Workspace, plain
+from distill.verbs.workspace import OUTPUTS, Workspace, plain
 
 if TYPE_CHECKING:
     from distill.training.soft_labels import Recipe
@@ -34,12 +34,18 @@ def check_store_settings(workspace: Workspace) -> None:
     """Refuse settings of which no store can be made, before a teacher is trained."""
     from distill.training.soft_label_writer import StoreWriter
 
+    check_views_of_data(workspace)
     cfg = workspace.cfg.soft_labels
     whole = [cfg.num_views, cfg.batch_size, *([] if cfg.top_k is None else [cfg.top_k])]
     if not all(isinstance(value, int) and value > 0 for value in whole) or not cfg.path:
         raise UserError(
             "Expected whole numbers above 0 for `soft_labels.num_views`, `batch_size` and `top_k` "
             f"(or null) and a `soft_labels.path` but got {plain(cfg)}."
+        )
+    if cfg.top_k is not None and workspace.data.task.kind is not TaskKind.CLASSIFICATION:
+        raise UserError(
+            f"Expected `soft_labels.top_k=null` for {OUTPUTS[workspace.data.task.kind]} but got "
+            f"{cfg.top_k}: none of them is what the others leave over. Leave it out."
         )
     recipe = store_recipe(workspace, "unknown", workspace.cfg.soft_labels.precision)
     indices = workspace.data.taught.indices
@@ -48,7 +54,7 @@ def check_store_settings(workspace: Workspace) -> None:
 
 def num_views(workspace: Workspace) -> int:
     """Tell how many views the student is shown in turn: one where all would be the same."""
-    return 1 if shows_images_as_they_are(workspace.cfg) else workspace.cfg.soft_labels.num_views
+    return 1 if shows_samples_as_they_are(workspace.cfg) else workspace.cfg.soft_labels.num_views
 
 
 def open_store(workspace: Workspace) -> "Teacher":
@@ -90,7 +96,6 @@ def shown_dataset(workspace: Workspace) -> Any:
     """Make what is taught in all its views, as the student is shown it."""
     from distill.training.data.loading import BatchDataset
 
-    check_views_of_rows(workspace)
     cfg, data = workspace.cfg, workspace.data
     return BatchDataset(
         data.taught,
@@ -104,6 +109,8 @@ def stored_top_k(workspace: Workspace) -> int | None:
     """How many logits of each are kept; None for all."""
     from distill.training.soft_labels import default_top_k
 
+    if workspace.data.task.kind is not TaskKind.CLASSIFICATION:
+        return None
     return workspace.cfg.soft_labels.top_k or default_top_k(len(workspace.data.classes))
 
 

@@ -16,6 +16,7 @@ from distill.verbs.networks import (
     existing,
     load_network,
     load_teacher,
+    objective,
     teacher_classes,
     teacher_members,
     weights_path,
@@ -93,7 +94,7 @@ def _teacher_network_stage(
 
     def module(parts: dict[str, Any]) -> lightning.LightningModule:
         model = build_teacher_network(workspace, member, len(workspace.data.classes))
-        return SupervisedModule(model, kind=workspace.data.task.kind, **parts)
+        return SupervisedModule(model, **objective(workspace), **parts)
 
     values = {"network": network, "seed": seed}
     return fit_stage(workspace, role, cfg.teacher_training, module, values, seed=seed)

@@ -11,7 +11,14 @@ from omegaconf import DictConfig
 from distill.files import write_json
 from distill.verbs.configuration import check_configuration
 from distill.verbs.fitting import fit_stage
-from distill.verbs.networks import TEACHER_FACTS, build_distillation, build_student, load_teacher
+from distill.verbs.networks import (
+    TEACHER_FACTS,
+    build_distillation,
+    build_student,
+    load_teacher,
+    objective,
+    shows_samples_as_they_are,
+)
 from distill.verbs.seeds import compare_roles, seed_folder, seeds, show_trained
 from distill.verbs.soft_labels import soft_labels_stage
 from distill.verbs.store import num_views, open_store, uses_store
@@ -61,7 +68,7 @@ def train_stage(workspace: Workspace, role: str, seed: int) -> dict[str, Any]:
     def module(parts: dict[str, Any]) -> lightning.LightningModule:
         student = build_student(workspace)
         if role == "control":
-            return SupervisedModule(student, kind=workspace.data.task.kind, **parts)
+            return SupervisedModule(student, **objective(workspace), **parts)
         return distilled(workspace, student, parts)
 
     folder = seed_folder(workspace, role, seed)
@@ -107,7 +114,8 @@ def taught_rows(workspace: Workspace) -> Any:
     data = workspace.data
     if data.unlabelled is None:
         return None
-    teacher = open_store(workspace) if uses_store(workspace) else load_teacher(workspace)
+    stored = uses_store(workspace) and shows_samples_as_they_are(workspace.cfg)
+    teacher = open_store(workspace) if stored else load_teacher(workspace)
     rows = np.arange(len(data.unlabelled))
     answers = answer(teacher, BatchDataset(data.unlabelled), 0, rows)
     return joined(data.train, labelled_by(data.unlabelled, answers, data.task))

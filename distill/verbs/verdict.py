@@ -17,12 +17,14 @@ from distill.deployment.report.pipeline import (
 )
 from distill.files import read_json, sha256, to_json, versions
 from distill.verbs.artefacts import MAY_SHIP, STUDENT
+from distill.verbs.baseline import PREDICTIONS as BASELINE
 from distill.verbs.benchmark import cost
 from distill.verbs.evaluate import LOGITS
 from distill.verbs.fitting import HISTORY
 from distill.verbs.measuring import RAW, raw_samples
 from distill.verbs.seeds import seeds, sentence
 from distill.verbs.workspace import Workspace, plain
+from distill.windows import Windows
 
 NUM_DRAWN = 800  # answers in a picture
 
@@ -42,7 +44,12 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
             for role, trained in results.training.items()
         }
         answers = _some_answers(workspace)
-        drawn = dataclasses.replace(results, training=with_history, answers=answers)
+        drawn = dataclasses.replace(
+            results,
+            training=with_history,
+            answers=answers,
+            forecast=_a_forecast(workspace, results.evaluation),
+        )
         write_pipeline_report(run_dir, drawn, checks, choice, to_json(budget))
         metric, naive = results.evaluation["metric"], results.evaluation["naive"]
         gain = results.evaluation["margins"]["student"]["gain_vs_control"]
@@ -64,6 +71,7 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
             "gain_over_naive": naive and {"reference": naive["reference"], **naive["gains"]},
             "did_it_beat_naive": naive and naive_sentence(naive, metric),
             "did_distillation_help": distillation_sentence(gain, metric, budget.confidence),
+            "backtest": results.backtest,
             "checks": checks,
             "warnings": results.warnings,
         }
@@ -72,19 +80,43 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
     names += ("export", "evaluate", "benchmark")
     names += ("compatibility",) if results.compatibility else ()
     inputs = (*(run_dir / f"{name}.json" for name in names), run_dir / RAW)
-    values = {"budget": budget, "name": results.name}
+    values = {"budget": budget, "name": results.name, "backtest": results.backtest}
     return workspace.stage("verdict", compute, values=values, inputs=inputs, outputs=outputs)
 
 
 def _some_answers(workspace: Workspace) -> tuple[list[float], list[float], str] | None:
-    """Take labels and the student's answers to some test samples, of the first number asked for."""
+    """Take labels and the student's answers to some test samples, of the first number asked for.
+
+    Of quantiles the one nearest the median.
+    """
     data = workspace.data
     if not data.is_numeric:
         return None
     with np.load(workspace.run_dir / LOGITS, allow_pickle=False) as arrays:
-        labels, answers = arrays["label"][:, 0], arrays["student"][:, 0]
+        labels, answers = arrays["label"][:, 0], arrays["student"][:, data.task.middle]
     rows = np.linspace(0, len(labels) - 1, min(len(labels), NUM_DRAWN)).astype(np.int64)
-    return labels[rows].tolist(), answers[rows].tolist(), data.classes[0]
+    return labels[rows].tolist(), answers[rows].tolist(), data.classes[data.task.middle]
+
+
+def _a_forecast(workspace: Workspace, evaluation: dict[str, Any]) -> dict[str, Any] | None:
+    """Take the test window of a series at which the student's error is the median."""
+    encoder, test = workspace.data.encoder, workspace.data.test
+    naive = evaluation["naive"]
+    if not isinstance(encoder, Windows) or naive is None or test.records is None:
+        return None
+    with np.load(workspace.run_dir / LOGITS, allow_pickle=False) as arrays:
+        answers = arrays["student"]
+    with np.load(workspace.run_dir / BASELINE, allow_pickle=False) as arrays:
+        reference = arrays[naive["reference"]]
+    errors = ((answers - test.labels) ** 2).mean(axis=1)
+    row = int(np.argsort(errors)[len(errors) // 2])
+    return {
+        "past": test.records[encoder.value][row].tolist(),
+        "label": test.labels[row].tolist(),
+        "student": answers[row].tolist(),
+        "naive": reference[row].tolist(),
+        "name": naive["reference"].replace("_", " "),
+    }
 
 
 def _history(path: Path) -> list[dict[str, float]]:

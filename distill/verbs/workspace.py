@@ -37,6 +37,7 @@ OUTPUTS = {
     TaskKind.MULTI_LABEL: "labels",
     TaskKind.REGRESSION: "numbers",
 }
+QUANTILES = "quantiles"  # a part for these, where they are asked for, goes before that of numbers
 _SECRET = re.compile(r"(password|passwd|secret|token|api_?key|credential)", re.IGNORECASE)
 
 
@@ -75,7 +76,7 @@ class Workspace:
         log.info(
             "data: %s, %d %s, %d training, %d validation and %d test %s%s (%.1f s)",
             data.name,
-            len(data.classes),
+            len(data.task.outputs),
             OUTPUTS[data.task.kind],
             len(data.train),
             len(data.validation),
@@ -97,6 +98,7 @@ class Workspace:
                 f"Expected `budget.accuracy.{right}` as the limit of {scoring.metric} but got "
                 f"`budget.accuracy.{wrong}`. Set that to null."
             )
+        scoring.check(self.data.test.truth)
         return scoring
 
     def of_task(self, group: str) -> DictConfig:
@@ -106,9 +108,12 @@ class Workspace:
             UsageError: it has parts for tasks, and none for this one.
         """
         node = self.cfg.get(group) or OmegaConf.create()
-        if not node or not {*map(str, node)} <= {*TaskKind}:
+        if not node or not {*map(str, node)} <= {*TaskKind, QUANTILES}:
             return node
-        kind = self.data.task.kind
+        task = self.data.task
+        if task.quantiles and QUANTILES in node:
+            return node[QUANTILES]
+        kind = task.kind
         if kind not in node:
             raise UsageError(
                 f"Expected `{group}` for {kind.replace('_', ' ')} but it has parts for "

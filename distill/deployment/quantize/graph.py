@@ -12,7 +12,7 @@ import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 MOVES = ("Flatten", "Gather", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
-ENDS = ("Add", "Cast", "Mul", "Sub", *MOVES)
+ENDS = ("Add", "Cast", "Mul", "Sub", "TopK", *MOVES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def preprocessing_nodes(graph: onnx.GraphProto) -> list[str]:
 
 
 def ending_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Name the sums, products and moves that end in the first output.
+    """Name the sums, products, sorts and moves that end in the first output.
 
     They bring answers to units that 8 bits do not hold: 20 degrees above 273.15, or beside 10^6.
     """

@@ -98,6 +98,9 @@ def training_axis(histories: Mapping[str, Sequence[Values]]) -> Axis:
     if "val/mse" in first:  # in units in which the network learns
         text = "RMSE on validation, in standard deviations"
         return Axis(figure="val/mse", draw=np.sqrt, text=text)
+    if "val/pinball" in first:
+        text = "Pinball loss on validation, in standard deviations"
+        return Axis(figure="val/pinball", draw=float, text=text)
     figure = "val/label_accuracy" if "val/label_accuracy" in first else "val/accuracy"
     name = metric_title(figure.removeprefix("val/"))
     return Axis(figure=figure, draw=lambda share: 100 * share, text=f"{name} on validation (%)")
@@ -159,6 +162,27 @@ def answers_against_labels(labels: Sequence[float], answers: Sequence[float], na
         axes.set_ylabel(f"{name}, answer")
 
     return svg(draw, width=5, height=3.6, title="Answers against labels")
+
+
+def forecast(found: Values) -> Markup:
+    """Draw a window, what came after it, and what was said of that."""
+
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
+        past = found["past"]
+        ahead = range(1, len(found["label"]) + 1)
+        axes.plot(range(1 - len(past), 1), past, color="#3c4149", linewidth=1.4)
+        axes.plot(ahead, found["label"], color="#3c4149", linewidth=1.4, label="what came")
+        axes.plot(
+            ahead, found["naive"], color=COLOURS["baseline"], linestyle="--", linewidth=1.4,
+            label=found["name"],
+        )  # fmt: skip
+        axes.plot(ahead, found["student"], color=COLOURS["student"], linewidth=1.8, label="student")
+        axes.axvline(0.5, color="#c9ccd1", linewidth=1)
+        axes.set_xlabel("steps from the forecast origin")
+        axes.legend()
+
+    return svg(draw, width=5, height=3.6, title="A forecast beside what came")
 
 
 def calibration(models: Mapping[str, Sequence[Values]]) -> Markup:

@@ -21,8 +21,14 @@ from distill.deployment.report.cells import (
 )
 from distill.deployment.report.matrix import matrix_table
 from distill.deployment.report.prospect import prospect
-from distill.deployment.report.references import gains_table, reference_rows, shown_figures
+from distill.deployment.report.references import (
+    backtest_table,
+    gains_table,
+    reference_rows,
+    shown_figures,
+)
 from distill.deployment.report.write import choice_sentence, write_report
+from distill.metrics import estimate_from
 from distill.pages import size
 from distill.wording import (
     ERRORS,
@@ -37,7 +43,7 @@ from distill.wording import (
 
 def distillation_sentence(gain: Values, metric: str, confidence: float) -> str:
     """Answer "did distillation help?" in one sentence, with its interval."""
-    low, high = gain["interval"]
+    low, high = estimate_from(gain).interval
     points = gain_phrase(metric, gain["estimate"], of="the control")
     doubt = (
         f"({confidence:.0%} interval {gain_range(metric, gain['interval'])}, "
@@ -68,6 +74,9 @@ class PipelineResults:
         warnings: about the data, a sentence each.
         answers: of numbers, labels and the student's answers to some test samples, [K] each, and
             what they are of.
+        forecast: of a series, one window of the test set: `past`, `label`, `student`, and `naive`
+            with its name.
+        backtest: what `backtest_stage` found; None without.
     """
 
     name: str
@@ -82,6 +91,8 @@ class PipelineResults:
     facts: Sequence[tuple[str, str]]
     warnings: Sequence[str] = ()
     answers: tuple[Sequence[float], Sequence[float], str] | None = None
+    forecast: Values | None = None
+    backtest: Values | None = None
 
 
 def write_pipeline_report(
@@ -106,6 +117,7 @@ def write_pipeline_report(
         "sentences": [
             choice_sentence(choice, results.benchmark["target"]),
             *_naive(evaluation),
+            *_coverage(evaluation),
             *_prospect(results, limits),
             *_epochs(results),
         ],
@@ -120,22 +132,46 @@ def write_pipeline_report(
         "rows": _rows(results, choice, figures),
         "table_note": (
             f"On {evaluation['num_samples']} test samples; small print: {confidence:.0%} "
-            "intervals. "
+            f"intervals. {_agreement_note(evaluation['metric'])}"
             "The control is the same student trained on labels alone, same budget and seed. "
             "Latency is that of single calls. " + _measured_through(results)
         ),
         "pictures": _pictures(results, limits),
         "checks": [check_row(check) for check in checks],
         "classes": [_class_row(row) for row in evaluation["per_class_vs_control"]],
-        "tables": [*gains_table(evaluation), *matrix_table(results.compatibility)],
+        "tables": [
+            *gains_table(evaluation),
+            *backtest_table(results.backtest),
+            *matrix_table(results.compatibility),
+        ],
         "facts": [*results.facts, *facts_of(results.benchmark)],
     }
     write_report(run_dir, page, checks, choice)
 
 
+def _agreement_note(metric: str) -> str:
+    if metric not in ERRORS:
+        return ""
+    return "Agreement is the share of the teacher's variance that is explained. "
+
+
 def _naive(evaluation: Values) -> list[str]:
     found = evaluation["naive"]
     return [] if found is None else [naive_sentence(found, evaluation["metric"])]
+
+
+def _coverage(evaluation: Values) -> list[str]:
+    """Say how often the student's outermost quantiles cover, beside how often they ought to."""
+    found, levels = evaluation["models"]["student"].get("coverage"), evaluation["quantiles"]
+    if found is None:
+        return []
+    low, high = found["interval"]
+    return [
+        "From its lowest to its highest quantile the student covers "
+        f"{100 * found['estimate']:.1f} % of the test labels ({100 * low:.1f} to {100 * high:.1f} "
+        f"%), nominal "
+        f"{100 * (levels[-1] - levels[0]):g} %."
+    ]
 
 
 def _prospect(results: PipelineResults, limits: Values) -> list[str]:
@@ -252,6 +288,15 @@ def _pictures(results: PipelineResults, limits: Values) -> list[dict[str, Any]]:
                 "title": f"{metric_title(metric)} by output",
                 "svg": pictures.by_output(by_output, metric),
                 "note": "Of a forecast, by step ahead. The dashed line is the best baseline.",
+                "wide": False,
+            }
+        )
+    if results.forecast is not None:
+        drawn.append(
+            {
+                "title": "A forecast",
+                "svg": pictures.forecast(results.forecast),
+                "note": "The test window of which the student's error is the median.",
                 "wide": False,
             }
         )

@@ -78,7 +78,7 @@ def _limit(metric: str, budget: AccuracyBudget, teacher: Values | None) -> tuple
     drop, is_error = budget.max_drop_vs_teacher, metric in ERRORS
     own, name = (budget.max, "max") if is_error else (budget.min, "min")
     limits = [] if own is None else [(own, f"`accuracy.{name}`")]
-    if drop is not None and teacher is not None:
+    if drop is not None and teacher is not None and (drop < 1 or not is_error):
         at = teacher["estimate"] / (1 - drop) if is_error else teacher["estimate"] - drop
         far = f"{100 * drop:g} {'% over' if is_error else 'points under'} the teacher"
         limits.append((at, far))

@@ -12,7 +12,7 @@ from distill.deployment.report.cells import (
     share_cell,
 )
 from distill.pages import size
-from distill.wording import ERRORS, gain_cells, metric_name
+from distill.wording import ERRORS, gain_cells, metric_name, metric_text
 
 MAX_FIGURES = 4  # in a table that also has latency and size
 
@@ -63,6 +63,39 @@ def gains_table(evaluation: Values) -> list[Values]:
             "columns": ["against", *(role.replace("_", " ") for role in margins)],
             "rows": rows,
             "note": note,
+        }
+    ]
+
+
+def backtest_table(backtest: Values | None) -> list[Values]:
+    """Show how all stand at every forecast origin, from `backtest_stage`."""
+    if backtest is None:
+        return []
+    metric, origins = backtest["metric"], backtest["origins"]
+
+    def value(own: float | None) -> Cell:
+        return cell("" if own is None else metric_text(metric, own))
+
+    rows = [
+        [
+            cell(one["from"].replace("T", " "), f"{one['num_windows']:,} windows"),
+            cell(
+                metric_text(metric, one["best_naive"]["value"]),
+                one["best_naive"]["name"].replace("_", " "),
+            ),
+            *(value(one[role]) for role in ("teacher", "control", "student")),
+        ]
+        for one in origins
+    ]
+    return [
+        {
+            "title": f"Backtest: {metric_name(metric)} at {len(origins)} forecast origins",
+            "columns": ["asked from", "best naive forecast", "teacher", "control", "student"],
+            "rows": rows,
+            "note": (
+                "All was fitted and trained anew with what was known by then. The student has less "
+                f"than the best naive forecast at {backtest['num_beaten']} of {len(origins)}."
+            ),
         }
     ]
 

@@ -112,15 +112,13 @@ def verdict_finding(candidate: Package) -> Finding:
 
 
 def classes_finding(candidate: Package, champion: Package) -> Finding:
-    """Whoever calls the champion must be able to call the candidate: same classes, same order.
-
-    Or the same labels or numbers, of models for those.
-    """
-    own, present = candidate.contract.classes, champion.contract.classes
-    asked = [one.contract.asks.kind.replace("_", " ") for one in (candidate, champion)]
-    if asked[0] != asked[1]:
-        note = f"{asked[0]} where the champion is for {asked[1]}"
+    """Whoever calls the champion must be able to call the candidate: same classes, same order."""
+    kinds = candidate.contract.asks.kind, champion.contract.asks.kind
+    if kinds[0] is not kinds[1]:
+        own, present = (kind.replace("_", " ") for kind in kinds)
+        note = f"{own} where the champion answers for {present}"
         return Finding(rule="same_classes", outcome=Outcome.FAIL, note=note)
+    own, present = candidate.contract.classes, champion.contract.classes
     if own == present:
         return Finding(rule="same_classes", outcome=Outcome.PASS, note=f"the same {len(own)}")
     if sorted(own) == sorted(present):

@@ -21,6 +21,7 @@ from distill.metrics import Estimate
 from distill.scoring import Scoring
 from distill.tasks import Task, TaskKind
 from distill.training.baselines.heuristics import Fitted
+from distill.training.baselines.quantiles import with_error_quantiles
 from distill.training.data.splits import Data
 
 NUM_CALLS = 100
@@ -38,7 +39,8 @@ def score_baselines(
         data: the splits.
         baselines: by name, each a heuristic (see `heuristics`) or a function
             `(train, test, num_outputs)` that returns class numbers or names [N], logits [N, C], or
-            numbers in their own units, [N] or [N, D].
+            numbers in their own units, [N] or [N, D], or quantiles, [N, D * Q]. A heuristic of
+            numbers is given quantiles of its errors around them (`quantiles`).
         scoring: of the data's task.
         confidence: of every interval.
 
@@ -72,7 +74,7 @@ def check_answers(answers: Any, num_samples: int, task: Task, where: str) -> NDA
     Raises:
         UserError: they have another shape, are no classes, or are not finite.
     """
-    found, names = np.asarray(answers), task.outputs
+    found, names = np.asarray(answers), task.answers
     if task.kind is TaskKind.REGRESSION and len(names) == 1 and found.ndim == 1:
         found = found[:, None]
     if task.kind is TaskKind.CLASSIFICATION and found.shape == (num_samples,):
@@ -82,7 +84,7 @@ def check_answers(answers: Any, num_samples: int, task: Task, where: str) -> NDA
         wanted = {
             TaskKind.CLASSIFICATION: f"class numbers or names [{num_samples}], or logits {size}",
             TaskKind.MULTI_LABEL: f"logits {size}",
-            TaskKind.REGRESSION: f"numbers {size}",
+            TaskKind.REGRESSION: f"{'quantiles' if task.quantiles else 'numbers'} {size}",
         }
         raise UserError(
             f"Expected {wanted[task.kind]}, one for each test sample, from {where} but got "
@@ -124,7 +126,9 @@ def _ask(baseline: Any, data: Data, confidence: float) -> tuple[Any, Result]:
             "p50_latency_ms": None,
             "p95_latency_ms": None,
         }
-    fitted: Fitted = baseline.fit(data.train, len(data.classes))
+    fitted: Fitted = baseline.fit(data.train, len(data.task.outputs))
+    if data.task.quantiles:
+        fitted = with_error_quantiles(fitted, data)
     seconds = time.perf_counter() - start
     asked = data.test.records if fitted.reads_records else data.test.inputs
     answers = fitted.answer(asked)

@@ -17,6 +17,7 @@ from distill.training.data.series import SeriesData, series_of
 
 START = np.datetime64("2020-01-06", "ms").astype(np.int64)  # a Monday
 HOUR_MS = DAY_MS // 24
+CALM = 0.3  # of the short season's amplitude is left at weekends
 
 
 def generated_series(
@@ -63,12 +64,20 @@ def generated_series(
     values = [kinds[kind](rng, length, seasons, noise) for _ in range(num_series)]
     times = pa.array(np.tile(START + step * np.arange(length), num_series), pa.timestamp("ms"))
     names = np.repeat([f"generated {number}" for number in range(num_series)], length)
-    table = pa.table({"time": times, "series": names, "value": np.concatenate(values)})
+    weekend = np.tile(is_weekend(np.arange(length), seasons), num_series).astype(np.float64)
+    table = pa.table(
+        {"time": times, "series": names, "value": np.concatenate(values), "weekend": weekend}
+    )
     return series_of(
         table,
         f"generated {kind.replace('_', ' ')}",
         SeriesChoice(time="time", value="value", series="series", **choice),
     )
+
+
+def is_weekend(time: NDArray[np.int64], seasons: tuple[float, float]) -> NDArray[np.bool_]:
+    """Tell which steps are in the last two sevenths of the long season; it begins on a Monday."""
+    return time % seasons[1] >= seasons[1] * 5 / 7
 
 
 def _seasonal(
@@ -79,6 +88,7 @@ def _seasonal(
     phases = rng.uniform(0, 2 * np.pi, 3)
     short, long = (2 * np.pi * time / season for season in seasons)
     season = np.sin(short + phases[0]) + 0.4 * np.sin(2 * short + phases[1])
+    season *= np.where(is_weekend(time, seasons), CALM, 1)
     season += 0.5 * np.sin(long + phases[2])
     trend = rng.uniform(-1, 2) * time / length
     shift = rng.choice([-1, 1]) * rng.uniform(1, 2) * (time >= length * rng.uniform(0.3, 0.6))

@@ -14,20 +14,21 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from distill.errors import UserError
 from distill.training.data.splits import Data, Split
-from distill.training.views import Mixing, Unchanged, Views
+from distill.training.views import Mixing, Unchanged, Views, bound
 
 
 class BatchDataModule(lightning.LightningDataModule):
-    """Batches of {"input": uint8 [B, H, W, C], "label", "index": [B], "view": int}.
+    """Batches of {"input": see `Split.inputs`, "label", "index": [B], "view": int}.
 
-    Each epoch is one view of the training images, in an order drawn from (seed, epoch): what a
+    Each epoch is one view of the training samples, in an order drawn from (seed, epoch): what a
     model sees depends on nothing else, so a resumed run sees what the killed one would have.
 
     Args:
         data: the splits.
         batch_size: over all ranks together; each takes its share.
         views: what each sample looks like in a view.
-        mixing: of each image with a partner; the label becomes class shares, float [B, C].
+        mixing: of each sample with a partner; numbers and several labels are mixed as they are
+            learnt, float [B, D], and a class becomes class shares, float [B, C].
         num_views: how many views there are, shown in turn; None makes a new one every epoch.
         seed: of the order.
         num_workers: processes that make batches ahead; for images in memory none is quickest.
@@ -75,7 +76,7 @@ class BatchDataModule(lightning.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
     ) -> dict[str, Any]:
-        """Move images and labels; indices stay where stored answers are looked up."""
+        """Move samples and labels; indices stay where stored answers are looked up."""
         moved = {k: batch[k].to(device, non_blocking=True) for k in ("input", "label")}
         return batch | moved
 
@@ -113,6 +114,9 @@ class BatchDataset(Dataset):
         views: see `BatchDataModule`.
         mixing: see `BatchDataModule`; partners come from the same split.
         num_classes: width of the class shares, for mixing alone.
+
+    Raises:
+        UsageError: views or mixing are not for such samples.
     """
 
     def __init__(
@@ -123,28 +127,32 @@ class BatchDataset(Dataset):
         *,
         num_classes: int = 0,
     ) -> None:
-        self.split, self.views, self.mixing = split, views or Unchanged(), mixing
-        self.num_classes = num_classes
+        self.split, self.num_classes = split, num_classes
+        self.views: Views = bound(views or Unchanged(), split.layout)
+        self.mixing: Mixing | None = None if mixing is None else bound(mixing, split.layout)
 
     def __getitem__(self, key: BatchKey) -> dict[str, Any]:
         """Make one batch."""
         view, positions = key
         indices = self.split.indices[positions]
-        images = self.views(self.split.inputs[positions], indices, view)
+        inputs = self.views(self.split.inputs[positions], indices, view)
         labels: NDArray[Any] = self.split.learnt[positions]
         if self.mixing is not None:
             partners = self.mixing.partners(indices, view, len(self.split))
             others = self.views(self.split.inputs[partners], self.split.indices[partners], view)
-            images, shares = self.mixing.mix(images, others, indices, view)
-            one_hot = np.eye(self.num_classes, dtype=np.float32)
-            own, other = one_hot[labels], one_hot[self.split.labels[partners]]
+            inputs, shares = self.mixing.mix(inputs, others, indices, view)
+            own, other = self._in_shares(labels), self._in_shares(self.split.learnt[partners])
             labels = shares[:, None] * own + (1 - shares[:, None]) * other
         return {
-            "input": torch.from_numpy(np.ascontiguousarray(images)),
+            "input": torch.from_numpy(np.ascontiguousarray(inputs)),
             "label": torch.from_numpy(labels),
             "index": torch.from_numpy(indices),
             "view": view,
         }
+
+    def _in_shares(self, labels: NDArray[Any]) -> NDArray[np.float32]:
+        """Write classes, [B], as shares of all of them, [B, C]; numbers and labels stay, [B, D]."""
+        return labels if labels.ndim == 2 else np.eye(self.num_classes, dtype=np.float32)[labels]
 
 
 class ShuffledBatches(Sampler[BatchKey]):

@@ -37,6 +37,7 @@ class SeriesChoice:
         test_fraction: of the windows, the latest.
         validation_fraction: of the other windows, the latest of them.
         resample: see `panels.Source`, as are the next three.
+        quantiles: levels at which each step is told, ascending; None tells the value itself.
     """
 
     time: str
@@ -54,6 +55,7 @@ class SeriesChoice:
     fill: str = "last"
     spacing: str | None = None
     date_format: str | None = None
+    quantiles: Sequence[float] | None = None
 
     @property
     def source(self) -> Source:

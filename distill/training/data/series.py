@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from distill.columns import Records
 from distill.table_files import read_table
-from distill.tasks import Task, TaskKind
+from distill.tasks import Task, TaskKind, with_quantiles
 from distill.training.data.leaks import Leak
 from distill.training.data.panels import read_panel
 from distill.training.data.pools import Pool, Positions, SeriesChoice, make_pool
@@ -132,15 +132,16 @@ def data_of(
     train, validation, test = map(part, splits, records)
     mean = train.labels.mean(axis=0, dtype=np.float64)
     scale = train.labels.std(axis=0, dtype=np.float64)
+    task = Task(
+        kind=TaskKind.REGRESSION,
+        outputs=tuple(f"{choice.value}[{step:+d}]" for step in range(1, choice.horizon + 1)),
+        mean=tuple(map(float, mean)),
+        scale=tuple(map(float, np.where(scale > 0, scale, 1))),
+        has_one_unit=True,
+    )
     return SeriesData(
         name=name,
-        task=Task(
-            kind=TaskKind.REGRESSION,
-            outputs=tuple(f"{choice.value}[{step:+d}]" for step in range(1, choice.horizon + 1)),
-            mean=tuple(map(float, mean)),
-            scale=tuple(map(float, np.where(scale > 0, scale, 1))),
-            has_one_unit=True,
-        ),
+        task=with_quantiles(task, choice.quantiles),
         train=train,
         validation=validation,
         test=test,

@@ -173,8 +173,8 @@ class Data:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the outputs."""
-        return self.task.outputs
+        """Names of what a network answers."""
+        return self.task.answers
 
     @property
     def what(self) -> str:
@@ -189,24 +189,29 @@ class Data:
         return self.task.kind is TaskKind.REGRESSION
 
     def in_units(self, outputs: NDArray[np.floating], split: Split) -> NDArray[np.floating]:
-        """Bring a network's outputs for a split's rows, [N, D], to the labels' own units."""
+        """Bring a network's outputs for a split's rows, [N, C], to the labels' own units.
+
+        The quantiles of each number are put in order.
+        """
         if not self.is_numeric:
             return outputs
+        outputs = self.task.ascending(outputs)
         if isinstance(self.encoder, Windows):
             assert split.records is not None
             return self.encoder.in_units(split.records, outputs)
-        scale, mean = (np.array(own, np.float32) for own in (self.task.scale, self.task.mean))
-        return outputs * scale + mean
+        scale, mean = map(self.task.of_answers, (self.task.scale, self.task.mean))
+        return outputs * scale.astype(np.float32) + mean.astype(np.float32)
 
     def scaled(self, answers: NDArray[np.floating], split: Split) -> NDArray[np.floating]:
-        """Bring answers in the labels' own units, [N, D], to those in which a network learns."""
+        """Bring answers in the labels' own units, [N, C], to those in which a network learns."""
         if not self.is_numeric:
             return answers
         if isinstance(self.encoder, Windows):
             assert split.records is not None
             return self.encoder.scaled(split.records, answers)
         wide = np.asarray(answers, np.float64)
-        return ((wide - np.array(self.task.mean)) / np.array(self.task.scale)).astype(np.float32)
+        scale, mean = map(self.task.of_answers, (self.task.scale, self.task.mean))
+        return ((wide - mean) / scale).astype(np.float32)
 
     @property
     def warnings(self) -> tuple[str, ...]:

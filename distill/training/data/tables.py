@@ -19,7 +19,7 @@ from distill.columns import Column, Kind
 from distill.encoding import Encoder, fit_encoder
 from distill.errors import UsageError, UserError, nearest
 from distill.table_files import column_of, guess_columns, raw_records, raw_values, read_table
-from distill.tasks import Task, TaskKind
+from distill.tasks import Task, TaskKind, with_quantiles
 from distill.training.data.labels import read_labels
 from distill.training.data.leaks import find_leaks
 from distill.training.data.splits import Data, Split
@@ -55,6 +55,7 @@ class Choice:
         max_categories: of a column of text; rarer ones count as unseen.
         class_weights: how often rows of each class are shown in training: `balanced` shows all
             classes alike, names give each its weight; None shows each row once.
+        quantiles: levels at which numbers are told, ascending; None tells the numbers themselves.
     """
 
     label: str | Sequence[str]
@@ -70,6 +71,7 @@ class Choice:
     date_format: str | None = None
     max_categories: int = 1000
     class_weights: str | Mapping[str, float] | None = None
+    quantiles: Sequence[float] | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -108,6 +110,11 @@ def table(
     data = from_table(whole, Path(path).stem, Choice(**choice), num_first=num_first)
     if unlabelled is None:
         return data
+    if data.task.quantiles:
+        raise UsageError(
+            "Expected rows with labels alone for `data.quantiles` but `data.unlabelled` names a "
+            "table without: a teacher's quantiles are no labels. Leave one of the two out."
+        )
     more = read_table(Path(unlabelled), delimiter=delimiter, encoding=encoding)
     return with_unlabelled(data, more, whole.num_rows, date_format=choice.get("date_format"))
 
@@ -147,6 +154,7 @@ def from_table(
     """
     kind = TaskKind(choice.task) if choice.task else None
     task, labels = read_labels(whole, choice.labels, kind)
+    task = with_quantiles(task, choice.quantiles)
     columns, left_out = _choose(whole, choice)
     times, groups = None, None
     if choice.time is not None:
@@ -225,6 +233,7 @@ def with_unlabelled(
         indices=np.arange(num_rows, num_rows + len(records)),
         records=records,
         targets=labels if data.is_numeric else None,
+        layout=data.encoder.layout,
     )
     log.info("%d rows without labels, which the teacher gives", len(records))
     return dataclasses.replace(data, unlabelled=rows)
@@ -319,12 +328,7 @@ def _with_units(task: Task, labels: NDArray[Any]) -> Task:
         return task
     mean, scale = labels.mean(axis=0, dtype=np.float64), labels.std(axis=0, dtype=np.float64)
     scale = np.where(scale > 0, scale, 1)
-    return Task(
-        kind=task.kind,
-        outputs=task.outputs,
-        mean=tuple(map(float, mean)),
-        scale=tuple(map(float, scale)),
-    )
+    return dataclasses.replace(task, mean=tuple(map(float, mean)), scale=tuple(map(float, scale)))
 
 
 def _targets(task: Task, labels: NDArray[Any]) -> NDArray[np.float32] | None:

@@ -7,15 +7,15 @@ Fernandez-Val, Galichon, "Quantile and Probability Curves Without Crossing", 201
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from distill.errors import UserError
+from distill.tasks import check_levels
 from distill.training.losses.logits import full_precision
 from distill.training.losses.regression import check_delta, huber
-from distill.training.losses.terms import NumberTerm
+from distill.training.losses.terms import QuantileTerm
 
 
 def pinball(quantiles: Tensor, label: Tensor, levels: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def pinball(quantiles: Tensor, label: Tensor, levels: Tensor) -> Tensor:
     return torch.maximum(levels * errors, (levels - 1) * errors).mean(dim=(1, 2))
 
 
-class PinballToLabel(NumberTerm):
+class PinballToLabel(QuantileTerm):
     """Mean of `pinball` towards the label over the batch.
 
     Args:
@@ -59,7 +59,8 @@ class PinballToLabel(NumberTerm):
         self, *, levels: Sequence[float], weight: float, warmup_epochs: float = 0.0
     ) -> None:
         super().__init__(weight=weight, warmup_epochs=warmup_epochs)
-        self.register_buffer("levels", torch.tensor(check_levels(levels)), persistent=False)
+        self.quantiles = check_levels(levels, "`levels`")
+        self.register_buffer("levels", torch.tensor(self.quantiles), persistent=False)
 
     def forward(self, student: Tensor, teacher: Tensor | None, label: Tensor) -> Tensor:
         """Return the mean, a scalar; the teacher is not looked at.
@@ -77,7 +78,7 @@ class PinballToLabel(NumberTerm):
         return pinball(student, label, self.levels).mean()
 
 
-class QuantilesToTeacher(NumberTerm):
+class QuantilesToTeacher(QuantileTerm):
     """Mean of `huber` between the student's and the teacher's quantiles over the batch.
 
     Both are [B, D * Q], of the same levels. The mean absolute error over many levels is the
@@ -111,17 +112,3 @@ class QuantilesToTeacher(NumberTerm):
                 "same levels, or leave this loss out."
             )
         return huber(student, teacher, delta=self.delta).mean()
-
-
-def check_levels(levels: Sequence[float]) -> list[float]:
-    """Return the levels of quantiles, or refuse them.
-
-    Raises:
-        UserError: there is none, or they do not ascend inside 0 to 1.
-    """
-    if not len(levels) or not all(low < high for low, high in pairwise([0, *levels, 1])):
-        raise UserError(
-            f"Expected `levels` of quantiles to ascend inside 0 to 1 but got {list(levels)}. Try "
-            "[0.1, 0.5, 0.9]."
-        )
-    return [float(level) for level in levels]

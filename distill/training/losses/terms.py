@@ -29,10 +29,12 @@ class LossTerm(nn.Module):
     Attributes:
         needs_teacher: whether it looks at the teacher at all.
         kinds: of tasks that it can be of; of others it would be no loss, or always 0.
+        of_quantiles: whether it is of quantiles of numbers alone, or never of them; None of either.
     """
 
     needs_teacher = True
     kinds = frozenset(TaskKind)
+    of_quantiles: bool | None = None
 
     def __init__(self, *, weight: float, warmup_epochs: float = 0.0) -> None:
         super().__init__()
@@ -58,6 +60,14 @@ class NumberTerm(LossTerm):
     """A term on numbers."""
 
     kinds = frozenset({TaskKind.REGRESSION})
+    of_quantiles = False
+
+
+class QuantileTerm(LossTerm):
+    """A term on quantiles of numbers."""
+
+    kinds = frozenset({TaskKind.REGRESSION})
+    of_quantiles = True
 
 
 class FeatureTerm(LossTerm):

@@ -38,7 +38,7 @@ class Teacher(nn.Module):
     Attributes:
         classes: names in the order of its logits; None where nobody knows them.
         computes_in_torch: whether its forward pass can be traced, and so exported.
-        sees_images: whether it looks at the images, so that augmented ones can be shown to it.
+        sees_images: whether it looks at its input, so that augmented samples can be shown to it.
     """
 
     classes: tuple[str, ...] | None = None

@@ -11,6 +11,7 @@ from torch import Tensor
 from distill.errors import UserError, nearest
 from distill.files import sha256_json
 from distill.training.teachers.base import Teacher, TeacherOutput
+from distill.training.teachers.outputs import quantile_hint
 
 
 def class_columns(
@@ -43,6 +44,7 @@ def class_columns(
             f"Expected the teacher to know all {len(classes)} classes of the data but it lacks "
             f"{_listed(missing)}. {nearest(missing[0], teacher_classes)} Name the teacher's "
             "classes alike (`teacher.classes=[...]`), or choose another teacher."
+            f"{quantile_hint(missing)}"
         )
     known = set(classes)
     more = [name for name in teacher_classes if name not in known]

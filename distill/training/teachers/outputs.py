@@ -68,8 +68,18 @@ def check_width(width: int, classes: Sequence[str] | None, where: str) -> None:
         raise UserError(
             f"Expected {where} to answer for {len(classes)} classes but it answers for {width}. "
             "Name its classes in the order of its outputs (`teacher.classes=[...]`); with "
-            "`teacher.drop_classes=true` it may know more than the data."
+            f"`teacher.drop_classes=true` it may know more than the data.{quantile_hint(classes)}"
         )
+
+
+def quantile_hint(names: Sequence[str]) -> str:
+    """Say what to do where outputs of these names are asked for, and are quantiles."""
+    if not any("[q0." in name for name in names):
+        return ""
+    return (
+        " A teacher of numbers alone knows no quantiles: use `teacher=sklearn_quantiles`, or a "
+        "network trained in the run, or set `data.quantiles=null`."
+    )
 
 
 def _label_logits(

@@ -20,6 +20,7 @@ from distill.training.teachers.estimator_files import (
     load_estimator,
     save_estimator,
 )
+from distill.training.teachers.levels import QuantilesTeacher, at_level
 from distill.training.teachers.onnx import OnnxTeacher
 from distill.training.teachers.onnx_table import OnnxTableTeacher
 from distill.training.teachers.out_of_fold import OutOfFoldTeacher
@@ -74,10 +75,12 @@ def sklearn_teacher(
     Where numbers are asked for it is the regressor that is fitted, on what a network learns; a
     loaded one is taken to answer in the labels' own units. It is kept under a name that tells its
     settings and data: others are fitted anew. With `folds`, one more is fitted without each of so
-    many folds, and answers for it (`out_of_fold`).
+    many folds, and answers for it (`out_of_fold`). Where quantiles are asked for, one is fitted for
+    each level.
 
     Raises:
-        UserError: neither or both are given, or the file is refused.
+        UserError: neither or both are given, the file is refused, or the regressor answers no
+            quantiles.
     """
     name, kind = "regressor" if data.is_numeric else "estimator", data.task.kind
     asked = regressor if data.is_numeric else estimator
@@ -90,15 +93,22 @@ def sklearn_teacher(
         loaded = load_estimator(path, trusted_types)
         teacher = SklearnTeacher(loaded, _names(classes) or data.classes, kind)
         return standardized(match_classes(teacher, data.classes, drop_classes), data)
-    made_from = [estimator_sha256(asked), data.fingerprint, kind]
+    levels = data.task.quantiles
 
-    def fitted(rows: NDArray[np.int64], name: str) -> Teacher:
+    def fitted_one(unfitted: Any, rows: NDArray[np.int64], name: str) -> Teacher:
+        made_from = [estimator_sha256(unfitted), data.fingerprint, kind]
         made = sha256_json([*made_from, hashlib.sha256(rows.data).hexdigest()])
         kept = folder / f"estimator_{made[:12]}{name}.skops"
         if not kept.is_file():
             inputs, labels = data.train.inputs[rows], data.train.learnt[rows]
-            save_estimator(fit_estimator(asked, inputs, labels, kind), kept)
-        return SklearnTeacher(load_estimator(kept, trusted_types), data.classes, kind)
+            save_estimator(fit_estimator(unfitted, inputs, labels, kind), kept)
+        return SklearnTeacher(load_estimator(kept, trusted_types), data.task.outputs, kind)
+
+    def fitted(rows: NDArray[np.int64], name: str) -> Teacher:
+        if not levels:
+            return fitted_one(asked, rows, name)
+        by_level = [fitted_one(at_level(asked, own), rows, f"_q{own}{name}") for own in levels]
+        return QuantilesTeacher(by_level, data.classes)
 
     whole = fitted(np.arange(len(data.train)), "")
     if not folds:

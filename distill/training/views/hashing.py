@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-STREAMS_PER_VIEW = 64  # a class owns the streams from its `STREAM` on, a multiple of this
+STREAMS_PER_VIEW = 64  # a class owns those from its `STREAM` on, a multiple; one of rows 2**20
 
 _STEPS = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03, 0xA0761D6478BD642F)  # odd: seed, view, stream
 

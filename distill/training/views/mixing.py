@@ -1,7 +1,8 @@
 """Mixing of two images and, by the same share, of their labels.
 
 A sample's partner is drawn from the whole training set by hash, not from its batch: the mixed
-image is a pure function of (seed, sample index, view number) too. Knows nothing of labels.
+image is a pure function of (seed, sample index, view number) too. Knows nothing of labels; rows of
+a table are the business of `rows`.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import betainc
 
 from distill.errors import UserError
-from distill.training.views.base import Images, check_probability
+from distill.training.views.base import Images, Samples, check_probability
 from distill.training.views.boxes import Boxes
 from distill.training.views.hashing import below, uniforms
 
@@ -21,7 +22,7 @@ Shares = NDArray[np.float32]
 
 
 class Mixing(Protocol):
-    """Mixes each image with a partner: a pure function of (sample index, view), too."""
+    """Mixes each sample with a partner: a pure function of (sample index, view), too."""
 
     def partners(
         self, indices: NDArray[np.int64], view: int, num_samples: int
@@ -30,9 +31,9 @@ class Mixing(Protocol):
         ...
 
     def mix(
-        self, images: Images, partner_images: Images, indices: NDArray[np.int64], view: int
-    ) -> tuple[Images, Shares]:
-        """Return the mixed images and the share of each sample's own label, [B]."""
+        self, samples: Samples, partners: Samples, indices: NDArray[np.int64], view: int, /
+    ) -> tuple[Samples, Shares]:
+        """Return the mixed samples and the share of each one's own label, [B]."""
         ...
 
 
@@ -59,20 +60,20 @@ class MixUp:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_alpha(self.alpha)
+        check_alpha(self.alpha)
         check_probability(self.probability)
 
     def partners(
         self, indices: NDArray[np.int64], view: int, num_samples: int
     ) -> NDArray[np.int64]:
         """Draw each sample's partner, [B] positions among all training samples."""
-        return _draw_partners(self.seed, indices, view, num_samples, stream=self.STREAM)
+        return draw_partners(self.seed, indices, view, num_samples, stream=self.STREAM)
 
     def mix(
         self, images: Images, partner_images: Images, indices: NDArray[np.int64], view: int
     ) -> tuple[Images, Shares]:
         """Return the mixed images and the share of each sample's own label, [B]."""
-        _check_shapes(images, partner_images)
+        check_shapes(images, partner_images)
         draws = uniforms(self.seed, indices, view, stream=self.STREAM + 1, count=2)
         steps = draw_beta(self.alpha, draws[0], levels=256)
         steps[draws[1] >= self.probability] = 256
@@ -109,20 +110,20 @@ class CutMix:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_alpha(self.alpha)
+        check_alpha(self.alpha)
         check_probability(self.probability)
 
     def partners(
         self, indices: NDArray[np.int64], view: int, num_samples: int
     ) -> NDArray[np.int64]:
         """Draw each sample's partner, [B] positions among all training samples."""
-        return _draw_partners(self.seed, indices, view, num_samples, stream=self.STREAM)
+        return draw_partners(self.seed, indices, view, num_samples, stream=self.STREAM)
 
     def mix(
         self, images: Images, partner_images: Images, indices: NDArray[np.int64], view: int
     ) -> tuple[Images, Shares]:
         """Return the mixed images and the share of each sample's own label, [B]."""
-        _check_shapes(images, partner_images)
+        check_shapes(images, partner_images)
         _, height, width, _ = images.shape
         draws = uniforms(self.seed, indices, view, stream=self.STREAM + 1, count=4)
         side = np.sqrt(1 - draw_beta(self.alpha, draws[0], levels=2**16) / 2**16)
@@ -145,16 +146,37 @@ def draw_beta(alpha: float, draws: NDArray[np.float64], *, levels: int) -> NDArr
     return np.searchsorted(_beta_steps(alpha, levels), draws, side="right")
 
 
+def draw_partners(
+    seed: int, indices: NDArray[np.int64], view: int, num_samples: int, *, stream: int
+) -> NDArray[np.int64]:
+    """Draw each sample's partner, [B] positions among all samples."""
+    return below(num_samples, uniforms(seed, indices, view, stream=stream, count=1)[0])
+
+
+def check_shapes(samples: Samples, partners: Samples) -> None:
+    """Refuse partners of another shape.
+
+    Raises:
+        ValueError: they are.
+    """
+    if samples.shape != partners.shape:
+        raise ValueError(f"Expected equal shapes, got {samples.shape}, {partners.shape}.")
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse what is no parameter of a Beta distribution.
+
+    Raises:
+        UserError: it is not above 0.
+    """
+    if not 0 < alpha < np.inf:
+        raise UserError(f"Expected `alpha` above 0 but got {alpha}. Set `mixing=none` to not mix.")
+
+
 @lru_cache(maxsize=8)
 def _beta_steps(alpha: float, levels: int) -> NDArray[np.float64]:
     """Tabulate the distribution function half-way between levels, [levels]."""
     return betainc(alpha, alpha, (np.arange(levels) + 0.5) / levels)
-
-
-def _draw_partners(
-    seed: int, indices: NDArray[np.int64], view: int, num_samples: int, *, stream: int
-) -> NDArray[np.int64]:
-    return below(num_samples, uniforms(seed, indices, view, stream=stream, count=1)[0])
 
 
 def _clipped_stretch(
@@ -166,13 +188,3 @@ def _clipped_stretch(
     end = np.minimum(start + stretch, length)
     start = np.maximum(start, 0)
     return start, end - start
-
-
-def _check_shapes(images: Images, partner_images: Images) -> None:
-    if images.shape != partner_images.shape:
-        raise ValueError(f"Expected equal shapes, got {images.shape}, {partner_images.shape}.")
-
-
-def _check_alpha(alpha: float) -> None:
-    if not 0 < alpha < np.inf:
-        raise UserError(f"Expected `alpha` above 0 but got {alpha}. Set `mixing=none` to not mix.")

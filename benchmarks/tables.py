@@ -1,0 +1,67 @@
+"""What distilling a mixture of classical models on tables keeps, saves and costs.
+
+python benchmarks/tables.py                                    # an hour or two; resumes
+python benchmarks/tables.py --parts latency --skl2onnx PYTHON  # some parts
+python benchmarks/tables.py --quick                            # does it run
+
+`accuracy` sets student, control, linear baseline and mixture beside each other in repeated
+cross-validation; `latency` times single rows through mixture and student's file; `memory` loads a
+million rows and trains an epoch, held against a plain loop; `regression`, on request, is
+`accuracy` for numbers. `--skl2onnx` names an interpreter that has scikit-learn and skl2onnx (with
+protobuf below 7), which converts the mixture for comparison. Each part is kept in
+`results/tables.json` when it is done, folds as they are done. The last line of stdout is that
+document.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import tables_accuracy
+import tables_latency
+import tables_memory
+import tables_regression
+from common import HERE, keep, started
+
+PARTS = ("accuracy", "latency", "memory", "regression")
+
+
+def main() -> None:
+    """Measure the parts asked for and put them beside those that are there."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=PARTS[:3])
+    parser.add_argument("--skl2onnx", metavar="PYTHON", help="an interpreter that has it")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--jobs", type=int, default=2, help="accuracy: folds at a time")
+    parser.add_argument("--result", type=Path, help="default: results/tables.json")
+    parser.add_argument("--work", type=Path, default=Path("outputs/tables"))
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"expected parts of {', '.join(PARTS)} but got {', '.join(unknown)}")
+    work, quick = options.work.resolve(), options.quick
+    work.mkdir(parents=True, exist_ok=True)
+    result = options.result or (work / "quick.json" if quick else HERE / "results" / "tables.json")
+    document = started(result, "tables")
+    kept = document["parts"].get("accuracy", {}).get("rows", [])
+    measures = {
+        "accuracy": lambda: tables_accuracy.rows(
+            work,
+            kept,
+            lambda *judged: keep(document, result, "accuracy", *judged),
+            quick=quick,
+            num_jobs=options.jobs,
+        ),
+        "latency": lambda: tables_latency.rows(work, options.skl2onnx, quick=quick),
+        "memory": lambda: tables_memory.rows(work, quick=quick),
+        "regression": lambda: tables_regression.rows(quick=quick, num_jobs=options.jobs),
+    }
+    for part in options.parts:
+        keep(document, result, part, *measures[part]())
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
