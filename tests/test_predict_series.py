@@ -245,7 +245,8 @@ def test_an_exported_file_says_from_a_table_what_it_says_of_its_test_windows(tmp
     rows = frame(150)
     rows.to_csv(tmp_path / "sales.csv", index=False)
     done = run_cli(
-        "pipeline", "run_dir=run", "experiment=series", "data=series", "data.path=sales.csv",
+        "pipeline", "run_dir=run", "experiment=series", "teacher=sklearn",
+        "data=series", "data.path=sales.csv",
         "data.time=when", "data.value=sold", "data.series=shop", "data.known=[price]",
         "data.observed=[rain]", "data.window=8", f"data.horizon={HORIZON}",
         "trainer.max_epochs=1", "teacher.estimator.n_estimators=5", "teacher.folds=2",
