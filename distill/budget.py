@@ -11,7 +11,7 @@ from typing import Any
 from distill.errors import UsageError
 from distill.files import from_json
 from distill.metrics import Interval
-from distill.scoring import METRICS
+from distill.scoring import METRICS, Quantiles
 
 
 class Outcome(StrEnum):
@@ -92,7 +92,8 @@ def parse_budget(values: Any) -> Budget:
         raise UsageError(
             f"Expected `budget.confidence` from 0.5 to below 1 but got {budget.confidence}."
         )
-    metric, known = budget.accuracy.metric, [name for own in METRICS.values() for name in own]
+    metric = budget.accuracy.metric
+    known = [*(name for own in METRICS.values() for name in own), Quantiles.metric]
     if metric is not None and metric not in known:
         raise UsageError(
             f"Expected `budget.accuracy.metric` to be one of {', '.join(known)} but got {metric}."

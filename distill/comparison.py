@@ -126,7 +126,7 @@ def compare_right_labels(
     half_width = error * stats.norm.ppf(0.5 + confidence / 2)
     if blocks is not None:
         freedom = max(rows.num_groups - 1, 0)
-        half_width = error * stats.t.ppf(0.5 + confidence / 2, freedom) if freedom else 1.0
+        half_width = error * stats.t.ppf(0.5 + confidence / 2, freedom) if freedom else 2.0
     return Comparison(
         estimate=float(difference.sum() / n),
         interval=(float(max(centre - half_width, -1)), float(min(centre + half_width, 1))),

@@ -251,6 +251,8 @@ def bootstrap(
 ) -> dict[str, Estimate]:
     """Estimate metrics with percentile bootstrap intervals over n samples (Efron, 1979).
 
+    A single sample, or block, tells nothing of others: its intervals are without bounds.
+
     Args:
         metrics: each a function of resampling weights [R, n] that returns [R] values.
         n: number of samples.
@@ -274,6 +276,7 @@ def bootstrap(
         estimate = float(metric(once)[0])
         # Resampling adds to the upward bias of ECE: its draws can all lie above the estimate.
         interval = (min(float(low), estimate), max(float(high), estimate))
+        interval = (-np.inf, np.inf) if n == 1 else interval
         estimates[name] = Estimate(estimate=estimate, interval=interval)
     return estimates
 

@@ -284,8 +284,8 @@ class Numbers(Scoring):
     def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
         """Give the share of the reference's variance that the answers explain, R^2, from 0 on."""
         found = score_numbers(answers, reference, confidence=confidence).overall["r2"]
-        low, high = found.interval
-        return Estimate(estimate=max(found.estimate, 0.0), interval=(max(low, 0.0), max(high, 0.0)))
+        low, high = np.clip(found.interval, 0, 1)
+        return Estimate(estimate=max(found.estimate, 0.0), interval=(float(low), float(high)))
 
     def pooled(self, marks: Array) -> Array:
         """Give each row's root mean square error over the trainings, or mean size, [N, D]."""

@@ -119,7 +119,7 @@ def check_levels(levels: Sequence[float] | None, where: str) -> tuple[float, ...
     numbers = all(isinstance(level, int | float) for level in found)
     if not found or not numbers or not all(a < b for a, b in pairwise([0, *found, 1])):
         raise UsageError(
-            f"Expected {where} of quantiles to ascend inside 0 to 1 but got {levels}. Try "
-            "[0.1, 0.5, 0.9]."
+            f"Expected {where} to be levels that ascend inside 0 to 1 but got {levels}. Try "
+            "`data.quantiles=[0.1,0.5,0.9]`."
         )
     return tuple(float(level) for level in found)

@@ -75,7 +75,7 @@ def test_nothing_is_chosen_unless_something_passes(fp32, int8, expected):
         ({"confidence": 2.0}, "confidence"),
         (
             {"accuracy": {"metric": "f1"}},
-            "one of accuracy, label_accuracy, rmse, mae, mase",
+            "one of accuracy, label_accuracy, rmse, mae, mase, pinball",
         ),
         ({"accuracy": {"maximum": 3.0}}, "Did you mean `max"),
         ({"accuracy": {"max": "3 %"}}, "max"),
@@ -87,7 +87,9 @@ def test_a_budget_that_makes_no_sense_is_refused(values, message):
         parse_budget(values)
 
 
-@pytest.mark.parametrize("metric", [None, "accuracy", "label_accuracy", "rmse", "mae", "mase"])
+@pytest.mark.parametrize(
+    "metric", [None, "accuracy", "label_accuracy", "rmse", "mae", "mase", "pinball"]
+)
 def test_a_budget_names_any_metric_that_some_task_has_or_none(metric):
     found = parse_budget({"accuracy": {"metric": metric, "min": None, "max": 2}}).accuracy
     assert (found.metric, found.min, found.max) == (metric, None, 2.0)

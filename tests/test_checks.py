@@ -179,6 +179,18 @@ def test_a_gain_of_which_nothing_is_known_is_no_gain_and_no_loss():
     assert set(found.values()) == {INCONCLUSIVE}
 
 
+def test_an_error_on_a_single_stretch_of_rows_holds_and_misses_no_limit():
+    unknown = {"estimate": 0.5, "interval": [None, None]}
+    for limit in (0.4, 0.6):
+        (found,) = quality_checks(
+            parse_budget({"accuracy": {"max": limit}}), artefact="m.onnx", target="t",
+            metric="rmse", score={"rmse": unknown}, parity={}, binds_logits=False,
+            margins={"drop_vs_teacher": None, "drop_vs_float32": None, "gain_vs_incumbent": None,
+                     "gain_vs_baseline": gain(0.0)},
+        )  # fmt: skip
+        assert (found.outcome, found.measured) == (INCONCLUSIVE, 0.5)
+
+
 def test_beside_a_model_without_any_error_no_margin_is_held():
     infinite = {"estimate": None, "interval": [None, None]}  # minus infinity in JSON
     found = quality({"min_gain_vs_baseline": -0.5}, gain_vs_baseline=infinite)

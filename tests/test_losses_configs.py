@@ -15,7 +15,8 @@ from distill.training.table_models import build_table_network
 from distill.training.teachers.live import TorchTeacher
 
 OF_NUMBERS = {"regression": 1, "regression_bounded": 1, "quantile": 3}  # outputs of each number
-LOSSES = [p for p in sorted((REPOSITORY / "conf/loss").glob("*.yaml")) if p.stem not in OF_NUMBERS]
+OTHERS = {*OF_NUMBERS, "by_task"}  # which names some of the others
+LOSSES = [p for p in sorted((REPOSITORY / "conf/loss").glob("*.yaml")) if p.stem not in OTHERS]
 
 
 def network(depth, seed):

@@ -131,3 +131,10 @@ def test_labels_are_told_as_classes_are():
     assert found.startswith(
         "Between 90.0 % (logistic regression) and 95.0 % (teacher) a student has 5.0 points"
     )
+
+
+def test_an_interval_that_is_not_known_holds_and_misses_no_limit():
+    baseline = errors()
+    baseline["baselines"]["logistic_regression"]["rmse"]["interval"] = [None, None]
+    assert said(baseline, 0.4, max=0.7).endswith("asks for RMSE of 0.700 at most (`accuracy.max`).")
+    assert said(baseline, 0.4, max=0.1).endswith("asks for RMSE of 0.100 at most (`accuracy.max`).")

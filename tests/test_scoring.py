@@ -1,5 +1,7 @@
 """Claims about the figures of classes, labels and numbers: each against scikit-learn or by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -10,12 +12,13 @@ from sklearn.metrics import (
     hamming_loss,
     log_loss,
     mean_absolute_error,
+    mean_pinball_loss,
     mean_squared_error,
     r2_score,
 )
 
 from distill.errors import UsageError
-from distill.scoring import METRICS, Classes, Labels, Numbers, Truth, scoring_of
+from distill.scoring import METRICS, Classes, Labels, Numbers, Quantiles, Truth, scoring_of
 from distill.tasks import Task, TaskKind, classification
 
 UNITS = np.array([0.01, 1000.0])
@@ -30,6 +33,11 @@ STEPS = Task(
     scale=(7.0,) * 3,
     has_one_unit=True,
 )
+LEVELS = (0.1, 0.5, 0.8)
+RANGES = Task(
+    kind=TaskKind.REGRESSION, outputs=("share", "price"), mean=(0.0, 0.0), scale=tuple(UNITS),
+    quantiles=LEVELS,
+)  # fmt: skip
 TAGS = Task(kind=TaskKind.MULTI_LABEL, outputs=tuple("abcde"))
 CLASSES = classification("abcd")
 
@@ -61,12 +69,21 @@ def forecasts(rng, n=120):
     return numbers(rng, np.ones(3), n, naive_error=naive, blocks=np.arange(n) // 4)
 
 
+def ranges(rng):
+    """Quantiles of two numbers in their own units, of errors of these sizes."""
+    first, second, truth = numbers(rng, UNITS)
+    spread = np.outer(UNITS, stats.norm.ppf(LEVELS))  # [D, Q]
+    pair = (a[..., None] + s * spread for a, s in ((first, 0.3), (second, 0.6)))
+    return *(own.reshape(len(own), -1) for own in pair), truth
+
+
 EVERY = {
     "accuracy": (Classes(4), classes),
     "label_accuracy": (Labels(), tags),
     "rmse": (Numbers(PAIR, "rmse"), lambda rng: numbers(rng, UNITS)),
     "mae": (Numbers(PAIR, "mae"), lambda rng: numbers(rng, UNITS)),
     "mase": (Numbers(STEPS, "mase"), forecasts),
+    "pinball": (Quantiles(RANGES), ranges),
 }
 
 
@@ -266,6 +283,36 @@ def test_what_has_no_mase_is_not_judged_by_it(rng, naive):
     assert "mase" not in Numbers(STEPS, "rmse").score(answers, truth, confidence=0.95)
 
 
+def test_quantiles_are_scored_as_by_scikit_learn_in_units_of_their_own(rng):
+    answers, _, truth = ranges(rng)
+    found = estimates(Quantiles(RANGES).score(answers, truth, confidence=0.95))
+    quantiles = answers.reshape(-1, 2, 3) / UNITS[:, None]
+    labels = truth.labels / UNITS
+    losses = [
+        mean_pinball_loss(labels[:, d], quantiles[:, d, q], alpha=level)
+        for d in range(2)
+        for q, level in enumerate(LEVELS)
+    ]
+    inside = (quantiles[..., 0] <= labels) & (labels <= quantiles[..., 2])
+    assert found == pytest.approx(
+        {
+            "pinball": np.mean(losses),
+            "coverage": inside.mean(),
+            "width": (quantiles[..., 2] - quantiles[..., 0]).mean(),
+            "mae": mean_absolute_error(labels, quantiles[..., 1]),
+            "rmse": np.sqrt(mean_squared_error(labels, quantiles[..., 1])),
+        }
+    )
+
+
+def test_without_a_median_nothing_is_said_of_its_errors(rng):
+    answers, _, truth = ranges(rng)
+    outer = dataclasses.replace(RANGES, quantiles=(0.1, 0.8))
+    some = answers.reshape(-1, 2, 3)[..., [0, 2]].reshape(-1, 4)
+    found = Quantiles(outer).score(some, truth, confidence=0.95)
+    assert list(found) == ["pinball", "coverage", "width"]
+
+
 def test_two_classifiers_agree_on_a_row_if_they_say_the_same_class(rng):
     first, second, _ = classes(rng)
     found = Classes(4).agreement(first, second, confidence=0.95)
@@ -321,6 +368,7 @@ def test_shares_of_trainings_that_are_right_are_compared_too(rng):
         (CLASSES, ["accuracy"], Classes),
         (TAGS, ["label_accuracy"], Labels),
         (PAIR, ["rmse", "mae", "mase"], Numbers),
+        (RANGES, ["pinball"], Quantiles),
     ],
 )
 def test_each_task_has_metrics_of_its_own_and_refuses_those_of_others(task, metrics, figures):
@@ -329,7 +377,20 @@ def test_each_task_has_metrics_of_its_own_and_refuses_those_of_others(task, metr
         scoring = scoring_of(task, metric)
         assert isinstance(scoring, figures)
         assert scoring.metric == metric
-    others = {name for own in METRICS.values() for name in own} - set(metrics)
+    others = {"pinball", *(name for own in METRICS.values() for name in own)} - set(metrics)
     for metric in [*others, "f1"]:
         with pytest.raises(UsageError, match=f"{metric}.*Leave it out to take {metrics[0]}"):
             scoring_of(task, metric)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "accuracy"])
+def test_a_single_stretch_of_rows_tells_nothing_of_others(name, rng):
+    scoring, make = EVERY[name]
+    first, second, truth = make(rng)
+    alone = Truth(labels=truth.labels, blocks=np.zeros(len(first)), naive_error=truth.naive_error)
+    for figure in scoring.score(first, alone, confidence=0.95).values():
+        assert np.isfinite(figure.estimate)
+        assert figure.interval == (-np.inf, np.inf)
+    marks = (scoring.marks(answers, alone) for answers in (first, second))
+    low, high = scoring.compare(*marks, blocks=alone.blocks, confidence=0.95).interval
+    assert (low, high) == ((-np.inf, 1) if scoring.is_error else (-1, 1))

@@ -242,7 +242,7 @@ def test_without_a_compiler_compiling_is_refused(cli, monkeypatch):
         (["soft_labels.batch_size=0"], "`batch_size`"),
         (["soft_labels.path=null"], "`soft_labels.path`"),
         (["soft_labels.top_k=10"], "top_k"),
-        (["loss=regression"], "Expected tensors of one shape"),
+        (["loss=regression"], "losses for classification but `loss.label` is one of regression"),
         (["trainer.devices=2"], "Take `trainer=ddp`"),
         (["trainer.precision=bf16-true"], "weights stay in float32"),
         (["optimizer=dot_sgd", "loss=soft_only"], "Add `loss.ce`"),

@@ -79,6 +79,8 @@ def test_shares_are_percentages_and_errors_are_in_units_of_their_own(name, value
 def test_an_interval_names_its_unit_once():
     assert metric_interval("accuracy", [0.9, 0.95]) == "90.00 to 95.00 %"
     assert metric_interval("rmse", [0.5, 12.0]) == "0.500 to 12"
+    for unknown in ([None, None], [-INFINITE, INFINITE]):
+        assert metric_interval("rmse", unknown) == "unknown"
 
 
 def test_a_gain_is_told_in_points_of_a_share_and_in_percent_of_an_error():

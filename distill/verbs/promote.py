@@ -139,8 +139,8 @@ def _audit(cfg: DictConfig) -> Any:
                 "series. Run `pipeline against=champion` on newer series, and register that run."
             )
         if contract.table is not None:
-            task = contract.asks
-            own = ["label"] if task.kind is TaskKind.CLASSIFICATION else list(task.outputs)
+            kind = contract.asks.kind
+            own = ["label"] if kind is TaskKind.CLASSIFICATION else list(contract.asks.outputs)
             columns = [wanted] if isinstance(wanted, str) else wanted or own
             table, records = read_rows(cfg, path, contract.table)
             count_unseen(records, contract.table)

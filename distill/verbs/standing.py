@@ -67,11 +67,12 @@ def show_standing(workspace: Workspace, baseline: Values, teacher: Values | None
 
 
 def _metric(metric: str, value: Values, gap: Values | None) -> list[str]:
-    ends = (value["estimate"], *value["interval"])
-    if metric in SHARES:
-        own, low, high = (f"{100 * end:.1f}" for end in ends)
-    else:
-        own, low, high = (metric_text(metric, end) for end in ends)
+    def short(figure: float | None) -> str:
+        if figure is None:
+            return "?"
+        return f"{100 * figure:.1f}" if metric in SHARES else metric_text(metric, figure)
+
+    own, low, high = map(short, (value["estimate"], *value["interval"]))
     shown = f"{own}\n({low} to {high})"
     if gap is None:
         return [shown, ""]

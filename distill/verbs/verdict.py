@@ -99,15 +99,20 @@ def _some_answers(workspace: Workspace) -> tuple[list[float], list[float], str] 
 
 
 def _a_forecast(workspace: Workspace, evaluation: dict[str, Any]) -> dict[str, Any] | None:
-    """Take the test window of a series at which the student's error is the median."""
+    """Take the test window of a series at which the student's error is the median.
+
+    Of quantiles those nearest the median.
+    """
+    task = workspace.data.task
+    middle = slice(task.middle, None, max(1, len(task.quantiles)))
     encoder, test = workspace.data.encoder, workspace.data.test
     naive = evaluation["naive"]
     if not isinstance(encoder, Windows) or naive is None or test.records is None:
         return None
     with np.load(workspace.run_dir / LOGITS, allow_pickle=False) as arrays:
-        answers = arrays["student"]
+        answers = arrays["student"][:, middle]
     with np.load(workspace.run_dir / BASELINE, allow_pickle=False) as arrays:
-        reference = arrays[naive["reference"]]
+        reference = arrays[naive["reference"]][:, middle]
     errors = ((answers - test.labels) ** 2).mean(axis=1)
     row = int(np.argsort(errors)[len(errors) // 2])
     return {

@@ -66,7 +66,7 @@ def metric_against_latency(
         for point in points:
             x, y = point.latency["estimate"], scale * point.metric["estimate"]
             low, high = point.latency["interval"]
-            bottom, top = (scale * end for end in point.metric["interval"])
+            bottom, top = (y if end is None else scale * end for end in point.metric["interval"])
             axes.errorbar(
                 x,
                 y,

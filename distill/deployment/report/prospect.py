@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill.budget import AccuracyBudget
+from distill.metrics import estimate_from
 from distill.wording import ERRORS, metric_name, metric_text
 
 Values = Mapping[str, Any]
@@ -107,10 +108,10 @@ def _asked(
 
 
 def _misses(metric: str, value: Values, limit: float) -> bool:
-    low, high = value["interval"]
+    low, high = estimate_from(value).interval
     return low > limit if metric in ERRORS else high < limit
 
 
 def _holds(metric: str, value: Values, limit: float) -> bool:
-    low, high = value["interval"]
+    low, high = estimate_from(value).interval
     return high <= limit if metric in ERRORS else low >= limit
