@@ -93,7 +93,7 @@ def test_the_checkpoint_holds_student_connectors_optimizer_and_random_states(dat
 
 
 def test_the_last_epoch_is_kept_where_it_is_not_the_best(data, tmp_path, monkeypatch):
-    def worse_every_epoch(module, model, batch, kind):
+    def worse_every_epoch(module, model, batch, *_):
         module.log("val/selection", -float(module.current_epoch), batch_size=1)
         module.log("val/accuracy", 0.0, batch_size=1)
 
