@@ -15,13 +15,14 @@ document.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import tables_accuracy
 import tables_latency
 import tables_memory
-import tables_regression
 from common import HERE, keep, started
+from tables_subjects import CLASSES, NUMBERS, Subject
 
 PARTS = ("accuracy", "latency", "memory", "regression")
 
@@ -45,18 +46,22 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     result = options.result or (work / "quick.json" if quick else HERE / "results" / "tables.json")
     document = started(result, "tables")
-    kept = document["parts"].get("accuracy", {}).get("rows", [])
-    measures = {
-        "accuracy": lambda: tables_accuracy.rows(
+
+    def crossed(part: str, subjects: Sequence[Subject]) -> tuple[list[dict], list[dict]]:
+        return tables_accuracy.rows(
+            subjects,
             work,
-            kept,
-            lambda *judged: keep(document, result, "accuracy", *judged),
+            document["parts"].get(part, {}).get("rows", []),
+            lambda *judged: keep(document, result, part, *judged),
             quick=quick,
             num_jobs=options.jobs,
-        ),
+        )
+
+    measures = {
+        "accuracy": lambda: crossed("accuracy", CLASSES),
         "latency": lambda: tables_latency.rows(work, options.skl2onnx, quick=quick),
         "memory": lambda: tables_memory.rows(work, quick=quick),
-        "regression": lambda: tables_regression.rows(quick=quick, num_jobs=options.jobs),
+        "regression": lambda: crossed("regression", NUMBERS),
     }
     for part in options.parts:
         keep(document, result, part, *measures[part]())

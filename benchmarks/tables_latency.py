@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from common import HERE, check, spread
 from numpy.typing import NDArray
-from tables_accuracy import Subject, fold_data
 from tables_folds import classifier
-from tables_training import distilled, export, out_of_fold_teacher, stored, train
+from tables_subjects import Subject, fold_data
+from tables_training import distilled, export, out_of_fold_teacher, stored
 
 from distill.deployment.device.latency import Rotation, Scenario, time_rounds, warm_up
 from distill.deployment.device.machine import pin
@@ -54,11 +54,11 @@ def rows(work: Path, converter: str | None, *, quick: bool) -> tuple[list[dict],
 def _row(table: str, folder: Path, converter: str | None, *, quick: bool) -> dict:
     """Fit, distil, export, convert, and time."""
     subject = Subject(table=table)
-    data, _ = fold_data(subject, SEED, 0)
+    data = fold_data(subject, SEED, 0)
     num_trees = 20 if quick else 300
     teacher = out_of_fold_teacher(data, classifier(SEED, num_trees))
-    module = distilled(data, stored(teacher, data, folder / "labels"), subject.settings, SEED)
-    student = train(module, data, subject.settings, folder / "student", SEED)["last"]
+    soft = stored(teacher, data, folder / "labels")
+    student = distilled(data, soft, subject.settings, folder / "student", SEED)["last"]
     files = {STUDENT: folder / "model.onnx"}
     export(student, data, files[STUDENT])
     whole = teacher.whole.estimator

@@ -18,7 +18,7 @@ import lightning
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from tables_rows import LABEL
-from tables_training import Settings, network, on_labels, train
+from tables_training import Settings, network, on_labels
 
 from distill.training.data.splits import Data
 from distill.training.data.tables import table
@@ -109,7 +109,7 @@ def load(path: Path) -> Data:
 def epoch(data: Data, folder: Path) -> Seconds:
     """Train one epoch by the product; return the seconds of its steps."""
     clock = Clock()
-    train(on_labels(data, SETTINGS, 0), data, SETTINGS, folder, 0, callbacks=[clock])
+    on_labels(data, SETTINGS, folder, 0, callbacks=[clock])
     return clock.seconds
 
 

@@ -1,9 +1,9 @@
-"""What the product does with a table, without its run folder: fold in, exported student out."""
+"""What the product does with a table, without its run folder: data in, exported student out."""
 
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,18 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from numpy.typing import NDArray
 from torch import nn
 
 from distill.deployment.export import export_onnx
-from distill.deployment.table_graph import prepend_encoder
+from distill.deployment.table_graph import in_units, prepend_encoder
 from distill.encoding import Encoder
+from distill.training.data.folds import draw_folds, rows_without
 from distill.training.data.loading import BatchDataModule, BatchDataset
-from distill.training.data.splits import Data, Split
+from distill.training.data.splits import Data, Split, joined, labelled_by
 from distill.training.fit import fit
 from distill.training.labelling import answer
 from distill.training.losses.logits import CrossEntropy, SoftTargetKL
+from distill.training.losses.regression import HuberToLabel, HuberToTeacher
 from distill.training.modules import DistillationModule, SupervisedModule
 from distill.training.soft_label_writer import StoreWriter
 from distill.training.soft_labels import Recipe, SoftLabelStore
@@ -30,11 +31,10 @@ from distill.training.table_models import MLP, build_table_network
 from distill.training.teachers.base import Teacher
 from distill.training.teachers.cached import CachedTeacher
 from distill.training.teachers.estimator import SklearnTeacher, fit_estimator
-from distill.training.teachers.out_of_fold import OutOfFoldTeacher, draw_folds
-
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it lists hardware
+from distill.training.teachers.out_of_fold import OutOfFoldTeacher
 
 TEACHER_FOLDS = 5
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it lists hardware
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,65 +47,69 @@ class Settings:
     weight_decay: float = 0.01
     widths: tuple[int, ...] = (128, 64)  # student=mlp
     dropout: float = 0.2
-    temperature: float = 4.0  # loss.kd
-    label_weight: float = 0.9  # loss.ce; that of loss.kd is the rest
+    temperature: float = 4.0  # loss.kd; not of numbers
+    label_weight: float = 0.9  # loss.ce, or loss.label; that of the loss on the teacher is the rest
 
 
 def out_of_fold_teacher(data: Data, estimator: Any) -> OutOfFoldTeacher:
     """Fit an estimator on all training rows, and once without each of 5 folds of them."""
-    train = data.train
-    fold = draw_folds(train.labels, TEACHER_FOLDS)
+    train, kind = data.train, data.task.kind
 
     def fitted(rows: Any) -> Teacher:
-        return SklearnTeacher(
-            fit_estimator(estimator, train.inputs[rows], train.labels[rows]), data.classes
-        )
+        of_rows = fit_estimator(estimator, train.inputs[rows], train.learnt[rows], kind)
+        return SklearnTeacher(of_rows, data.task.outputs, kind)
 
-    members = [fitted(np.flatnonzero(fold != number)) for number in range(TEACHER_FOLDS)]
+    fold = draw_folds(train, TEACHER_FOLDS)
+    members = [fitted(rows_without(train, fold, number)) for number in range(TEACHER_FOLDS)]
     return OutOfFoldTeacher(fitted(slice(None)), members, train.indices, fold)
 
 
 def stored(teacher: Teacher, data: Data, folder: Path) -> CachedTeacher:
-    """Ask a teacher about every training row, and keep what it says in a store."""
+    """Ask a teacher about every row that the student learns from, and keep what it says."""
+    taught = data.taught
     recipe = Recipe(
         teacher="of this fold", data="of this fold", classes=data.classes, views={},
-        views_version=1, num_samples=len(data.train), top_k=None, precision="float32",
+        views_version=1, num_samples=len(taught), top_k=None, precision="float32",
     )  # fmt: skip
-    writer = StoreWriter(folder, recipe, data.train.indices, 1)
+    writer = StoreWriter(folder, recipe, taught.indices, 1)
     writer.prepare()
     for view, block in writer.missing_blocks():
         rows = writer.rows(block)
-        writer.write(view, block, answer(teacher, BatchDataset(data.train), view, rows))
+        writer.write(view, block, answer(teacher, BatchDataset(taught), view, rows))
     writer.finish()
     return CachedTeacher(SoftLabelStore(folder, recipe))
 
 
-def with_unlabelled(data: Data, rows: Split, teacher: Teacher) -> Data:
-    """Add rows without labels to those that learn; the teacher's class stands for the label."""
-    told = answer(teacher, BatchDataset(rows), 0, np.arange(len(rows))).argmax(axis=1)
-    train = data.train
-    both = Split(
-        inputs=np.concatenate([train.inputs, rows.inputs]),
-        labels=np.concatenate([train.labels, told]),
-        indices=np.concatenate([train.indices, rows.indices]),
-    )
-    return replace(data, train=both)
-
-
-def distilled(data: Data, teacher: Teacher, settings: Settings, seed: int) -> nn.Module:
-    """Build and train a student on a teacher's soft labels."""
-    weights = {"ce": settings.label_weight, "kd": 1 - settings.label_weight}
+def distilled(
+    data: Data, teacher: Teacher, settings: Settings, folder: Path, seed: int
+) -> dict[str, nn.Module]:
+    """Train a student on a teacher's soft labels and, by their weight, on the labels."""
+    share = settings.label_weight
     losses: dict[str, nn.Module] = {
-        "ce": CrossEntropy(weight=weights["ce"]),
-        "kd": SoftTargetKL(temperature=settings.temperature, weight=weights["kd"]),
+        "ce": CrossEntropy(weight=share),
+        "kd": SoftTargetKL(temperature=settings.temperature, weight=1 - share),
     }
+    if data.is_numeric:
+        losses = {
+            "label": HuberToLabel(delta=None, weight=share),
+            "teacher": HuberToTeacher(delta=None, weight=1 - share),
+        }
     student = network(data, settings, seed)
-    return DistillationModule(student, teacher, losses, **_parts(settings))
+    module = DistillationModule(student, teacher, losses, **_parts(data, settings))
+    taught = None
+    if data.unlabelled is not None:
+        rows = np.arange(len(data.unlabelled))
+        told = answer(teacher, BatchDataset(data.unlabelled), 0, rows)
+        taught = joined(data.train, labelled_by(data.unlabelled, told, data.task))
+    return train(module, data, settings, folder, seed, taught=taught)
 
 
-def on_labels(data: Data, settings: Settings, seed: int) -> nn.Module:
-    """Build the control: the same network from the same weights, on labels alone."""
-    return SupervisedModule(network(data, settings, seed), **_parts(settings))
+def on_labels(
+    data: Data, settings: Settings, folder: Path, seed: int, callbacks: Sequence[Callback] = ()
+) -> dict[str, nn.Module]:
+    """Train the control: the same network from the same weights, on labels alone."""
+    module = SupervisedModule(network(data, settings, seed), **_parts(data, settings))
+    return train(module, data, settings, folder, seed, callbacks=callbacks)
 
 
 def network(data: Data, settings: Settings, seed: int) -> nn.Module:
@@ -123,11 +127,14 @@ def train(
     settings: Settings,
     folder: Path,
     seed: int,
+    *,
     callbacks: Sequence[Callback] = (),
+    taught: Split | None = None,
 ) -> dict[str, nn.Module]:
-    """Train as `train` does; return the network of the `last` epoch and of the `best`."""
+    """Train as the verb does; return the network of the `last` epoch and of the `best`."""
     networks = {epoch: copy.deepcopy(module.student) for epoch in ("last", "best")}
-    batches = BatchDataModule(data, batch_size=settings.batch_size, num_views=1, seed=seed)
+    size = settings.batch_size
+    batches = BatchDataModule(data, batch_size=size, num_views=1, seed=seed, taught=taught)
     trainer = partial(
         lightning.Trainer,
         accelerator="cpu", devices=1, max_epochs=settings.max_epochs, deterministic=True,
@@ -139,21 +146,18 @@ def train(
 
 
 def export(network: nn.Module, data: Data, path: Path) -> None:
-    """Write a network as it ships: raw columns in, encoding inside."""
+    """Write a network as it ships: raw columns in, encoding inside, numbers in their own units."""
     assert isinstance(data.encoder, Encoder)
-    export_onnx(network, data.input_shape, path, dtype=torch.float32)
+    export_onnx(network, data.input_shape, path, dtype=torch.float32, kind=data.task.kind)
     prepend_encoder(data.encoder, path)
+    if data.is_numeric:
+        in_units(data.task, path)
 
 
-def accuracy(outputs: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """Share of rows whose largest output is their class's."""
-    return float((outputs.argmax(axis=1) == labels).mean())
-
-
-def _parts(settings: Settings) -> dict[str, Any]:
-    optimizer = partial(torch.optim.AdamW, lr=settings.lr, weight_decay=settings.weight_decay)
+def _parts(data: Data, settings: Settings) -> dict[str, Any]:
     onecycle = torch.optim.lr_scheduler.OneCycleLR
     return {
-        "optimizer": optimizer,
+        "kind": data.task.kind,
+        "optimizer": partial(torch.optim.AdamW, lr=settings.lr, weight_decay=settings.weight_decay),
         "scheduler": partial(onecycle, max_lr=settings.lr, pct_start=0.2),
     }

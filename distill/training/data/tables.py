@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distill.columns import Column, Kind
+from distill.columns import Column, Kind, Records
 from distill.encoding import Encoder, fit_encoder
 from distill.errors import UsageError, UserError, nearest
 from distill.table_files import column_of, guess_columns, raw_records, raw_values, read_table
@@ -183,15 +183,16 @@ def from_table(
     )
     train, validation = split(rest, choice.validation_fraction, choice.seed)
     records = raw_records(whole, columns, date_format=choice.date_format)
-    encoder = fit_encoder(columns, records[train], max_categories=choice.max_categories)
+    learnt, chosen, reported = (records[own] for own in (train, validation, test))
+    del records  # a large table's are a good part of memory
+    encoder = fit_encoder(columns, learnt, max_categories=choice.max_categories)
     units = _with_units(task, labels[train])
     moments = None if times is None else times[train]
-    leaks = find_leaks(columns, records[train], task, labels[train], times=moments)
+    leaks = find_leaks(columns, learnt, task, labels[train], times=moments)
     for leak in leaks:
         log.warning("%s: %s", leak.name.replace("_", " "), leak.text)
 
-    def part(positions: NDArray[np.int64]) -> Split:
-        own = records[positions]
+    def part(positions: NDArray[np.int64], own: Records) -> Split:
         return Split(
             inputs=encoder(own),
             labels=labels[positions],
@@ -206,9 +207,9 @@ def from_table(
     return TableData(
         name=name,
         task=units,
-        train=part(train),
-        validation=part(validation),
-        test=part(test),
+        train=part(train, learnt),
+        validation=part(validation, chosen),
+        test=part(test, reported),
         encoder=encoder,
         leaks=tuple(leaks),
         left_out=left_out,
