@@ -26,8 +26,8 @@ class Subject:
     Attributes:
         table: of scikit-learn.
         settings: of the student.
-        control: of the control; None for the student's. Where labels are few or wrong it is given
-            those that suit it, or it would lose to its settings.
+        control: of the control; None for the student's. Where those would not suit it, it is
+            given its own, or it would lose to its settings.
         wrong: share of the labels that are learnt from, replaced by another class.
         labelled: share of the rows that are learnt from which have a label; the student also
             learns from the others, as the mixture labels them.
@@ -82,7 +82,8 @@ NUMBERS = (
     Subject(
         table="diabetes",
         is_numeric=True,
-        settings=Settings(max_epochs=30, lr=0.003, label_weight=0.5),
+        settings=Settings(max_epochs=30, lr=0.003, label_weight=0.1),
+        control=Settings(max_epochs=30, lr=0.001, dropout=0.5),
     ),
     Subject(
         table="friedman1",
