@@ -76,6 +76,12 @@ class Task:
         """Repeat a figure of each number for each of its quantiles, [D] to [D * Q]."""
         return np.repeat(np.asarray(figures, np.float64), max(1, len(self.quantiles)))
 
+    def standardized(self, answers: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Bring numbers, [N, D], or quantiles, [N, D * Q], to mean 0 and scale 1 of each number."""
+        by_number = answers.astype(np.float64).reshape(len(answers), len(self.outputs), -1)
+        mean, scale = (np.array(own)[:, None] for own in (self.mean, self.scale))
+        return ((by_number - mean) / scale).astype(np.float32).reshape(answers.shape)
+
     def ascending(self, answers: NDArray[np.floating]) -> NDArray[np.floating]:
         """Sort the quantiles of each number, [N, D * Q]; without quantiles nothing changes.
 

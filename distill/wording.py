@@ -11,6 +11,8 @@ from typing import Any
 
 from distill.metrics import estimate_from
 from distill.pages import figure, percent
+from distill.scoring import METRICS, Quantiles
+from distill.tasks import TaskKind
 
 NAMES = {
     "macro_f1": "macro-F1",
@@ -30,7 +32,7 @@ NAMES = {
 }
 SHARES = ("accuracy", "macro_f1", "label_accuracy", "subset_accuracy", "micro_f1",
           "mean_average_precision", "coverage")  # fmt: skip
-ERRORS = ("rmse", "mae", "mase", "pinball")  # of the metrics that decide: less is better
+ERRORS = (*METRICS[TaskKind.REGRESSION], Quantiles.metric)  # of those that decide, less is better
 
 
 def metric_name(name: str) -> str:
@@ -65,11 +67,6 @@ def gain_cells(gain: Mapping[str, Any], digits: int = 2) -> tuple[str, str]:
     found = estimate_from(gain)
     low, high = (_signed(end, digits) for end in found.interval)
     return _signed(found.estimate, digits), f"{low} to {high}"
-
-
-def gain_unit(metric: str) -> str:
-    """Say what a gain is counted in."""
-    return f"% of {metric_name(metric)}" if metric in ERRORS else "points"
 
 
 def gain_phrase(metric: str, value: float | None, of: str | None = None) -> str:

@@ -31,7 +31,6 @@ class LastValue:
     """Answer the window's last value; the best there is for a random walk."""
 
     kinds = frozenset({TaskKind.REGRESSION})
-    needs_windows = True
 
     def fit(self, train: Split, horizon: int) -> Fitted:
         """Learn nothing."""
@@ -47,7 +46,6 @@ class WindowMean:
     """Answer the window's mean."""
 
     kinds = frozenset({TaskKind.REGRESSION})
-    needs_windows = True
 
     def fit(self, train: Split, horizon: int) -> Fitted:
         """Learn nothing."""
@@ -67,7 +65,6 @@ class MovingAverage:
     """
 
     kinds = frozenset({TaskKind.REGRESSION})
-    needs_windows = True
 
     def __init__(self, length: int = 7) -> None:
         if length < 1:
@@ -92,7 +89,6 @@ class Drift:
     """Go on along the line from the window's first value to its last."""
 
     kinds = frozenset({TaskKind.REGRESSION})
-    needs_windows = True
 
     def fit(self, train: Split, horizon: int) -> Fitted:
         """Learn nothing.
@@ -119,7 +115,6 @@ class SeasonalNaive:
     """
 
     kinds = frozenset({TaskKind.REGRESSION})
-    needs_windows = True
 
     def __init__(self, season: int | None = None) -> None:
         if season is not None and season < 1:
@@ -160,7 +155,6 @@ class LinearForecast:
     """
 
     kinds = frozenset({TaskKind.REGRESSION})
-    needs_windows = True
 
     def fit(self, train: Split, horizon: int) -> Fitted:
         """Fit on at most `MAX_LINEAR_WINDOWS`, evenly drawn."""

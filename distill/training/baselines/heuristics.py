@@ -2,8 +2,7 @@
 
 A heuristic has `fit(train, num_outputs)`, which returns a `Fitted` that answers any samples: class
 numbers [N], or log-probabilities [N, C] where it has them; of several labels logits [N, C]. It
-names the `kinds` of tasks that it is for, and whether it `needs_windows` of a series. Knows nothing
-of networks.
+names the `kinds` of tasks that it is for. Knows nothing of networks.
 """
 
 import warnings
@@ -47,7 +46,6 @@ class MajorityClass:
     """Always answer the commonest class of the training set."""
 
     kinds = frozenset({TaskKind.CLASSIFICATION})
-    needs_windows = False
 
     def fit(self, train: Split, num_classes: int) -> Fitted:
         """Count the classes."""
@@ -61,7 +59,6 @@ class ClassPrior:
     """Answer the training set's class shares, with add-one smoothing (Laplace)."""
 
     kinds = frozenset({TaskKind.CLASSIFICATION})
-    needs_windows = False
 
     def fit(self, train: Split, num_classes: int) -> Fitted:
         """Count the classes."""
@@ -75,7 +72,6 @@ class LabelShares:
     """Answer the logit of each label's share in the training set, with add-one smoothing."""
 
     kinds = frozenset({TaskKind.MULTI_LABEL})
-    needs_windows = False
 
     def fit(self, train: Split, num_outputs: int) -> Fitted:
         """Count each label."""
@@ -89,7 +85,6 @@ class NearestCentroid:
     """Answer the class whose mean training sample is nearest, in pixels or a row's features."""
 
     kinds = frozenset({TaskKind.CLASSIFICATION})
-    needs_windows = False
 
     def fit(self, train: Split, num_classes: int) -> Fitted:
         """Average the samples of every class."""
@@ -114,7 +109,6 @@ class LogisticRegressionOnPixels:
     """
 
     kinds = frozenset({TaskKind.CLASSIFICATION, TaskKind.MULTI_LABEL})
-    needs_windows = False
 
     def fit(self, train: Split, num_outputs: int) -> Fitted:
         """Fit by scikit-learn's default solver."""
@@ -143,7 +137,6 @@ class LookupTable:
     """
 
     kinds = frozenset({TaskKind.CLASSIFICATION})
-    needs_windows = False
 
     def __init__(self, key: Callable[[Any], NDArray[Any]] | None = None) -> None:
         self._key = key or brightness

@@ -27,7 +27,6 @@ class Mean:
     """Answer the training labels' mean, which has the least squared error of all constants."""
 
     kinds = frozenset({TaskKind.REGRESSION})
-    needs_windows = False
 
     def fit(self, train: Split, num_outputs: int) -> Fitted:
         """Average the labels."""
@@ -38,7 +37,6 @@ class Median:
     """Answer the training labels' median, which has the least absolute error of all constants."""
 
     kinds = frozenset({TaskKind.REGRESSION})
-    needs_windows = False
 
     def fit(self, train: Split, num_outputs: int) -> Fitted:
         """Take the median of the labels."""
@@ -56,7 +54,6 @@ class GroupMean:
     """
 
     kinds = frozenset({TaskKind.REGRESSION})
-    needs_windows = False
 
     def __init__(self, columns: Sequence[str]) -> None:
         if isinstance(columns, str) or not columns:
@@ -110,7 +107,6 @@ class LinearRegression:
     """
 
     kinds = frozenset({TaskKind.REGRESSION})
-    needs_windows = False
 
     def fit(self, train: Split, num_outputs: int) -> Fitted:
         """Fit in double precision: float32 would be ill-conditioned.

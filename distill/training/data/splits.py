@@ -188,6 +188,13 @@ class Data:
         """Whether numbers are asked for."""
         return self.task.kind is TaskKind.REGRESSION
 
+    @property
+    def units(self) -> list[list[float]]:
+        """Mean and scale in which a network answers each number; empty where no such are fixed."""
+        if not self.is_numeric or isinstance(self.encoder, Windows):
+            return []  # a window has units of its own
+        return [list(self.task.mean), list(self.task.scale)]
+
     def in_units(self, outputs: NDArray[np.floating], split: Split) -> NDArray[np.floating]:
         """Bring a network's outputs for a split's rows, [N, C], to the labels' own units.
 
@@ -209,16 +216,14 @@ class Data:
         if isinstance(self.encoder, Windows):
             assert split.records is not None
             return self.encoder.scaled(split.records, answers)
-        wide = np.asarray(answers, np.float64)
-        scale, mean = map(self.task.of_answers, (self.task.scale, self.task.mean))
-        return ((wide - mean) / scale).astype(np.float32)
+        return self.task.standardized(answers)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd about the data, a sentence each."""
         return tuple(map(str, self.leaks))
 
-    @property
+    @cached_property
     def taught(self) -> Split:
         """What a teacher labels and a student learns from; the labels of the unlabelled are 0."""
         return self.train if self.unlabelled is None else joined(self.train, self.unlabelled)
@@ -235,8 +240,8 @@ class Data:
         own = self._hash((self.train, self.validation, self.test, *more))
         if self.encoder is None:
             return own
-        weights = None if self.weights is None else self.weights.tolist()
-        return sha256_json([own, repr(self.encoder), *([weights] if weights else [])])
+        weights = [] if self.weights is None else [hashlib.sha256(self.weights.data).hexdigest()]
+        return sha256_json([own, repr(self.encoder), *weights])
 
     @cached_property
     def test_fingerprint(self) -> str:

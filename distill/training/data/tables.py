@@ -186,7 +186,7 @@ def from_table(
     learnt, chosen, reported = (records[own] for own in (train, validation, test))
     del records  # a large table's are a good part of memory
     encoder = fit_encoder(columns, learnt, max_categories=choice.max_categories)
-    units = _with_units(task, labels[train])
+    units, is_numeric = _with_units(task, labels[train]), task.kind is TaskKind.REGRESSION
     moments = None if times is None else times[train]
     leaks = find_leaks(columns, learnt, task, labels[train], times=moments)
     for leak in leaks:
@@ -198,7 +198,7 @@ def from_table(
             labels=labels[positions],
             indices=positions,
             records=own,
-            targets=_targets(units, labels[positions]),
+            targets=units.standardized(labels[positions]) if is_numeric else None,
             blocks=None if groups is None else groups[positions],
             spans=None if times is None else np.stack([times, times], axis=1)[positions],
             layout=encoder.layout,
@@ -257,7 +257,8 @@ def _weights(
         by_class = 1 / np.maximum(counts, 1)
     else:
         named = {str(k): v for k, v in wanted.items()} if isinstance(wanted, Mapping) else {}
-        if set(named) != set(task.outputs) or min(named.values()) <= 0:
+        usable = all(isinstance(v, int | float) and 0 < v < np.inf for v in named.values())
+        if set(named) != set(task.outputs) or not usable:
             raise UsageError(
                 "Expected `data.class_weights` to be balanced, or a number above 0 for each of "
                 f"{', '.join(task.outputs[:10])}, but got {wanted}."
@@ -330,11 +331,3 @@ def _with_units(task: Task, labels: NDArray[Any]) -> Task:
     mean, scale = labels.mean(axis=0, dtype=np.float64), labels.std(axis=0, dtype=np.float64)
     scale = np.where(scale > 0, scale, 1)
     return dataclasses.replace(task, mean=tuple(map(float, mean)), scale=tuple(map(float, scale)))
-
-
-def _targets(task: Task, labels: NDArray[Any]) -> NDArray[np.float32] | None:
-    """Standardise numbers; None for classes and labels, which are learnt as they are."""
-    if task.kind is not TaskKind.REGRESSION:
-        return None
-    wide = labels.astype(np.float64)
-    return ((wide - np.array(task.mean)) / np.array(task.scale)).astype(np.float32)

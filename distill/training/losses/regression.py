@@ -123,8 +123,8 @@ class OutputWeights(nn.Module):
         return weights / weights.mean()
 
 
-class HuberToLabel(NumberTerm):
-    """Mean of `huber` towards the label over the batch.
+class HuberTerm(NumberTerm):
+    """A term that is a Huber loss.
 
     Args:
         delta: see `huber`.
@@ -133,8 +133,6 @@ class HuberToLabel(NumberTerm):
         warmup_epochs: see `LossTerm`.
     """
 
-    needs_teacher = False
-
     def __init__(
         self,
         *,
@@ -145,6 +143,12 @@ class HuberToLabel(NumberTerm):
     ) -> None:
         super().__init__(weight=weight, warmup_epochs=warmup_epochs)
         self.delta, self.output_weights = check_delta(delta), OutputWeights(output_weights)
+
+
+class HuberToLabel(HuberTerm):
+    """Mean of `huber` towards the label over the batch."""
+
+    needs_teacher = False
 
     def forward(self, student: Tensor, teacher: Tensor | None, label: Tensor) -> Tensor:
         """Return the mean, a scalar; the teacher is not looked at."""
@@ -152,19 +156,8 @@ class HuberToLabel(NumberTerm):
         return huber(student, label, delta=self.delta, output_weights=weights).mean()
 
 
-class HuberToTeacher(NumberTerm):
-    """Mean of `huber` towards the teacher over the batch; arguments as of `HuberToLabel`."""
-
-    def __init__(
-        self,
-        *,
-        delta: float | None = 1.0,
-        output_weights: float | Sequence[float] = 1.0,
-        weight: float,
-        warmup_epochs: float = 0.0,
-    ) -> None:
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs)
-        self.delta, self.output_weights = check_delta(delta), OutputWeights(output_weights)
+class HuberToTeacher(HuberTerm):
+    """Mean of `huber` towards the teacher over the batch."""
 
     def forward(self, student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
         """Return the mean, a scalar; the label is not looked at."""
@@ -172,7 +165,7 @@ class HuberToTeacher(NumberTerm):
         return huber(student, teacher, delta=self.delta, output_weights=weights).mean()
 
 
-class TeacherBoundedHuber(NumberTerm):
+class TeacherBoundedHuber(HuberTerm):
     """Mean of `teacher_bounded_huber` over the batch.
 
     Args:
@@ -195,11 +188,12 @@ class TeacherBoundedHuber(NumberTerm):
         weight: float,
         warmup_epochs: float = 0.0,
     ) -> None:
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs)
+        super().__init__(
+            delta=delta, output_weights=output_weights, weight=weight, warmup_epochs=warmup_epochs
+        )
         if not 0 <= margin < math.inf:
             raise UserError(f"Expected `margin` to be 0 or more but got {margin}. Try 0.")
-        self.delta, self.margin = check_delta(delta), margin
-        self.output_weights = OutputWeights(output_weights)
+        self.margin = margin
 
     def forward(self, student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
         """Return the mean, a scalar."""

@@ -38,7 +38,27 @@ class Mixing(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixUp:
+class DrawnPartners:
+    """What all mixings share: a partner drawn at random for each sample.
+
+    Attributes:
+        seed: two runs with the same seed see the same samples.
+    """
+
+    STREAM: ClassVar[int]
+
+    seed: int = 0
+
+    def partners(
+        self, indices: NDArray[np.int64], view: int, num_samples: int
+    ) -> NDArray[np.int64]:
+        """Draw each sample's partner, [B] positions among all training samples."""
+        drawn = uniforms(self.seed, indices, view, stream=self.STREAM, count=1)
+        return below(num_samples, drawn[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixUp(DrawnPartners):
     """Blend each image with its partner's: share * image + (1 - share) * partner.
 
     Zhang et al., "mixup: Beyond Empirical Risk Minimization" (2018). The share is drawn from
@@ -57,17 +77,10 @@ class MixUp:
 
     alpha: float = 0.8
     probability: float = 1.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
         check_probability(self.probability)
-
-    def partners(
-        self, indices: NDArray[np.int64], view: int, num_samples: int
-    ) -> NDArray[np.int64]:
-        """Draw each sample's partner, [B] positions among all training samples."""
-        return draw_partners(self.seed, indices, view, num_samples, stream=self.STREAM)
 
     def mix(
         self, images: Images, partner_images: Images, indices: NDArray[np.int64], view: int
@@ -86,7 +99,7 @@ class MixUp:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutMix:
+class CutMix(DrawnPartners):
     """Replace a box of each image by the same box of its partner's.
 
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
@@ -107,17 +120,10 @@ class CutMix:
 
     alpha: float = 1.0
     probability: float = 1.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
         check_probability(self.probability)
-
-    def partners(
-        self, indices: NDArray[np.int64], view: int, num_samples: int
-    ) -> NDArray[np.int64]:
-        """Draw each sample's partner, [B] positions among all training samples."""
-        return draw_partners(self.seed, indices, view, num_samples, stream=self.STREAM)
 
     def mix(
         self, images: Images, partner_images: Images, indices: NDArray[np.int64], view: int
@@ -144,13 +150,6 @@ def draw_beta(alpha: float, draws: NDArray[np.float64], *, levels: int) -> NDArr
         Whole numbers from 0 to levels.
     """
     return np.searchsorted(_beta_steps(alpha, levels), draws, side="right")
-
-
-def draw_partners(
-    seed: int, indices: NDArray[np.int64], view: int, num_samples: int, *, stream: int
-) -> NDArray[np.int64]:
-    """Draw each sample's partner, [B] positions among all samples."""
-    return below(num_samples, uniforms(seed, indices, view, stream=stream, count=1)[0])
 
 
 def check_shapes(samples: Samples, partners: Samples) -> None:

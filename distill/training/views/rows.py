@@ -22,11 +22,11 @@ from distill.errors import UsageError, UserError
 from distill.training.views.base import check_probability
 from distill.training.views.hashing import uniforms
 from distill.training.views.mixing import (
+    DrawnPartners,
     Shares,
     check_alpha,
     check_shapes,
     draw_beta,
-    draw_partners,
 )
 
 TableRows = NDArray[np.float32]
@@ -129,7 +129,7 @@ class NoiseRows(_OfRows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixUpRows(_OfRows):
+class MixUpRows(DrawnPartners, _OfRows):
     """Blend each row's measures with its partner's: share * own + (1 - share) * partner's.
 
     After Zhang et al., "mixup: Beyond Empirical Risk Minimization" (2018). All that is no measure,
@@ -150,17 +150,10 @@ class MixUpRows(_OfRows):
 
     alpha: float = 0.4
     probability: float = 1.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
         check_probability(self.probability)
-
-    def partners(
-        self, indices: NDArray[np.int64], view: int, num_samples: int
-    ) -> NDArray[np.int64]:
-        """Draw each row's partner, [B] positions among all training rows."""
-        return draw_partners(self.seed, indices, view, num_samples, stream=self.STREAM)
 
     def mix(
         self, rows: TableRows, partner_rows: TableRows, indices: NDArray[np.int64], view: int
@@ -180,7 +173,7 @@ class MixUpRows(_OfRows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwapColumns(_OfRows):
+class SwapColumns(DrawnPartners, _OfRows):
     """Take each column, by chance, from a row's partner: all its figures, its gap and its code.
 
     CutMix of rows, as in Somepalli et al., "SAINT: Improved Neural Networks for Tabular Data via
@@ -198,7 +191,6 @@ class SwapColumns(_OfRows):
     STREAM: ClassVar[int] = 2**21  # the partner's, and one for each column
 
     probability: float = 0.15
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_probability(self.probability)
@@ -211,12 +203,6 @@ class SwapColumns(_OfRows):
         for number, own in enumerate(positions):
             owners[list(own)] = number
         return owners
-
-    def partners(
-        self, indices: NDArray[np.int64], view: int, num_samples: int
-    ) -> NDArray[np.int64]:
-        """Draw each row's partner, [B] positions among all training rows."""
-        return draw_partners(self.seed, indices, view, num_samples, stream=self.STREAM)
 
     def mix(
         self, rows: TableRows, partner_rows: TableRows, indices: NDArray[np.int64], view: int
