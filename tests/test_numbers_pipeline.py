@@ -6,10 +6,11 @@ import pytest
 from conftest import run_cli
 from sklearn.metrics import mean_squared_error
 
+from distill.deployment.naive import NAIVE
 from distill.files import read_json
 from distill.runtime import OnnxModel
 from distill.training.data.generated_series import generated_series
-from distill.training.data.tables import sklearn_table
+from distill.training.data.tables import sklearn_table, table
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +71,17 @@ def test_the_report_of_numbers_speaks_of_rmse_and_of_no_accuracy(diabetes):
     assert "accuracy" not in report
 
 
+def test_weights_of_other_labels_mean_and_scale_are_refused(diabetes, cli):
+    folder, _ = diabetes
+    weights = folder / "run/train/student/best.pt"
+    arguments = ("experiment=table_ensemble", "data.name=diabetes", "teacher=mlp", "seed=1")
+    network = ("teacher.network.widths=[64,32]", f"teacher.checkpoint={weights}")
+    ran = cli("train", "teacher", *arguments, *network)
+    assert ran.code == 1
+    assert "that answer in these labels' mean and scale" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 def test_several_labels_are_told_at_once(tmp_path, rng):
     rows = pd.DataFrame(rng.normal(size=(300, 3)), columns=["x", "y", "z"])
     rows["warm"] = (rows.x + 0.1 * rng.normal(size=300) > 0).astype(int)
@@ -118,7 +130,10 @@ def test_a_backtest_trains_anew_at_every_origin(tmp_path):
     short = ("trainer.max_epochs=2", "effort=quick", "preflight=false", "quantize=none")
     pipeline(tmp_path, "experiment=series", *ONE, *SERIES, *short, "origins=2")
     found = read_json(tmp_path / "run/verdict.json")
-    assert found["backtest"]["num_beaten"] <= 2
+    origins = found["backtest"]["origins"]
+    beaten = [one["student"] < min(one["baselines"][n] for n in NAIVE) for one in origins]
+    assert found["backtest"]["num_beaten"] == sum(beaten)
+    assert origins[0]["from"] < origins[1]["from"]
     first, second = (read_json(tmp_path / f"run/origins/0{n}/train.json") for n in (1, 2))
     assert first["student"]["test_at_best_epoch"] != second["student"]["test_at_best_epoch"]
     assert "Backtest: RMSE at 2 forecast origins" in (tmp_path / "run/report.html").read_text()
@@ -132,5 +147,5 @@ def test_rows_without_labels_are_taught(tmp_path, rng):
     data = ("data=table", "data.path=known.csv", "data.label=price", "data.unlabelled=more.csv")
     pipeline(tmp_path, "experiment=table_ensemble", *data, *FOREST, *QUICK)
     stored = read_json(tmp_path / "run/soft_labels.json")
-    num_train = read_json(tmp_path / "run/baseline.json")["num_samples"]
-    assert stored["num_samples"] > 120 > num_train
+    train = table(path=str(tmp_path / "known.csv"), label="price").train
+    assert stored["num_samples"] == len(train) + 120

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +14,7 @@ from distill.errors import UsageError, UserError
 from distill.files import read_json
 from distill.runtime import OnnxModel
 from distill.tasks import TaskKind
+from distill.training.data.loading import BatchDataModule
 from distill.training.data.tables import sklearn_table, table
 
 NUMBERS = ("data.name=diabetes",)
@@ -162,6 +164,8 @@ def test_the_tables_of_scikit_learn_have_their_classes_by_name(name):
         (["train", *NUMBERS, "soft_labels.top_k=1"], "`soft_labels.top_k=null` for numbers"),
         (["train", "loss=regression"], "losses for classification but `loss.label`.*`loss=kd`"),
         (["baseline", *NUMBERS, "baselines=[majority_class]"], "for regression.*baselines=by_task"),
+        (["pipeline", "origins=2"], "Expected a series to backtest but breast_cancer has rows"),
+        (["pipeline", "origins=few"], "`origins` to be a number of moments"),
         (["search", *NUMBERS], "Expected classes to search.*diabetes asks for numbers"),
         (["train", *NUMBERS, "budget.accuracy.metric=accuracy"], "one of rmse, mae, mase"),
         (["train", *NUMBERS, "budget.accuracy.metric=mase"], "series that move.*rmse or mae"),
@@ -183,6 +187,28 @@ def test_what_tables_cannot_do_is_one_message(cli, arguments, message):
     assert ran.code in (1, 2)
     assert re.search(message, ran.stderr)
     assert "Traceback" not in ran.stderr
+
+
+def test_balanced_weights_show_every_class_as_often(tmp_path):
+    rows = pd.DataFrame({"x": np.arange(400.0), "rare": np.arange(400) % 8 == 0})
+    rows.to_csv(tmp_path / "rare.csv", index=False)
+    data = table(path=str(tmp_path / "rare.csv"), label="rare", class_weights="balanced")
+    shown = BatchDataModule(data, batch_size=32).train_dataloader()
+    labels = np.concatenate([batch["label"].numpy() for batch in shown])
+    assert len(labels) == len(data.train)
+    assert labels.mean() == pytest.approx(0.5, abs=0.02)
+    assert data.train.labels.mean() == pytest.approx(1 / 8, abs=0.01)
+    plain = table(path=str(tmp_path / "rare.csv"), label="rare")
+    assert data.fingerprint != plain.fingerprint
+
+
+@pytest.mark.parametrize(
+    "weights", ["even", {"true": 2}, {"true": 0, "false": 1}, {"true": "a", "false": "b"}]
+)
+def test_weights_that_are_none_are_one_message(tmp_path, weights):
+    churn(tmp_path / "churn.csv")
+    with pytest.raises(UsageError, match="balanced, or a number above 0 for each of"):
+        table(path=str(tmp_path / "churn.csv"), label="churned", class_weights=weights)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 Knows marks of models; knows nothing of series.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from distill.metrics import estimate_from
 from distill.scoring import Paired, Scoring, Truth
 from distill.wording import gain_phrase, gain_range, metric_name
 
+UNKNOWN = (-math.inf, 1.0)  # all that a gain can be
 NAIVE = ("last_value", "seasonal_naive", "drift", "window_mean", "moving_average")
 
 
@@ -69,11 +71,15 @@ def gains_over_naive(
 def naive_sentence(found: Mapping[str, Any], metric: str) -> str:
     """Say who beats the naive forecast, from a `NaiveGains` as plain values."""
     reference = found["reference"].replace("_", " ")
-    better = [name for name, gain in found["gains"].items() if estimate_from(gain).interval[0] > 0]
-    if not better:
-        what = (
-            "the last value" if reference == "last value" else f"the naive forecast ({reference})"
+    what = "the last value" if reference == "last value" else f"the naive forecast ({reference})"
+    known = {name: estimate_from(gain).interval for name, gain in found["gains"].items()}
+    better = [name for name, interval in known.items() if interval[0] > 0]
+    if all(interval == UNKNOWN for interval in known.values()):
+        return (
+            f"Whether anything beats {what} is not known: the test set is a single stretch of "
+            "time. Give longer series, or more of the windows (`data.test_fraction`)."
         )
+    if not better:
         return (
             f"Nothing beats {what} here: of {len(found['gains'])} others none has less "
             f"{metric_name(metric)} beyond doubt. It costs nothing: ship that."

@@ -23,29 +23,41 @@ log = logging.getLogger(__name__)
 FOLDER = "origins"
 
 
+def check_origins(workspace: Workspace) -> None:
+    """Refuse what cannot be backtested, before anything is trained.
+
+    Raises:
+        UsageError: the data are no series, or `origins` is no number from 0 on.
+        UserError: there are too few windows for so many.
+    """
+    from distill.training.data.series import SeriesData, origins
+
+    wanted, data = workspace.cfg.origins, workspace.data
+    if not isinstance(wanted, int) or wanted < 0:
+        raise UsageError(f"Expected `origins` to be a number of moments, 0 for none, got {wanted}.")
+    if wanted and not isinstance(data, SeriesData):
+        raise UsageError(
+            f"Expected a series to backtest but {data.name} has {data.what}. Set `origins=0`."
+        )
+    if isinstance(data, SeriesData) and wanted:
+        list(origins(data, num_origins=wanted))
+
+
 def backtest_stage(workspace: Workspace) -> dict[str, Any] | None:
     """Train at `origins` moments, each with what was known by then; None where that is 0.
 
     The moments lie in the stretch of the test set, which they cut into as many parts; each part is
     answered by models that know all before it.
-
-    Raises:
-        UsageError: the data are no series, or `origins` is no number from 0 on.
     """
     from distill.training.data.series import SeriesData, backtests
 
-    wanted, data = workspace.cfg.origins, workspace.data
-    if not isinstance(wanted, int) or wanted < 0:
-        raise UsageError(f"Expected `origins` to be a number of moments, 0 for none, got {wanted}.")
-    if not wanted:
+    data = workspace.data
+    if not workspace.cfg.origins:
         return None
-    if not isinstance(data, SeriesData):
-        raise UsageError(
-            f"Expected a series to backtest but {data.name} has {data.what}. Set `origins=0`."
-        )
+    assert isinstance(data, SeriesData)  # `check_origins` has seen to it
     found = [
         _origin(workspace, one, number)
-        for number, one in enumerate(backtests(data, num_origins=wanted), start=1)
+        for number, one in enumerate(backtests(data, num_origins=workspace.cfg.origins), start=1)
     ]
     beaten = [one["student"] < one["best_naive"]["value"] for one in found]
     log.info(

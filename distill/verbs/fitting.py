@@ -190,6 +190,7 @@ def keep(
             scores[epoch], marks[epoch] = _score_network(workspace, model, classes)
         content: dict[str, Any] = {"state_dict": state, "classes": list(classes)}
         content["temperature"] = scores[epoch].get("temperature", 1.0)
+        content["units"] = workspace.data.units
         save_weights(content, weights_path(workspace.run_dir, role, epoch))
     write_arrays(workspace.run_dir / "train" / role / MARKS, marks)
     return {f"test_at_{epoch}_epoch": found for epoch, found in scores.items()}

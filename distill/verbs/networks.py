@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -102,6 +103,7 @@ def load_student(workspace: Workspace, path: Path) -> Any:
     content = load_weights(path)
     if "classes" in content:
         check_classes(workspace.data.classes, content["classes"], f"the checkpoint {path}")
+    _check_units(workspace, content, path)
     model = build_student(workspace)
     _load_state(model, content, path, "student")
     return model.eval()
@@ -215,6 +217,7 @@ def load_network(workspace: Workspace, member: DictConfig, path: Path) -> Any:
     classes = teacher_classes(workspace, member, content)
     drop = bool(member.get("drop_classes", False))
     class_columns(classes, workspace.data.classes, drop_classes=drop)  # refused at once, or fine
+    _check_units(workspace, content, path)
     model = build_teacher_network(workspace, member, len(classes))
     _load_state(model, content, path, "teacher")
     mean, std = plain(member.get("mean")), plain(member.get("std"))
@@ -230,6 +233,17 @@ def teacher_classes(
     configured = plain(member.get("classes"))
     named = content.get("classes") or configured or workspace.data.classes
     return tuple(map(str, named))  # a command line reads `[0,1,2]` as numbers
+
+
+def _check_units(workspace: Workspace, content: dict[str, Any], path: Path) -> None:
+    """Refuse weights whose answers mean other numbers; bare state dictionaries do not say."""
+    expected, found = workspace.data.units, content.get("units")
+    if found is None or (np.shape(found) == np.shape(expected) and np.allclose(found, expected)):
+        return
+    raise UserError(
+        f"Expected weights in {path} that answer in these labels' mean and scale, {expected}, but "
+        f"theirs are {found}. Use the data that they were trained on, or train again."
+    )
 
 
 def _load_state(model: Any, content: dict[str, Any], path: Path, role: str) -> None:

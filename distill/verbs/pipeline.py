@@ -15,6 +15,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     found = nothing_to_do(cfg, needs)
     if found is not None:
         return found
+    from distill.verbs.backtest import check_origins
     from distill.verbs.configuration import check_configuration
     from distill.verbs.refusal import refusal
     from distill.verbs.stages import all_stages
@@ -22,6 +23,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
     with open_workspace(cfg) as workspace:
         check_configuration(workspace)
+        check_origins(workspace)
         refused = refusal(workspace)
         if refused is not None:
             return refused
