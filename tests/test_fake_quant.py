@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import make_file
+from conftest import exact_int8, make_file
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
@@ -102,6 +102,7 @@ def test_every_activation_is_on_the_grid_that_it_has_in_the_int8_file(int8, imag
 
 # Not of a network that concatenates: untrained, its logits hardly differ from image to image, and
 # whatever falls on the other side of a half decides. Its grids are held above.
+@exact_int8
 @pytest.mark.parametrize("int8", ["plain", "residual", "depthwise"], indirect=True)
 def test_rounded_logits_are_the_int8_files_not_the_float_models(int8, images):
     kind, model, path = int8

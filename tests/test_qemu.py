@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import REPOSITORY, make_file
+from conftest import REPOSITORY, make_file, saturates
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from onnx import TensorProto, helper, numpy_helper
@@ -272,9 +272,11 @@ def test_int8_answers_alike_on_arm_and_saturates_without_vnni(
         pytest.skip(f"needs an emulator, which cannot be set up here: {error}")
     exact, quantised = found.rows
     assert exact.outcome == "same"
+    assert found.versions["onnxruntime"]
+    if saturates:
+        return  # what this machine answers is no measure of others
     if architecture == "aarch64":
         assert (quantised.outcome, quantised.text) == ("same", "bit for bit")
-    elif "vnni" in Path("/proc/cpuinfo").read_text():
+    else:
         assert quantised.outcome == "differs"
         assert error_grew(quantised.error_vs_first, quantised.error_vs_first_here)
-    assert found.versions["onnxruntime"]

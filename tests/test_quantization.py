@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import SHORT
+from conftest import SHORT, exact_int8
 
 from distill.contract import load_contract, replay_golden
 from distill.files import read_json, sha256
@@ -107,6 +107,7 @@ def test_without_a_repair_stderr_says_what_to_do(run_dir, cli):
     assert ran.document["artefacts"] == ["model.onnx", "model.int8.onnx"]  # taken as it is
 
 
+@exact_int8
 def test_repaired_weights_are_quantised_and_the_float32_student_stays(
     run_dir, cli, monkeypatch, data
 ):

@@ -229,7 +229,7 @@ def test_the_exported_file_takes_raw_columns_by_name_and_answers_as_the_python_p
     folder, _ = ran
     data = table(path=str(folder / "churn.csv"), label="churned")
     content = load_weights(folder / "run/train/student/best.pt")
-    network = TableModel(MLP(2, data.encoder.layout, widths=(64, 32)))
+    network = TableModel(MLP(2, data.encoder.layout, widths=(128, 64), dropout=0.2))
     network.load_state_dict(content["state_dict"])
     model = OnnxModel(folder / "run/export/model.onnx")
     assert set(model.columns) == {c.name for c in data.encoder.takes}

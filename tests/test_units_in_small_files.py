@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import make_file
+from conftest import exact_int8, make_file
 from series_files import HORIZON, RECIPES, Doubled, draw, export
 from series_files import trained as trained
 from torch import nn
@@ -20,12 +20,17 @@ from distill.tasks import Task, TaskKind
 from distill.training.table_models import MLP, build_table_network
 from distill.windows import fit_windows
 
+CLOSE = [  # of those that may be far off where int8 saturates, only elsewhere
+    pytest.param(name, marks=exact_int8) if name in ("static", "percentile") else name
+    for name in RECIPES
+]
+
 
 def root_mean_square(differences):
     return float(np.sqrt(np.mean(np.square(differences, dtype=float))))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", CLOSE)
 def test_smaller_numbers_cost_a_forecast_little(trained, name, tmp_path):
     data, path = trained
     make_file(RECIPES[name], path, tmp_path / "small.onnx", data.train.records)
@@ -95,7 +100,7 @@ def test_a_table_answers_in_each_numbers_own_units(numbers):
     np.testing.assert_allclose(doubled, 2 * own, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", CLOSE)
 def test_a_small_number_survives_beside_a_large_one_in_a_smaller_file(numbers, name, tmp_path):
     rows, own, path = numbers
     make_file(RECIPES[name], path, tmp_path / "small.onnx", rows)
@@ -130,6 +135,7 @@ class Blocks(nn.Module):
         )
 
 
+@exact_int8
 def test_of_a_sum_all_products_answer_in_float_and_no_other_layer(tmp_path):
     rows = draw(names=())
     windows = fit_windows(rows, horizon=HORIZON)
