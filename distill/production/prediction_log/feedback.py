@@ -1,0 +1,138 @@
+"""The truth, as it comes in later: each said once, of predictions that are in the log.
+
+Knows nothing of classes: whether a label is one of them is for the caller to see.
+"""
+
+import math
+import re
+import time
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from distill.errors import UserError
+from distill.production.prediction_log.connection import talking_to, writing
+from distill.production.prediction_log.records import LABEL, Feedback, is_id, time_of
+from distill.production.prediction_log.rows import record_of, row_of
+from distill.production.prediction_log.schema import FEEDBACK, PREDICTIONS, insert_new
+
+GRACE_MS = 1_000.0  # how long a prediction may be on its way to the log
+_POLL_S = 0.02
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
+
+
+class UnknownPredictionError(UserError):
+    """There is no such prediction in the log."""
+
+
+class ConflictingFeedbackError(UserError):
+    """The same thing was said of the prediction before, and otherwise."""
+
+
+def add_feedback(
+    engine: sa.Engine,
+    feedback: Feedback,
+    *,
+    grace_ms: float = GRACE_MS,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Keep what turned out, on the disk as far as the log's `sync` goes.
+
+    A prediction that is younger than the grace may be on its way to the log, from this process or
+    another one, so it is waited for; an older one that is not there is refused at once. Blocks for
+    as long, so a server calls it in a thread.
+
+    Args:
+        engine: an open log.
+        feedback: what turned out.
+        grace_ms: more than the writers' `flush_ms` and a commit.
+        sleep: between looks.
+
+    Returns:
+        True if it is new, False if exactly that was said before.
+
+    Raises:
+        UnknownPredictionError: no such prediction is there, or not yet; the log may lag behind.
+        ConflictingFeedbackError: something else was said before; that stays.
+        UserError: it is no feedback.
+        LogUnavailableError: the database cannot be written now.
+    """
+    row = _checked(feedback)
+    if not is_id(feedback.prediction):
+        raise _unknown(feedback.prediction)
+    with talking_to(engine):
+        if not _is_there(engine, feedback.prediction, grace_ms / 1000, sleep):
+            raise _unknown(feedback.prediction)
+        return _insert(engine, feedback, row)
+
+
+def _is_there(
+    engine: sa.Engine, prediction: str, grace_s: float, sleep: Callable[[float], None]
+) -> bool:
+    known = sa.select(PREDICTIONS.c.id).where(PREDICTIONS.c.id == prediction)
+    young = abs(time.time() - time_of(prediction)) < grace_s  # clocks of two machines differ
+    deadline = time.monotonic() + grace_s
+    while True:
+        with engine.connect() as connection:
+            if connection.execute(known).first():
+                return True
+        if not young or time.monotonic() > deadline:
+            return False
+        sleep(_POLL_S)
+
+
+def _insert(engine: sa.Engine, feedback: Feedback, row: tuple) -> bool:
+    said = sa.select(FEEDBACK).where(
+        FEEDBACK.c.prediction == feedback.prediction, FEEDBACK.c.name == feedback.name
+    )
+    try:
+        with writing(engine) as connection:
+            done = connection.exec_driver_sql(insert_new(FEEDBACK, engine.dialect), row)
+            if done.rowcount:
+                return True
+            before = connection.execute(said).mappings().one()
+    except exc.IntegrityError as error:  # it was deleted for its age in this moment
+        raise _unknown(feedback.prediction) from error
+    known = record_of(Feedback, before)
+    if (known.label, known.value) == (feedback.label, feedback.value):
+        return False
+    raise ConflictingFeedbackError(
+        f"Expected `{feedback.name}` of prediction {feedback.prediction} to stay "
+        f"{_said(known)}, as {known.source} said, but got {_said(feedback)}. The first one is kept."
+    )
+
+
+def _checked(feedback: Feedback) -> tuple:
+    if not _NAME.fullmatch(feedback.name):
+        raise UserError(
+            "Expected the name of an outcome to be 1 to 64 letters, digits, `_`, `.` and `-` but "
+            f"got {feedback.name[:80]!r}."
+        )
+    given = feedback.label if feedback.name == LABEL else feedback.value
+    other = feedback.value if feedback.name == LABEL else feedback.label
+    if given is None or other is not None:
+        wanted = "a label" if feedback.name == LABEL else "a value"
+        raise UserError(
+            f"Expected {wanted}, and nothing else, for `{feedback.name}` but got label "
+            f"{feedback.label!r} and value {feedback.value!r}."
+        )
+    if feedback.value is not None and not math.isfinite(feedback.value):
+        raise UserError(
+            f"Expected a finite `{feedback.name}` but got {feedback.value}. Leave unknown ones out."
+        )
+    try:
+        return row_of(feedback)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"Expected feedback that a log can hold. {error}") from error
+
+
+def _said(feedback: Feedback) -> str:
+    return f"{feedback.label if feedback.name == LABEL else feedback.value}"
+
+
+def _unknown(prediction: str) -> UnknownPredictionError:
+    return UnknownPredictionError(
+        f"Expected the id of a prediction in the log but there is no {prediction[:80]!r}. Take it "
+        "from the answer; if that was just given and the log lags behind, say it again later."
+    )

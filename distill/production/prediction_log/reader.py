@@ -1,0 +1,190 @@
+"""What is in the log: one prediction, all of them in the order of time, and how the last ones went.
+
+Whatever may be long is read in pages, each in a short transaction of its own: memory stays constant
+and writers never wait. Knows nothing of experiments.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from distill.production.prediction_log.connection import talking_to
+from distill.production.prediction_log.records import Feedback, Prediction, Role, is_id
+from distill.production.prediction_log.rows import record_of
+from distill.production.prediction_log.schema import FEEDBACK, PREDICTIONS, SKEW
+from distill.production.prediction_log.scope import Scope, count_of
+
+_P = PREDICTIONS.c
+_IDS_AT_ONCE = 500  # sqlite takes 999 parameters in its older versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logged:
+    """A prediction, and what turned out."""
+
+    prediction: Prediction
+    feedback: tuple[Feedback, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """How one model fared in one role in a stretch of time; it lasts `bucket_s`."""
+
+    start: float
+    model: str
+    version: int | None
+    role: Role
+    num_requests: int
+    num_errors: int
+    num_timeouts: int
+    num_rejected: int
+    mean_latency_ms: float
+    max_latency_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkewCount:
+    """How many rows did not fit, by what was wrong with them."""
+
+    model: str
+    version: int | None
+    kind: str
+    column: str
+    count: int
+
+
+def find(engine: sa.Engine, prediction: str) -> Logged | None:
+    """Find a prediction by its id; None if there is none.
+
+    Raises:
+        LogUnavailableError: the database cannot be read now.
+    """
+    if not is_id(prediction):
+        return None
+    with talking_to(engine), engine.connect() as connection:
+        found = _with_feedback(connection, sa.select(PREDICTIONS).where(_P.id == prediction), None)
+    return found[0] if found else None
+
+
+def stream(
+    engine: sa.Engine, scope: Scope | None = None, *, page: int = 1_000, inputs: bool = True
+) -> Iterator[Logged]:
+    """Read predictions with what turned out, in the order of time.
+
+    Args:
+        engine: an open log.
+        scope: what of it; None is all.
+        page: rows read at once.
+        inputs: whether to read inputs, which are most of the bytes.
+
+    Raises:
+        LogUnavailableError: the database cannot be read now.
+    """
+    scope = scope or Scope()
+    wanted = dataclasses.replace(scope, experiment=None).of()
+    if scope.experiment is not None:
+        # Hidden from an experiment's indices, from which every page would sort all of the rest.
+        wanted.append(sa.func.coalesce(_P.experiment, "") == scope.experiment)
+    query = sa.select(PREDICTIONS).where(*wanted).order_by(_P.time, _P.id).limit(page)
+    if not inputs:
+        query = query.with_only_columns(
+            *(sa.null().label("input") if c is _P.input else c for c in PREDICTIONS.columns)
+        )
+    start: tuple[float, str] | None = None
+    while True:
+        # A row comparison alone is not enough for PostgreSQL to start in the middle of an index.
+        rest = [] if start is None else [sa.tuple_(_P.time, _P.id) > start, _P.time >= start[0]]
+        with talking_to(engine), engine.connect() as connection:
+            found = _with_feedback(connection, query.where(*rest), scope.until)
+        yield from found
+        if len(found) < page:
+            return
+        last = found[-1].prediction
+        start = (last.time, last.id)
+
+
+def recent(engine: sa.Engine, scope: Scope, *, bucket_s: float) -> list[Rates]:
+    """Count what happened in each stretch of time, by model and role, in the order of time.
+
+    Args:
+        engine: an open log.
+        scope: with a start, of a length that gives few stretches.
+        bucket_s: how long a stretch is.
+
+    Raises:
+        LogUnavailableError: the database cannot be read now.
+    """
+    assert scope.since is not None
+    micros = sa.cast((_P.time - scope.since) * 1e6, sa.BigInteger)
+    number = micros // sa.literal(round(bucket_s * 1e6), sa.BigInteger)
+    rows = sa.select(PREDICTIONS, number.label("number")).where(*scope.of()).subquery().c
+    group = (rows.number, rows.model, rows.version, rows.role)
+    query = (
+        sa.select(
+            *group,
+            sa.func.count().label("num_requests"),
+            *(count_of(rows.outcome == o).label(f"num_{name}") for o, name in _FAILURES),
+            sa.func.avg(rows.latency_ms).label("mean_latency_ms"),
+            sa.func.max(rows.latency_ms).label("max_latency_ms"),
+        )
+        .group_by(*group)
+        .order_by(rows.number, rows.model, rows.version.nulls_first(), rows.role)
+    )
+    with talking_to(engine), engine.connect() as connection:
+        found = connection.execute(query).mappings().all()
+    return [
+        Rates(
+            start=scope.since + row["number"] * bucket_s,
+            **{name: value for name, value in row.items() if name != "number"},
+        )
+        for row in found
+    ]
+
+
+def skews(engine: sa.Engine, scope: Scope | None = None) -> list[SkewCount]:
+    """Add up inputs that did not fit, the most first.
+
+    Raises:
+        LogUnavailableError: the database cannot be read now.
+    """
+    scope, of = scope or Scope(), SKEW.c
+    group = (of.model, of.version, of.kind, of.column)
+    total = sa.func.sum(of["count"])
+    query = (
+        sa.select(*group, total)
+        .where(*scope.of(SKEW))
+        .group_by(*group)
+        .order_by(total.desc(), of.model, of.version.nulls_first(), of.kind, of.column)
+    )
+    with talking_to(engine), engine.connect() as connection:
+        found = connection.execute(query).all()
+    return [
+        SkewCount(model=model, version=version, kind=kind, column=column, count=int(count))
+        for model, version, kind, column, count in found
+    ]
+
+
+def _with_feedback(
+    connection: sa.Connection, query: sa.Select, until: float | None
+) -> list[Logged]:
+    rows = connection.execute(query).mappings().all()
+    said = defaultdict(list)
+    for ids in _chunks([row["id"] for row in rows]):
+        of_these = sa.select(FEEDBACK).where(FEEDBACK.c.prediction.in_(ids))
+        for row in connection.execute(of_these.order_by(FEEDBACK.c.name)).mappings():
+            if until is None or row["time"] < until:
+                said[row["prediction"]].append(record_of(Feedback, row))
+    return [
+        Logged(prediction=record_of(Prediction, row), feedback=tuple(said[row["id"]]))
+        for row in rows
+    ]
+
+
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[at : at + _IDS_AT_ONCE] for at in range(0, len(ids), _IDS_AT_ONCE))
+
+
+_FAILURES = (("error", "errors"), ("timeout", "timeouts"), ("rejected", "rejected"))
