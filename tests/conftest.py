@@ -18,6 +18,11 @@ from devices import artefacts as artefacts
 from devices import inputs as inputs
 from devices import written as written
 from hypothesis import settings
+from postgres import engine as engine
+from postgres import log_url as log_url
+from postgres import opened as opened
+from postgres import postgres_server as postgres_server
+from postgres import postgres_url as postgres_url
 from registered import home as home
 from registered import promote as promote
 from registered import register as register
