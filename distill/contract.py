@@ -173,6 +173,26 @@ def write_golden(
     return sha256(path)
 
 
+def read_golden(folder: Path, artefact: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Read the golden samples, and what an artefact answered to them when it was exported.
+
+    Raises:
+        UserError: they are missing, not the contract's, or not of this artefact.
+    """
+    path = folder / GOLDEN_FILE
+    if not path.is_file() or sha256(path) != load_contract(folder).golden_sha256:
+        raise UserError(f"Expected the contract's golden samples in {path} but they were changed.")
+    with np.load(path, allow_pickle=False) as golden:
+        if f"logits/{artefact}" not in golden:
+            known = [n.removeprefix("logits/") for n in golden.files if n.startswith("logits/")]
+            raise UserError(
+                f"Expected golden samples of {artefact} in {path} but they are of "
+                f"{', '.join(known)}. Give the artefact its old name again, or move it away from "
+                "its contract to use it without one."
+            )
+        return golden["input"], golden[f"logits/{artefact}"]
+
+
 def replay_golden(folder: Path, artefact: str, *, tolerance: float = 1e-3) -> float:
     """Run the golden samples through an artefact again.
 
@@ -182,19 +202,26 @@ def replay_golden(folder: Path, artefact: str, *, tolerance: float = 1e-3) -> fl
     Raises:
         UserError: the answers differ, or the golden samples are not the contract's.
     """
-    path = folder / GOLDEN_FILE
-    if sha256(path) != load_contract(folder).golden_sha256:
-        raise UserError(f"Expected the contract's golden samples in {path} but they were changed.")
-    with np.load(path, allow_pickle=False) as golden:
-        inputs, expected = golden["input"], golden[f"logits/{artefact}"]
+    inputs, expected = read_golden(folder, artefact)
     found = OnnxModel(folder / artefact).predict(inputs)
+    check_golden(found, expected, folder / artefact, tolerance=tolerance)
+    return float(np.abs(found - expected).max())
+
+
+def check_golden(
+    found: NDArray[Any], expected: NDArray[Any], artefact: Path, *, tolerance: float = 1e-3
+) -> None:
+    """Hold an artefact's answers against those it gave when it was exported.
+
+    Raises:
+        UserError: they differ.
+    """
     difference = float(np.abs(found - expected).max())
     if not difference <= tolerance:
         raise UserError(
-            f"Expected {folder / artefact} to answer its golden samples within {tolerance} but a "
+            f"Expected {artefact} to answer its golden samples within {tolerance} but a "
             f"logit differs by {difference:.3g}. Export it again on this machine."
         )
-    return difference
 
 
 def save_contract(contract: Contract, folder: Path) -> None:

@@ -20,6 +20,31 @@ class ModelError(ValueError):
     exit_code = 1
 
 
+def open_session(
+    path: Path, *, num_threads: int = 1, spin: bool = True
+) -> onnxruntime.InferenceSession:
+    """Load an ONNX file, whatever its inputs are; arguments as of `OnnxModel`.
+
+    Raises:
+        ModelError: the file is missing, truncated or no ONNX model.
+    """
+    if not path.is_file():
+        raise ModelError("Expected an ONNX file at %s but there is none." % path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no common base for these
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            "Expected an ONNX model at %s but onnxruntime cannot load it (%s). "
+            "The file is truncated or something else: export it again." % (path, reason)
+        ) from error
+
+
 class OnnxModel:
     """An ONNX model, called with one array: its single input, or records of its columns.
 
@@ -35,23 +60,7 @@ class OnnxModel:
 
     def __init__(self, path: Union[str, Path], *, num_threads: int = 1, spin: bool = True) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            raise ModelError("Expected an ONNX file at %s but there is none." % self.path)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
-        try:
-            self.session = onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime has no common base for these
-            reason = str(error).splitlines()[0]
-            raise ModelError(
-                "Expected an ONNX model at %s but onnxruntime cannot load it (%s). "
-                "The file is truncated or something else: export it again." % (self.path, reason)
-            ) from error
+        self.session = open_session(self.path, num_threads=num_threads, spin=spin)
         inputs = self.session.get_inputs()
         flat = [i for i in inputs if len(i.shape) == 2 and isinstance(i.shape[1], int)]
         self.columns: Dict[str, str] = {i.name: i.type for i in flat}
