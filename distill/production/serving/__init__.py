@@ -1,0 +1,1 @@
+"""The HTTP service: an exported model answers, checked, batched, measured; no torch."""
