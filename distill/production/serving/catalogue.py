@@ -1,0 +1,198 @@
+"""Which editions are at hand, and how the registry's changes reach them without a dropped request.
+
+One reference is swapped: a request goes on with the edition that it began with, the one before
+stays warm, and one that does not load changes nothing but the health report.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from distill.errors import UserError
+from distill.files import sha256
+from distill.production.registry.place import Place, cached
+from distill.production.serving.editions import Artefact, Edition, Loading, load
+from distill.production.serving.refusals import Kind, RefusedError
+from distill.runtime import ModelError
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.5
+NUM_WARM = 2  # the one that answers, and the one before
+RETIRE_S = 120.0  # longer than any request that began with an edition can still be under way
+
+
+class Source(Protocol):
+    """Where it is said which artefact is in production."""
+
+    def mark(self) -> Any:
+        """Something cheap to read that changes when the artefact may have changed."""
+        ...
+
+    def read(self) -> Artefact:
+        """The artefact now in production.
+
+        Raises:
+            UserError: there is none, or it cannot be had.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSource:
+    """One artefact. A file that was replaced is seen when an operator asks for a reload."""
+
+    artefact: Artefact
+
+    def mark(self) -> Any:
+        """It does not change by itself."""
+        return None
+
+    def read(self) -> Artefact:
+        """The artefact, and what its file holds now."""
+        return replace(self.artefact, sha256=sha256(self.artefact.path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistrySource:
+    """The champion of a registry, by its ledger; what was fetched once needs no server."""
+
+    place: Place
+
+    def mark(self) -> Any:
+        """When and how long the ledger was written."""
+        return mark_of(self.place.ledger_path)
+
+    def read(self) -> Artefact:
+        """The champion's artefact, whole."""
+        entry = self.place.champion()
+        package = cached(self.place, entry)
+        return Artefact(
+            path=package.artefact_path,
+            model=self.place.model,
+            version=entry.version,
+            sha256=package.artefact_sha256,
+        )
+
+
+def mark_of(path: Path) -> tuple[int, int, int] | None:
+    """Tell versions of a file apart without reading it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@dataclass(kw_only=True)
+class Catalogue:
+    """The editions at hand. Changed on the event loop alone.
+
+    Attributes:
+        source: that says what is in production.
+        loading: how models are loaded.
+        current: what answers.
+        warm: all that can be asked for by version, the current one last.
+        problem: why the newest version is not the current one; None where it is.
+        on_change: told the edition that answers from now on.
+    """
+
+    source: Source
+    loading: Loading
+    current: Edition
+    warm: list[Edition] = field(default_factory=list)
+    problem: str | None = None
+    on_change: Callable[[Edition], None] = lambda edition: None
+    _mark: Any = None
+    _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @staticmethod
+    def open(source: Source, loading: Loading) -> "Catalogue":
+        """Load what is in production.
+
+        Raises:
+            UserError: there is nothing, or it does not load.
+        """
+        mark = source.mark()  # before it is read: what comes in between is seen by the next look
+        edition = load(source.read(), loading)
+        return Catalogue(
+            source=source, loading=loading, current=edition, warm=[edition], _mark=mark
+        )
+
+    def find(self, model: str, version: str | None = None) -> Edition:
+        """Find what a request asks for.
+
+        Raises:
+            RefusedError: there is no such model, or it has no such version at hand.
+        """
+        current = self.current
+        if model != current.model:
+            raise RefusedError(
+                Kind.UNKNOWN,
+                f"Expected the model `{current.model}` but got `{model[:60]}`.",
+                status=404,
+            )
+        if version is None or version == current.label:
+            return current
+        for edition in self.warm:
+            if edition.label == version and version:
+                return edition
+        known = ", ".join(edition.label for edition in self.warm if edition.label) or "none"
+        raise RefusedError(
+            Kind.UNKNOWN,
+            f"Expected a version of `{model}` that is at hand but got `{version[:20]}`. At hand: "
+            f"{known}.",
+            status=404,
+        )
+
+    async def watch(self) -> None:
+        """Follow the source until cancelled."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            if self.source.mark() != self._mark:
+                await self.reload()
+
+    async def reload(self) -> bool:
+        """Load what is in production now, if it is another; tell whether it answers from now on."""
+        async with self._reloading:
+            self._mark = self.source.mark()
+            try:
+                artefact = await asyncio.to_thread(self.source.read)
+                edition = self._at_hand(artefact)
+                if edition is None:
+                    edition = await asyncio.to_thread(load, artefact, self.loading)
+            except (UserError, ModelError, OSError) as error:
+                self.problem = str(error)
+                log.error("%s goes on answering: %s", self.current, error)
+                return False
+            except Exception as error:  # whatever a file does, the old edition answers
+                self.problem = f"The new version does not load: {error}"
+                log.exception("%s goes on answering.", self.current)
+                return False
+            self.problem = None
+            return self._swap(edition)
+
+    def _at_hand(self, artefact: Artefact) -> Edition | None:
+        wanted = (artefact.version, artefact.sha256)
+        same = (e for e in self.warm if (e.version, e.artefact_sha256) == wanted)
+        return next(same, None)
+
+    def _swap(self, edition: Edition) -> bool:
+        if edition is self.current:
+            return False
+        before, self.current = self.current, edition
+        self.warm = [*(e for e in self.warm if e is not edition), edition]
+        for old in self.warm[:-NUM_WARM]:
+            asyncio.get_running_loop().call_later(RETIRE_S, old.batcher.close)
+        self.warm = self.warm[-NUM_WARM:]
+        log.info("%s answers now, after %s.", edition, before)
+        self.on_change(edition)
+        return True
+
+    def close(self) -> None:
+        """Let every edition answer what waits, and end."""
+        for edition in self.warm:
+            edition.batcher.close()
