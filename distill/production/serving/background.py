@@ -1,0 +1,60 @@
+"""What runs beside the requests: the registry followed, skew written down, the log kept short.
+
+Knows the service; knows nothing of HTTP.
+"""
+
+import asyncio
+import logging
+from types import TracebackType
+
+from distill.errors import UserError
+from distill.production.serving.service import Service
+
+log = logging.getLogger(__name__)
+
+SKEW_S = 5.0
+TIDY_S = 3600.0
+
+
+class Background:
+    """Starts with the service and ends with it.
+
+    Args:
+        service: that it is about.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._running: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Background":
+        """Begin."""
+        jobs = (self._service.catalogue.watch(), self._write_skew(), self._tidy())
+        self._running = [asyncio.create_task(job) for job in jobs]
+        return self
+
+    async def _write_skew(self) -> None:
+        while True:
+            await asyncio.sleep(SKEW_S)
+            self._service.recorder.flush()
+
+    async def _tidy(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self._service.recorder.log.tidy)
+            except UserError as error:
+                log.warning("What is too old in the prediction log stays for now. %s", error)
+            await asyncio.sleep(TIDY_S)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._service.recorder.flush()
+        self._service.catalogue.close()

@@ -1,0 +1,139 @@
+"""Answers to records of the prediction log, one for each row. Knows nothing of HTTP."""
+
+import functools
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.production.prediction_log.records import Outcome, Prediction, Skew, new_id
+from distill.production.serving.answers import decided
+from distill.production.serving.documents import write_document
+from distill.production.serving.exchange import Answer, InferenceRequest
+from distill.production.serving.log import Log
+from distill.production.serving.refusals import Kind, Oddity, RefusedError
+
+OUTCOMES: dict[Kind, Outcome] = {
+    Kind.TIMEOUT: "timeout",
+    Kind.OVERLOAD: "rejected",
+}  # of all others: error
+
+
+def new_ids(num_rows: int) -> tuple[str, ...]:
+    """Make an id for each row."""
+    return tuple(new_id() for _ in range(num_rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorder:
+    """Writes what was answered. Oddities are added up, and written by `flush`.
+
+    Attributes:
+        log: where it goes.
+    """
+
+    log: Log
+    _oddities: Counter[tuple[str, int | None, str, str]] = field(default_factory=Counter)
+
+    def put(
+        self,
+        request: InferenceRequest,
+        answer: Answer,
+        latency_ms: float,
+        *,
+        ids: Sequence[str] | None = None,
+    ) -> list[Future[Any]]:
+        """Record an answer, also one that nobody is given.
+
+        Args:
+            request: that was answered.
+            answer: and by whom.
+            latency_ms: from the whole request to the answer.
+            ids: of the predictions; None makes new ones, joined by the request's.
+
+        Returns:
+            What to wait for until it is safe; nothing where the log is not in sync.
+        """
+        edition = request.edition
+        first = next(iter(answer.outputs.values()))
+        main = answer.outputs.get(edition.contract.output, first) if edition.contract else first
+        verdict = decided(edition.contract, main)
+        by_row = len(main) == request.num_rows if main.ndim else False
+        waits = []
+        for row, asked in enumerate(request.ids):
+            vector = main[row] if by_row else main
+            taken = self.log.put(
+                Prediction(
+                    id=asked if ids is not None else new_id(),
+                    request=asked,
+                    model=answer.model,
+                    version=answer.version,
+                    artefact_sha256=answer.artefact_sha256,
+                    role=answer.role,
+                    experiment=answer.experiment,
+                    stage=answer.stage,
+                    unit=request.unit,
+                    input=row_bytes(request.feeds, row, has_rows=by_row),
+                    output=b"" if vector.dtype.kind == "O" else vector.astype("<f4").tobytes(),
+                    label=None if verdict is None else verdict[row][0],
+                    confidence=None if verdict is None else verdict[row][1],
+                    latency_ms=latency_ms,
+                )
+            )
+            if taken is not None:
+                waits.append(taken)
+        return waits
+
+    def failed(self, request: InferenceRequest, refusal: RefusedError, latency_ms: float) -> None:
+        """Record that a checked request got no answer."""
+        edition = request.edition
+        for row, asked in enumerate(request.ids):
+            self.log.put(
+                Prediction(
+                    id=asked,
+                    request=asked,
+                    model=edition.model,
+                    version=edition.version,
+                    artefact_sha256=edition.artefact_sha256,
+                    role="champion",
+                    unit=request.unit,
+                    input=row_bytes(request.feeds, row, has_rows=request.num_rows > 1),
+                    outcome=OUTCOMES.get(refusal.kind, "error"),
+                    detail=refusal.message,
+                    latency_ms=latency_ms,
+                )
+            )
+
+    def odd(self, model: str, version: int | None, oddities: Sequence[Oddity]) -> None:
+        """Count what was odd in an input."""
+        for one in oddities:
+            self._oddities[model, version, one.kind, one.column] += one.count
+
+    def flush(self) -> None:
+        """Write down what was odd since the last time."""
+        counted = dict(self._oddities)
+        self._oddities.clear()
+        for (model, version, kind, column), count in counted.items():
+            self.log.put(Skew(model=model, version=version, kind=kind, column=column, count=count))
+
+
+def row_bytes(feeds: Mapping[str, NDArray[Any]], row: int, *, has_rows: bool) -> bytes:
+    """Write one row of the inputs: of a single array as .npy, of columns as JSON by name."""
+    own = {name: values[row] if has_rows else values for name, values in feeds.items()}
+    if len(own) > 1 or next(iter(own.values())).dtype.kind == "O":
+        return write_document({name: values.ravel().tolist() for name, values in own.items()})
+    values = np.ascontiguousarray(next(iter(own.values())))
+    return _npy_header(values.dtype.str, values.shape) + values.tobytes()
+
+
+@functools.lru_cache(maxsize=256)
+def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue()
