@@ -31,6 +31,7 @@ VERBS = {
     "search": "find the cheapest student that holds a budget, out of a space",
     "predict": "run an exported model over images, rows or series into predictions.parquet",
     "promote": "the registry: `register` a run, promote `to=champion`, `rollback`, `history`",
+    "serve": "answer over HTTP: the registry's champion, or an artefact by its path",
 }
 ACTIONS = {
     "baseline": ("score", "annotate"),
