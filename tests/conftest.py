@@ -26,6 +26,9 @@ from postgres import postgres_url as postgres_url
 from registered import home as home
 from registered import promote as promote
 from registered import register as register
+from served import echo as echo
+from served import people_table as people_table
+from served import pets as pets
 from sshd import device as device
 
 from distill.cli import main

@@ -1,0 +1,82 @@
+"""The dashboard, in a real browser, and what it is fed."""
+
+import re
+import subprocess
+
+import pytest
+from served import make_service, running
+
+INFER = "/v2/models/pets/infer"
+ENTRY = {"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 1], "data": [1, 2, 3, 4]}
+
+
+@pytest.fixture
+def busy(pets):
+    """A service that has answered three requests and refused two."""
+    service = make_service(pets)
+    with running(service) as client:
+        for _ in range(3):
+            assert client.post(INFER, json={"inputs": [ENTRY]}).status_code == 200
+        for bad in ({}, {"inputs": [ENTRY | {"shape": [4]}]}):
+            assert client.post(INFER, json=bad).status_code == 400
+        yield service, client
+
+
+def test_status_sums_up_what_was_asked(busy):
+    _, client = busy
+    status = client.get("/status").json()
+    assert (status["num_answered"], status["num_refused"]) == (3, 2)
+    assert status["errors"] == {"malformed": 1, "input": 1}
+    assert status["skew"] == [{"kind": "shape", "column": "image", "count": 1}]
+    assert status["latency"].keys() == {"p50_ms", "p95_ms", "p99_ms"}
+    assert status["roles"] == {"champion": 3}
+
+
+def test_metrics_are_in_prometheus_text_with_what_answers_now(busy):
+    service, client = busy
+    answer = client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    lines = answer.text.splitlines()
+    assert 'distill_requests_total{endpoint="infer",version=""} 3.0' in lines
+    assert 'distill_request_latency_seconds_count{endpoint="infer"} 3.0' in lines
+    assert 'distill_errors_total{endpoint="infer",kind="input"} 1.0' in lines
+    assert "distill_queue_depth 0.0" in lines
+    sha256 = service.catalogue.current.artefact_sha256
+    assert f'distill_model_info{{artefact_sha256="{sha256}",model="pets",version=""}} 1.0' in lines
+
+
+def test_the_page_needs_nothing_from_elsewhere(busy):
+    _, client = busy
+    answer = client.get("/")
+    assert not re.search(r"(src|href)\s*=|https?://(?!www\.w3\.org/2000/svg)", answer.text)
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.browser
+def test_the_page_shows_traffic_and_trouble_in_a_browser(busy, require, tmp_path):
+    chromium = require("browser", "chromium")
+    service, client = busy
+    service.catalogue.problem = "Expected </p><b>version 2</b> to load."
+    done = subprocess.run(
+        [
+            chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--virtual-time-budget=4000", f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom", str(client.base_url),
+        ],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    page = done.stdout
+
+    def shown(name):
+        return re.search(rf'id="{name}"[^>]*>(.*?)</', page, re.DOTALL).group(1)
+
+    assert shown("answered") == "3"
+    assert shown("refused") == "2"
+    assert shown("state") == "in trouble"
+    assert "Expected &lt;/p&gt;&lt;b&gt;version 2" in page
+    assert float(shown("p50")) > 0
+    assert "<td>shape: image</td><td>1</td>" in page
+    assert page.count('class="ok"') == 60
+    heights = re.findall(r'class="ok"[^>]* height="([\d.]+)"', page)
+    assert any(float(height) > 0 for height in heights)

@@ -1,0 +1,132 @@
+"""The verb: a process that serves, without torch, and ends in order."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+INFER = "/v2/models/pets/infer"
+ENTRY = {"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 1], "data": [1, 2, 3, 4]}
+WATCHER = """
+import atexit, sys
+heavy = ("torch", "lightning", "matplotlib", "mlflow", "pandas", "sklearn", "pyarrow")
+atexit.register(lambda: print("heavy:", *(m for m in heavy if m in sys.modules), file=sys.stderr))
+from distill.cli import main
+main(["serve", *sys.argv[1:]])
+"""
+
+
+@contextmanager
+def process(*arguments, cwd, **environment):
+    """Start the verb; yields the process, and a client once it answers."""
+    running = subprocess.Popen(
+        [sys.executable, "-c", WATCHER, *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    alarm = threading.Timer(120, running.kill)  # ends a test that would hang
+    alarm.start()
+    try:
+        line = running.stderr.readline()
+        address = re.search(r"http://\S+", line)
+        assert address, line + running.stderr.read()
+        with httpx.Client(base_url=address[0], timeout=60) as client:
+            yield running, client
+    finally:
+        alarm.cancel()
+        running.kill()
+        running.communicate()
+
+
+def test_it_serves_without_torch_and_ends_with_one_document(pets, tmp_path):
+    given = (f"artefact={pets}", "name=pets", "port=0")
+    with process(*given, cwd=tmp_path) as (running, client):
+        assert client.get("/").status_code == 200
+        assert client.post(INFER, json={"inputs": [ENTRY]}).status_code == 200
+        assert client.post("/predict", content=b"no picture").status_code == 400
+        assert client.post("/admin/reload").status_code == 403
+        running.send_signal(signal.SIGTERM)
+        out, err = running.communicate()
+    assert running.returncode == 0, err
+    document = json.loads(out.splitlines()[-1])
+    assert document["num_answered"] == 1
+    assert document["errors"] == {"malformed": 1, "forbidden": 1}
+    assert document["model"] == "pets"
+    assert err.splitlines()[-1] == "heavy:"
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.db"]  # no run folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_requests_under_way_are_answered_before_it_ends(pets, tmp_path, number):
+    given = (f"artefact={pets}", "name=pets", "port=0")
+    with process(*given, cwd=tmp_path) as (running, client), ThreadPoolExecutor(4) as pool:
+        wide = ENTRY | {"shape": [50_000, 2, 2, 1], "data": [1] * 200_000}
+        body = json.dumps({"inputs": [wide]})
+        jobs = [pool.submit(client.post, INFER, content=body) for _ in range(4)]
+        while client.get("/status").json()["waiting"] == 0 and not all(j.done() for j in jobs):
+            pass
+        running.send_signal(number)
+        codes = [job.result().status_code for job in jobs]
+        running.communicate()
+    assert running.returncode == 0
+    assert set(codes) <= {200, 504}
+    assert 200 in codes
+
+
+def test_it_listens_on_this_machine_alone_unless_told(pets, tmp_path):
+    with process(f"artefact={pets}", "port=0", cwd=tmp_path) as (_, client):
+        assert client.base_url.host == "127.0.0.1"
+
+
+def test_operators_use_the_token_of_the_environment(pets, tmp_path):
+    given = (f"artefact={pets}", "port=0")
+    with process(*given, cwd=tmp_path, DISTILL_ADMIN_TOKEN="abc") as (_, client):
+        headers = {"Authorization": "Bearer abc"}
+        assert client.post("/admin/reload", headers=headers).status_code == 200
+        for path in ("/status", "/metrics", "/v2/health", "/openapi.json", "/"):
+            assert "abc" not in client.get(path).text
+
+
+def test_a_form_of_the_standard_library_and_plain_urllib_are_enough(pets, tmp_path):
+    with process(f"artefact={pets}", "name=pets", "port=0", cwd=tmp_path) as (_, client):
+        body = json.dumps({"inputs": [ENTRY]}).encode()
+        with urllib.request.urlopen(f"{client.base_url}{INFER}", body) as answer:
+            assert json.load(answer)["outputs"][0]["shape"] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("artefact=nope.onnx",), 1, "nope.onnx"),
+        ((), 1, "registry"),
+        (("artefact=PETS", "deadline_ms=0"), 2, "deadline_ms"),
+        (("artefact=PETS", "batch.max_size=-1"), 2, "batch.max_size"),
+        (("artefact=PETS", "batch.max_delay=1"), 2, "max_delay_ms"),
+        (("artefact=PETS", "port=99999"), 1, "port"),
+        (("artefact=PETS", "host=203.0.113.1"), 1, "203.0.113.1"),
+    ],
+)
+def test_what_cannot_be_served_is_one_message(cli, pets, arguments, code, message):
+    ran = cli("serve", "port=0", *(given.replace("PETS", str(pets)) for given in arguments))
+    assert ran.code == code, ran.stderr
+    assert message in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_port_that_is_taken_is_one_message(cli, pets, tmp_path):
+    with process(f"artefact={pets}", "port=0", cwd=tmp_path) as (_, client):
+        ran = cli("serve", f"artefact={pets}", f"port={client.base_url.port}")
+    assert ran.code == 1
+    assert "port" in ran.stderr
