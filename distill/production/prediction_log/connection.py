@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Engine as Engine
 from sqlalchemy import event, exc
 
 from distill.errors import UserError, without_passwords
@@ -41,7 +42,7 @@ class LogUnavailableError(UserError):
     """The database cannot be opened, reached, read or written."""
 
 
-def open_log(url: str, *, sync: bool = False) -> sa.Engine:
+def open_log(url: str, *, sync: bool = False, new: bool = True) -> sa.Engine:
     """Open a log; a new one is made, with its folder.
 
     Args:
@@ -50,12 +51,19 @@ def open_log(url: str, *, sync: bool = False) -> sa.Engine:
         sync: every commit reaches the disk before it counts as done. Without, a commit outlives
             this process but not a power cut, which may take what the operating system had not
             written yet.
+        new: whether one may be made; whoever reads wants one that is there.
 
     Raises:
         UserError: the URL is none of these, or a driver is missing.
         LogUnavailableError: the database cannot be opened, is none, or is of a newer distill.
     """
     parsed = _parsed(url)
+    path = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    if not new and path is not None and not Path(path).is_file():
+        raise LogUnavailableError(
+            f"Expected a prediction log at {shown(parsed)} but there is none. Name the one that "
+            "`serve` writes: `log.url=sqlite:///path/log.db`."
+        )
     engine = _MAKERS[parsed.get_backend_name()](parsed, sync)
     try:
         prepare(engine)

@@ -71,6 +71,55 @@ def pair_counts(engine: sa.Engine, scope: Scope) -> PairCounts:
         return PairCounts(**connection.execute(query).mappings().one())
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnitPairs:
+    """The first row of each unit that champion and shadow both met and whose truth is known.
+
+    Attributes:
+        count: of units.
+        champion_only: of them, on whose row the champion alone was right.
+        shadow_only: the shadow alone.
+    """
+
+    count: int
+    champion_only: int
+    shadow_only: int
+
+
+def unit_pairs(engine: sa.Engine, scope: Scope) -> UnitPairs:
+    """Count how champion and shadow did on one row of each unit, the first whose truth came in.
+
+    A unit that is not named stands for its request alone.
+
+    Raises:
+        LogUnavailableError: the database cannot be read now.
+    """
+    pairs = _Pairs(scope, _shadows(scope).subquery())
+    truth, own = pairs.truth.c, pairs.champion.c
+    first = sa.func.row_number().over(
+        partition_by=sa.func.coalesce(own.unit, own.request), order_by=(truth.time, own.request)
+    )
+    labelled = (
+        sa.select(
+            sa.case((pairs.champion_right, 1), else_=0).label("champion"),
+            sa.case((pairs.shadow_right, 1), else_=0).label("shadow"),
+            first.label("place"),
+        )
+        .select_from(pairs.joined)
+        .where(truth.label.is_not(None))
+        .subquery()
+    )
+    of = labelled.c
+    query = sa.select(
+        sa.func.count(),
+        count_of((of.champion == 1) & (of.shadow == 0)),
+        count_of((of.champion == 0) & (of.shadow == 1)),
+    ).where(of.place == 1)
+    with talking_to(engine), engine.connect() as connection:
+        count, champion_only, shadow_only = connection.execute(query).one()
+    return UnitPairs(count=count, champion_only=champion_only, shadow_only=shadow_only)
+
+
 def discordant(engine: sa.Engine, scope: Scope, *, page: int = 2_000) -> Iterator[Discordant]:
     """Read the rows on which one of champion and shadow was right, in the order of requests.
 

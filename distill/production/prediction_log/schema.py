@@ -65,6 +65,16 @@ FEEDBACK = sa.Table(
     _column("time", sa.Double()),
 )
 
+MOVES = sa.Table(
+    "distill_moves",
+    _METADATA,
+    sa.Column("experiment", _TEXT, primary_key=True),
+    sa.Column("number", sa.BigInteger(), primary_key=True),  # two who move at once: one is refused
+    _column("time", sa.Double()),
+    _column("state", _TEXT),
+    _column("evidence", _TEXT),
+)
+
 SKEW = sa.Table(
     "distill_skew",
     _METADATA,

@@ -1,0 +1,216 @@
+"""What the figures so far say of a challenger: better or no worse, worse, or not known yet.
+
+One outcome decides; guardrails can only send away. All of it may be looked at after every request:
+see `sequential`. Knows nothing of where the figures come from, nor of what follows.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from distill.budget import Outcome, at_least, conjunction
+from distill.production.experiment.policy import Policy
+from distill.production.registry.promotion import Finding
+from distill.sequential import (
+    RARE,
+    Estimate,
+    Moments,
+    log_e_value,
+    mean_difference,
+    p_value,
+    paired_difference,
+    share_bounds,
+)
+
+GUARDRAILS = {
+    "errors": "met with an error",
+    "timeouts": "had no answer in time",
+    "slow": "waited longer than the budget allows",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Units of each arm, each counted once."""
+
+    challenger: int = 0
+    champion: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Labelled requests that both answered, one for each unit."""
+
+    count: int
+    challenger_alone: int
+    champion_alone: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What was seen so far.
+
+    Attributes:
+        units: assigned to each arm and compared.
+        share: of those, that the challenger's arm should have.
+        harms: by guardrail the units that met with it at least once.
+        pairs: of labels, where both answered the same requests.
+        arms: of the outcome by unit: the challenger's and the champion's.
+    """
+
+    units: Counts = Counts()
+    share: float = 0.5
+    harms: Mapping[str, Counts] = field(default_factory=dict)
+    pairs: Pairs | None = None
+    arms: tuple[Moments, Moments] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What they say.
+
+    Attributes:
+        outcome: pass: better, or no worse by more than the margin, and no guardrail is touched.
+        findings: one for each rule.
+        estimate: of the outcome that decides; challenger minus champion, more is better.
+        why: in a sentence for people.
+    """
+
+    outcome: Outcome
+    findings: tuple[Finding, ...]
+    estimate: Estimate | None
+    why: str
+
+
+def decide(policy: Policy, evidence: Evidence) -> Decision:
+    """Hold the figures against the rules."""
+    estimate = estimated(policy, evidence)
+    findings = (
+        _sample_ratio(policy, evidence),
+        *(_guardrail(policy, name, evidence) for name in GUARDRAILS),
+        _outcome(policy, estimate),
+    )
+    outcome = conjunction([finding.outcome for finding in findings])
+    deciding = next(f for f in reversed(findings) if f.outcome is outcome)
+    return Decision(outcome=outcome, findings=findings, estimate=estimate, why=deciding.note)
+
+
+def estimated(policy: Policy, evidence: Evidence) -> Estimate | None:
+    """Estimate by how much the challenger is better; pairs before arms, None without either."""
+    sign = -1 if policy.less_is_better else 1
+    if evidence.pairs is not None:
+        pairs = evidence.pairs
+        return paired_difference(
+            pairs.challenger_alone,
+            pairs.champion_alone,
+            pairs.count,
+            alpha=policy.alpha,
+            tuned_at=policy.tuned_at,
+        )
+    if evidence.arms is None:
+        return None
+    challenger, champion = evidence.arms
+    arms = (challenger, champion) if sign > 0 else (champion, challenger)
+    return mean_difference(*arms, alpha=policy.alpha, tuned_at=policy.tuned_at)
+
+
+def _sample_ratio(policy: Policy, evidence: Evidence) -> Finding:
+    """A share of units that chance does not explain: the comparison itself is broken."""
+    units, share = evidence.units, evidence.share
+    p = p_value(float(log_e_value(units.challenger, units.champion, share=share)))
+    total = units.challenger + units.champion
+    if not total:
+        return Finding(
+            rule="sample_ratio",
+            outcome=Outcome.INCONCLUSIVE,
+            note="no units to compare yet",
+            limit=policy.sample_ratio_alpha,
+        )
+    broken = p <= policy.sample_ratio_alpha
+    note = f"{units.challenger:,} of {total:,} compared units are the challenger's, " + (
+        f"where {share:.0%} were meant to be: the assignment is broken and nothing can be compared"
+        if broken
+        else f"as {share:.0%} should be"
+    )
+    return Finding(
+        rule="sample_ratio",
+        outcome=Outcome.FAIL if broken else Outcome.PASS,
+        note=note,
+        limit=policy.sample_ratio_alpha,
+        measured=p,
+    )
+
+
+def _guardrail(policy: Policy, name: str, evidence: Evidence) -> Finding:
+    """Harm fails as soon as it shows; it is none once it cannot be more than the margin."""
+    harmed, units = evidence.harms.get(name, Counts()), evidence.units
+    log_e = log_e_value(harmed.challenger, harmed.champion, share=evidence.share, harm_only=True)
+    p = p_value(float(log_e))
+    challenger, champion = (
+        _share(harmed.challenger, units.challenger, policy.guardrail_alpha / 2),
+        _share(harmed.champion, units.champion, policy.guardrail_alpha / 2),
+    )
+    interval = challenger[1] - champion[2], challenger[2] - champion[1]
+    outcome = Outcome.INCONCLUSIVE
+    if p <= policy.guardrail_alpha:
+        outcome = Outcome.FAIL
+    elif interval[1] <= policy.guardrail_margin:
+        outcome = Outcome.PASS
+    note = (
+        f"{harmed.challenger:,} of the challenger's {units.challenger:,} units "
+        f"{GUARDRAILS[name]}, and {harmed.champion:,} of the champion's {units.champion:,}"
+    )
+    if outcome is Outcome.FAIL:
+        note += f" (p = {p:.2g}): it does harm"
+    elif outcome is Outcome.INCONCLUSIVE:
+        note += f": more than {policy.guardrail_margin:.0%} too many is not ruled out yet"
+    return Finding(
+        rule=name,
+        outcome=outcome,
+        note=note,
+        limit=policy.guardrail_margin,
+        measured=challenger[0] - champion[0],
+        interval=interval,
+    )
+
+
+def _share(harmed: int, units: int, alpha: float) -> tuple[float, float, float]:
+    """Tell which share of units was harmed, and the least and most that it may be."""
+    low, high = share_bounds(harmed, units - harmed, around=RARE, alpha=alpha)
+    return harmed / max(units, 1), low, high
+
+
+def _outcome(policy: Policy, estimate: Estimate | None) -> Finding:
+    rule = "accuracy" if policy.judges_labels else policy.outcome
+    if estimate is None:
+        missing = "labels" if policy.judges_labels else f"`{policy.outcome}`"
+        note = f"no {missing} yet: POST /feedback reports them"
+        return Finding(rule=rule, outcome=Outcome.INCONCLUSIVE, note=note, limit=-policy.margin)
+    outcome = at_least(estimate.estimate, -policy.margin, estimate.interval)
+    return Finding(
+        rule=rule,
+        outcome=outcome,
+        note=_worded(policy, estimate, outcome),
+        limit=-policy.margin,
+        measured=estimate.estimate,
+        interval=estimate.interval if math.isfinite(estimate.interval[1]) else None,
+    )
+
+
+def _worded(policy: Policy, estimate: Estimate, outcome: Outcome) -> str:
+    low, high = estimate.interval
+    if policy.judges_labels:
+        scale, unit, what = 100.0, " points", f"on {estimate.count:,} labelled answers"
+    else:
+        scale, unit, what = 1.0, "", f"over {estimate.count:,} units, `{policy.outcome}`"
+    better = estimate.estimate >= 0
+    said = f"{what} the challenger is {abs(estimate.estimate) * scale:.2f}{unit} "
+    said += "better than the champion" if better else "worse than the champion"
+    if math.isfinite(low) and math.isfinite(high):
+        said += f" ({low * scale:+.2f} to {high * scale:+.2f})"
+    margin = f"{policy.margin * scale:g}{unit}"
+    if outcome is Outcome.PASS:
+        return said + (": it is better" if low > 0 else f": no worse than the margin of {margin}")
+    if outcome is Outcome.FAIL:
+        return said + f": it is worse, by more than the margin of {margin}"
+    return said + f": not known yet whether by more than {margin}; more answers will tell"

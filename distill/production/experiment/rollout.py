@@ -1,0 +1,115 @@
+"""The way of a challenger: shadow, a growing share of the units, then champion or sent away.
+
+A pure state machine: a state, a decision and the time in, the next state out. Whoever is not known
+to be good goes no further; whoever does harm is gone at once. Knows no statistics and no requests.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from enum import StrEnum
+
+from distill.budget import Outcome
+from distill.production.experiment.decision import Decision
+from distill.production.experiment.policy import Policy
+
+
+class Stage(StrEnum):
+    """Where a challenger is."""
+
+    SHADOW = "shadow"  # it answers beside the champion, and nobody sees it
+    CANARY = "canary"  # it answers some of the units
+    DECIDED = "decided"  # better or no worse, and somebody else promotes
+    PROMOTED = "promoted"  # it is champion, and the old one is warm
+    ABORTED = "aborted"  # sent away
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the experiment is."""
+        return self in (Stage.DECIDED, Stage.PROMOTED, Stage.ABORTED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Of one experiment.
+
+    Attributes:
+        stage: where the challenger is.
+        step: of the policy's steps, from 0; None outside a canary.
+        weight: share of the units that it answers.
+        since: when the stage and step began, UTC seconds.
+        is_paused: whether it waits: what is known so far does not decide.
+        until: end of the cooldown after an abort, of the rollback window after a promotion.
+        why: it is where it is.
+    """
+
+    stage: Stage
+    step: int | None = None
+    weight: float = 0.0
+    since: float
+    is_paused: bool = False
+    until: float | None = None
+    why: str = "the experiment begins"
+
+    @property
+    def name(self) -> str:
+        """Of stage and step, as the log knows them."""
+        return self.stage if self.step is None else f"{self.stage} {self.weight:.0%}"
+
+
+def begin(policy: Policy, now: float) -> State:
+    """Start an experiment."""
+    if policy.starts_in_shadow:
+        return State(stage=Stage.SHADOW, since=now)
+    return _at_step(policy, 0, now, "the experiment begins")
+
+
+def advance(
+    policy: Policy, state: State, decision: Decision, *, challenger_units: int, now: float
+) -> State:
+    """Take the next step, if there is one to take; an ended experiment stays as it is.
+
+    Args:
+        policy: the rules.
+        state: so far.
+        decision: on all that was seen so far.
+        challenger_units: that the challenger has answered since the step began.
+        now: UTC seconds; a clock that went back ends nothing.
+    """
+    if state.stage.is_over:
+        return state
+    if decision.outcome is Outcome.FAIL:
+        return aborted(policy, decision.why, now)
+    if decision.outcome is Outcome.PASS and challenger_units >= policy.min_units:
+        return _forward(policy, state, decision.why, now)
+    if now - state.since > policy.max_step_seconds:
+        why = f"no decision within {policy.max_step_seconds:g} s at {state.name}: {decision.why}"
+        return aborted(policy, why, now)
+    if decision.outcome is Outcome.PASS:
+        why = f"{challenger_units:,} of the {policy.min_units:,} units that a step forward needs"
+    else:
+        why = decision.why
+    return dataclasses.replace(state, is_paused=True, why=why)
+
+
+def aborted(policy: Policy, why: str, now: float) -> State:
+    """Send the challenger away, at once."""
+    return State(stage=Stage.ABORTED, since=now, until=now + policy.cooldown_seconds, why=why)
+
+
+def _forward(policy: Policy, state: State, why: str, now: float) -> State:
+    following = 0 if state.step is None else state.step + 1
+    if following < len(policy.steps):
+        return _at_step(policy, following, now, why)
+    if not policy.promotes or not policy.steps:
+        return State(stage=Stage.DECIDED, since=now, why=why)
+    return State(
+        stage=Stage.PROMOTED,
+        weight=1.0,
+        since=now,
+        until=now + policy.rollback_window_seconds,
+        why=why,
+    )
+
+
+def _at_step(policy: Policy, step: int, now: float, why: str) -> State:
+    return State(stage=Stage.CANARY, step=step, weight=policy.steps[step], since=now, why=why)
