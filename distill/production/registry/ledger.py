@@ -33,7 +33,7 @@ class Entry:
     Attributes:
         number: from 1.
         time: UTC, ISO 8601.
-        action: register, promote or rollback.
+        action: register, promote, rollback, or rollout: a step of an experiment.
         alias: what a promotion made of the version: champion or challenger.
         version: of the model, as numbered by the store.
         content: hash of all that the version holds.
@@ -121,6 +121,8 @@ class State:
             return dataclasses.replace(self, registered={**self.registered, version: entry})
         if version not in self.registered:
             raise ValueError(f"version {version} was never registered")
+        if entry.action == "rollout":
+            return self
         if entry.action == "rollback":
             if version not in self.champions[:-1]:
                 raise ValueError(f"version {version} was not champion before")
@@ -232,7 +234,7 @@ class Ledger:
         The caller holds the lock. What a kill tore off the end before is overwritten.
 
         Args:
-            action: register, promote or rollback.
+            action: see `Entry`.
             version: of the model.
             facts: further fields of `Entry`.
 

@@ -1,0 +1,55 @@
+import pytest
+from registered import agree, rollback
+
+from distill.errors import UserError
+from distill.production.registry import rollout
+from distill.production.registry.history import periods
+from distill.production.registry.registry import open_registry
+
+EVIDENCE = ({"rule": "errors", "outcome": "pass", "measured": 0.0},)
+
+
+@pytest.fixture
+def two(register, promote):
+    """A champion, version 1, and its challenger, version 2."""
+    register()
+    promote()
+    register(seed=1)
+    promote("challenger")
+
+
+def test_a_step_is_in_the_history_with_its_evidence_and_changes_nobody(home, two):
+    before = home.read().state
+    entry = rollout.note(home, 2, "canary 5%: no worse", EVIDENCE)
+    after = home.read()
+    assert after.state.aliases == before.aliases
+    assert after.entries[-1] == entry
+    assert (entry.action, entry.reason, entry.evidence) == (
+        "rollout",
+        "canary 5%: no worse",
+        EVIDENCE,
+    )
+
+
+def test_a_promotion_by_an_experiment_is_one_and_mlflow_follows(home, two):
+    rollout.note(home, 2, "promoted: it is better", EVIDENCE, promotes=True)
+    assert home.read().state.aliases == {"champion": 2, "fallback": 1}
+    assert [period.version for period in periods(home.read().entries)] == [1, 2]
+    with open_registry(home) as registry:
+        registry.synchronise()
+    assert agree(home)
+    rollback(home)
+    assert home.read().state.champion == 1
+
+
+def test_a_step_of_an_unknown_version_is_refused(home, two):
+    with pytest.raises(UserError, match="no version 7"):
+        rollout.note(home, 7, "shadow")
+
+
+def test_a_held_registry_is_waited_for_and_then_said(home, two, monkeypatch):
+    monkeypatch.setattr(rollout, "_TRIES", 2)
+    monkeypatch.setattr(rollout, "_PAUSE_S", 0.01)
+    with open_registry(home), pytest.raises(UserError, match="held by process"):
+        rollout.note(home, 2, "shadow")
+    assert rollout.note(home, 2, "shadow").action == "rollout"
