@@ -173,11 +173,11 @@ def with_run(service, run, batching=None):
 
 
 @contextmanager
-def running(service, limits=None, listening=None):
+def running(service, limits=None, listening=None, more=lambda application: None):
     """Run a service on a free port; yields a client that knows the address."""
     listening = listening or Listening(port=0)
     bound = open_socket(listening)
-    server = make_server(make_application(service, limits or Limits()), listening)
+    server = make_server(make_application(service, limits or Limits(), more), listening)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
     thread.start()
     try:

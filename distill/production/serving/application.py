@@ -5,7 +5,7 @@ Knows paths and who answers them; knows neither models nor experiments, which `s
 
 import hmac
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -33,12 +33,15 @@ _POLICY = (
 )
 
 
-def make_application(service: Service, limits: Limits) -> Guard:
+def make_application(
+    service: Service, limits: Limits, more: Callable[[FastAPI], None] = lambda application: None
+) -> Guard:
     """Put the service together as an ASGI application.
 
     Args:
         service: that answers.
         limits: of what clients may do.
+        more: adds further routes.
     """
     people = People(service)
 
@@ -60,6 +63,7 @@ def make_application(service: Service, limits: Limits) -> Guard:
     described = _add_protocol(application, service)
     _add_people(application, people)
     _add_operators(application, service)
+    more(application)
     _add_errors(application, service)
     _describe(application, described)
     front = Front(Infer(service), application)
@@ -152,6 +156,7 @@ def _add_operators(application: FastAPI, service: Service) -> None:
                 "warm_versions": [e.version for e in catalogue.warm if e.version is not None],
                 "waiting": current.batcher.waiting,
                 "problem": catalogue.problem or service.recorder.log.problem(),
+                "experiment": service.router.status(),
             }
         )
 

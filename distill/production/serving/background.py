@@ -29,7 +29,8 @@ class Background:
 
     async def __aenter__(self) -> "Background":
         """Begin."""
-        jobs = (self._service.catalogue.watch(), self._write_skew(), self._tidy())
+        own = (self._service.catalogue.watch, self._write_skew, self._tidy)
+        jobs = (job() for job in (*own, *self._service.beside))
         self._running = [asyncio.create_task(job) for job in jobs]
         return self
 

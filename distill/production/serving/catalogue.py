@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from distill.errors import UserError
 from distill.files import sha256
+from distill.production.registry.ledger import Entry
 from distill.production.registry.place import Place, cached
 from distill.production.serving.editions import Artefact, Edition, Loading, load
 from distill.production.serving.refusals import Kind, RefusedError
@@ -68,14 +69,38 @@ class RegistrySource:
 
     def read(self) -> Artefact:
         """The champion's artefact, whole."""
-        entry = self.place.champion()
-        package = cached(self.place, entry)
-        return Artefact(
-            path=package.artefact_path,
-            model=self.place.model,
-            version=entry.version,
-            sha256=package.artefact_sha256,
-        )
+        return _artefact(self.place, self.place.champion())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChallengerSource:
+    """The challenger of a registry, likewise."""
+
+    place: Place
+
+    def mark(self) -> Any:
+        """When and how long the ledger was written."""
+        return mark_of(self.place.ledger_path)
+
+    def read(self) -> Artefact:
+        """The challenger's artefact, whole."""
+        state = self.place.read().state
+        if state.challenger is None:
+            raise UserError(
+                f"Expected a challenger of `{self.place.model}` but there is none. Run "
+                "`promote to=challenger`."
+            )
+        return _artefact(self.place, state.registered[state.challenger])
+
+
+def _artefact(place: Place, entry: Entry) -> Artefact:
+    package = cached(place, entry)
+    return Artefact(
+        path=package.artefact_path,
+        model=place.model,
+        version=entry.version,
+        sha256=package.artefact_sha256,
+    )
 
 
 def mark_of(path: Path) -> tuple[int, int, int] | None:

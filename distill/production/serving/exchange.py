@@ -71,6 +71,10 @@ class Router(Protocol):
         """
         ...
 
+    def status(self) -> dict[str, Any] | None:
+        """Say which experiment is under way, for the dashboard; None where there is none."""
+        ...
+
 
 class SingleRouter:
     """Asks the edition that the request was checked against."""
@@ -88,3 +92,7 @@ class SingleRouter:
             version=edition.version,
             artefact_sha256=edition.artefact_sha256,
         )
+
+    def status(self) -> dict[str, Any] | None:
+        """There is no experiment."""
+        return None

@@ -92,19 +92,50 @@ class Recorder:
     def failed(self, request: InferenceRequest, refusal: RefusedError, latency_ms: float) -> None:
         """Record that a checked request got no answer."""
         edition = request.edition
+        by = Answer(
+            outputs={},
+            model=edition.model,
+            version=edition.version,
+            artefact_sha256=edition.artefact_sha256,
+        )
+        outcome = OUTCOMES.get(refusal.kind, "error")
+        self.missing(request, by, outcome, refusal.message, latency_ms=latency_ms, ids=request.ids)
+
+    def missing(
+        self,
+        request: InferenceRequest,
+        by: Answer,
+        outcome: Outcome,
+        detail: str,
+        *,
+        latency_ms: float,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        """Record that a model gave no answer, also where another one did.
+
+        Args:
+            request: that was to be answered.
+            by: whom, without outputs.
+            outcome: how it ended.
+            detail: what went wrong.
+            latency_ms: until that was known.
+            ids: as of `put`.
+        """
         for row, asked in enumerate(request.ids):
             self.log.put(
                 Prediction(
-                    id=asked,
+                    id=asked if ids is not None else new_id(),
                     request=asked,
-                    model=edition.model,
-                    version=edition.version,
-                    artefact_sha256=edition.artefact_sha256,
-                    role="champion",
+                    model=by.model,
+                    version=by.version,
+                    artefact_sha256=by.artefact_sha256,
+                    role=by.role,
+                    experiment=by.experiment,
+                    stage=by.stage,
                     unit=request.unit,
                     input=row_bytes(request.feeds, row, has_rows=request.num_rows > 1),
-                    outcome=OUTCOMES.get(refusal.kind, "error"),
-                    detail=refusal.message,
+                    outcome=outcome,
+                    detail=detail,
                     latency_ms=latency_ms,
                 )
             )

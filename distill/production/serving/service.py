@@ -6,6 +6,7 @@ What all doors to a model have in common. Knows neither paths nor bodies.
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,7 @@ class Service:
         router: decides which model answers.
         deadline_ms: of a request.
         admin_token: that admin routes ask for; None turns them off.
+        beside: what runs until the service ends, then is cancelled.
     """
 
     catalogue: Catalogue
@@ -60,6 +62,7 @@ class Service:
     router: Router = field(default_factory=SingleRouter)
     deadline_ms: float = 1_000.0
     admin_token: str | None = None
+    beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
 
     def __post_init__(self) -> None:
         """Tie the counters to what they count."""

@@ -1,0 +1,1 @@
+"""Who answers a request: champion, challenger, or the champion because the challenger did not."""

@@ -1,0 +1,206 @@
+"""Leads an experiment: reads what was seen, decides, moves on, and tells everybody.
+
+Every process of a service has one. What they decide they decide from the same log, and of two who
+move at once the first is right: the others follow. Knows nothing of HTTP.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from distill.errors import UserError
+from distill.files import from_json, sha256, to_json
+from distill.production.experiment.decision import Decision, decide
+from distill.production.experiment.gathering import gather
+from distill.production.experiment.policy import Contender, Policy, Setting
+from distill.production.experiment.rollout import State, aborted, advance, begin
+from distill.production.prediction_log.connection import Engine
+from distill.production.prediction_log.moves import Move, add_move, moves_of
+from distill.production.routing.challenger import Challenger, Limits
+from distill.production.routing.router import Trial, TrialRouter
+from distill.production.serving.catalogue import Catalogue, Source
+from distill.production.serving.editions import Artefact, Edition
+from distill.runtime import ModelError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conducting:
+    """How an experiment is led.
+
+    Attributes:
+        tick_seconds: between looks at the log.
+        slow_ms: above which an answer is slow: the budget's p99.
+        deadline_ms: of the challenger.
+        limits: of its process.
+    """
+
+    tick_seconds: float = 1.0
+    slow_ms: float = 100.0
+    deadline_ms: float = 250.0
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(kw_only=True)
+class Conductor:
+    """Leads the trial of one challenger after another.
+
+    Attributes:
+        router: whose trial it sets.
+        engine: the log.
+        catalogue: who is champion.
+        challengers: says who is to be tried.
+        policy: the rules.
+        conducting: the rest.
+        on_move: told of each move of ours, with what it rests on: the registry's history.
+        decision: the last one.
+        problem: why there is no experiment, or none that moves.
+    """
+
+    router: TrialRouter
+    engine: Engine
+    catalogue: Catalogue
+    challengers: Source
+    policy: Policy
+    conducting: Conducting
+    on_move: Callable[[Setting, State, Decision | None], None] = lambda *_: None
+    decision: Decision | None = None
+    problem: str | None = None
+    _number: int = 0
+    _mark: Any = None
+    _wanted: Artefact | None = None
+
+    async def run(self) -> None:
+        """Lead until cancelled."""
+        try:
+            while True:
+                started = time.monotonic()
+                await self.tick()
+                # A long log takes long to read: at most a tenth of the time goes to it.
+                spent = time.monotonic() - started
+                await asyncio.sleep(max(self.conducting.tick_seconds, 9 * spent))
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End the challenger's process; the experiment goes on when somebody leads it again."""
+        await self._end_trial()
+
+    async def tick(self) -> None:
+        """Look once."""
+        try:
+            await self._follow_challenger()
+            trial = self.router.trial
+            if trial is None:
+                return
+            await asyncio.to_thread(self._advance, trial)
+            if trial.is_over:
+                await trial.challenger.stop()
+            self.problem = None
+        except (UserError, ModelError, OSError) as error:
+            self.problem = str(error)
+            log.warning("The experiment does not move: %s", error)
+
+    async def _follow_challenger(self) -> None:
+        """Begin a trial where there is somebody to try, and end one that is of the past."""
+        mark = self.challengers.mark()
+        if self._wanted is None or mark != self._mark:
+            self._mark = mark
+            self._wanted = await asyncio.to_thread(self._named)
+        wanted, champion, trial = self._wanted, self.catalogue.current, self.router.trial
+        if wanted is None or wanted.sha256 == champion.artefact_sha256:
+            await self._end_trial()
+            return
+        setting = self._setting(champion, wanted)
+        if trial is not None and trial.setting.experiment == setting.experiment:
+            return
+        await self._end_trial()
+        challenger = Challenger(wanted.path, self.conducting.limits)
+        trial = Trial(
+            setting=setting,
+            challenger=challenger,
+            state=begin(self.policy, time.time()),
+            deadline_ms=self.conducting.deadline_ms,
+        )
+        self._number, self.decision = 0, None
+        await asyncio.to_thread(self._catch_up, trial)
+        if not self._number:
+            await asyncio.to_thread(self._move, trial, trial.state, setting)
+        if not trial.is_over:
+            await challenger.start()
+            await challenger.ready(self.conducting.limits.start_seconds)
+        self.router.trial = trial
+
+    def _named(self) -> Artefact | None:
+        try:
+            found = self.challengers.read()
+        except UserError:  # nobody is to be tried
+            return None
+        return replace(found, sha256=found.sha256 or sha256(found.path))
+
+    def _setting(self, champion: Edition, challenger: Artefact) -> Setting:
+        return Setting(
+            champion=Contender(
+                name=champion.model,
+                version=champion.version,
+                artefact_sha256=champion.artefact_sha256,
+            ),
+            challenger=Contender(
+                name=challenger.model,
+                version=challenger.version,
+                artefact_sha256=str(challenger.sha256),
+            ),
+            policy=self.policy,
+            slow_ms=self.conducting.slow_ms,
+        )
+
+    async def _end_trial(self) -> None:
+        trial, self.router.trial = self.router.trial, None
+        if trial is not None:
+            await trial.challenger.stop()
+
+    def _advance(self, trial: Trial) -> None:
+        self._catch_up(trial)
+        if trial.is_over:
+            return
+        if trial.ban is not None:
+            self._move(trial, aborted(self.policy, trial.ban, time.time()), None)
+        elif not trial.state.stage.is_over:
+            self._judge(trial)
+
+    def _catch_up(self, trial: Trial) -> None:
+        """Take over the moves that other processes made."""
+        for move in moves_of(self.engine, trial.setting.experiment, after=self._number):
+            trial.state = from_json(State, json.loads(move.state), where="state")
+            self._number = move.number
+
+    def _judge(self, trial: Trial) -> None:
+        evidence, units = gather(self.engine, trial.setting, trial.state)
+        before, decision = trial.state, decide(self.policy, evidence)
+        self.decision = decision
+        following = advance(self.policy, before, decision, challenger_units=units, now=time.time())
+        if (following.stage, following.step) != (before.stage, before.step):
+            self._move(trial, following, decision)
+        else:
+            trial.state = following
+
+    def _move(self, trial: Trial, state: State, why: Decision | Setting | None) -> None:
+        """Write a move down; where another process was faster, its move counts."""
+        move = Move(
+            experiment=trial.setting.experiment,
+            number=self._number + 1,
+            time=time.time(),
+            state=json.dumps(to_json(state)),
+            evidence=json.dumps(None if why is None else to_json(why)),
+        )
+        if not add_move(self.engine, move):
+            self._catch_up(trial)
+            return
+        self._number, trial.state = move.number, state
+        log.info("%s: %s, because %s.", trial.setting.experiment, state.name, state.why)
+        self.on_move(trial.setting, state, why if isinstance(why, Decision) else None)
