@@ -31,6 +31,7 @@ from distill.verbs.artefacts import (
     export_float32,
 )
 from distill.verbs.bundle import bundle_stage, wanted_bundle
+from distill.verbs.deploy import deploy_artefact, deploy_stage, shipped, wanted_deployment
 from distill.verbs.measuring import NUM_INPUTS, measurement
 from distill.verbs.networks import TEACHER_FACTS, weights_path
 from distill.verbs.promise import make_contract
@@ -44,7 +45,13 @@ NUM_GOLDEN = 8
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    """Export the student of a run folder with its teacher and control, or any checkpoint."""
+    """Export the student of a run folder with its teacher and control, or any checkpoint.
+
+    With `artefact=` nothing is exported: what was is laid out for another serving system.
+    """
+    deployment = wanted_deployment(cfg)
+    if cfg.artefact:
+        return deploy_artefact(cfg, deployment)
     with open_workspace(cfg) as workspace:
         portable = wanted_bundle(cfg.bundle)
         own = weights_path(workspace.run_dir, "student")
@@ -59,6 +66,9 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             request = measurement(workspace, lambda said: None)
             written = bundle_stage(workspace, artefacts, inputs, request, portable)
             result["bundle"] = written["bundle"]
+        if deployment is not None:
+            path = shipped(workspace.run_dir / "export", result["artefacts"])
+            result["deploy"] = deploy_stage(workspace, path, deployment)
         return result
 
 

@@ -1,0 +1,1 @@
+"""What other serving systems read: a Triton model repository, a KServe InferenceService."""
