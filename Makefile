@@ -30,6 +30,9 @@ lock: $(STAMP)
 	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
 		--no-emit-index-url --generate-hashes --upgrade --quiet --custom-compile-command "make lock" \
 		--output-file requirements.lock
+	$(BIN)/uv pip compile --group production --universal --python-version 3.11 \
+		--constraint requirements.lock --no-emit-index-url --generate-hashes --upgrade --quiet \
+		--custom-compile-command "make lock" --output-file requirements-serve.lock
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit("Expected Python 3.11 or newer but $(PYTHON) is %d.%d. Name another: make PYTHON=python3.11 ..." % v)'

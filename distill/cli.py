@@ -32,11 +32,13 @@ VERBS = {
     "predict": "run an exported model over images, rows or series into predictions.parquet",
     "promote": "the registry: `register` a run, promote `to=champion`, `rollback`, `history`",
     "serve": "answer over HTTP: the registry's champion, or an artefact by its path",
+    "experiment": "what the log says of a challenger; `plan`: how many requests it would take",
 }
 ACTIONS = {
     "baseline": ("score", "annotate"),
     "train": ("all", "teacher", "control", "student"),
     "promote": ("promote", "register", "rollback", "history"),
+    "experiment": ("decide", "plan"),
 }
 EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
 

@@ -24,6 +24,7 @@ from distill.production.serving.server import Listening, make_server, open_socke
 from distill.production.serving.service import Service
 from distill.production.serving.telemetry import Telemetry
 from distill.verbs.registry import registry_place
+from distill.verbs.trials import make_trials
 from distill.verbs.workspace import plain
 
 log = logging.getLogger(__name__)
@@ -42,16 +43,21 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     _check(cfg)
     with open_socket(listening) as bound, closing(_log(cfg)) as predictions:
         catalogue = Catalogue.open(_source(cfg), loading)
+        recorder, token = Recorder(log=predictions), os.environ.get(ADMIN_VARIABLE)
+        trials = make_trials(cfg, catalogue, recorder, token)
         service = Service(
             catalogue=catalogue,
-            recorder=Recorder(log=predictions),
+            recorder=recorder,
             telemetry=telemetry,
+            router=trials.router,
             deadline_ms=cfg.deadline_ms,
-            admin_token=os.environ.get(ADMIN_VARIABLE),
+            admin_token=token,
+            beside=trials.beside,
         )
         url = url_of(bound)
-        server = make_server(make_application(service, limits), listening)
+        server = make_server(make_application(service, limits, trials.doors), listening)
         serve(server, bound, lambda: log.info("%s answers at %s", catalogue.current, url))
+        trials.close()
     current = catalogue.current
     return {
         "url": url,
