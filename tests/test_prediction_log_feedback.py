@@ -57,7 +57,11 @@ def test_another_value_is_refused_and_the_first_one_stays(engine, known, first, 
     assert (kept.label, kept.value) == (first.get("label"), first.get("value"))
 
 
-@pytest.mark.parametrize("unknown", ["", "nonsense", "x" * 5_000, "0" * 30, "\0" * 30, new_id(1e9)])
+@pytest.mark.parametrize(
+    "unknown",
+    ["", "nonsense", "x" * 5_000, "0" * 30, "\0" * 30, new_id(1e9)],
+    ids=["empty", "a word", "long", "zeros", "NUL", "old"],
+)
 def test_an_old_or_impossible_id_is_refused_at_once(engine, unknown):
     with pytest.raises(UnknownPredictionError, match="there is no") as error:
         add_feedback(engine, Feedback(prediction=unknown, label=1), sleep=never)

@@ -12,7 +12,7 @@ import onnx
 import pytest
 import sqlalchemy as sa
 from onnx import numpy_helper
-from served import make_service, make_table
+from served import make_service, make_table, table_task
 
 from distill.production.experiment.policy import Policy
 from distill.production.experiment.rollout import Stage
@@ -29,6 +29,7 @@ from distill.production.serving.editions import artefact_at
 from distill.production.serving.log import KeptLog
 from distill.production.serving.service import Asker, Service
 from distill.production.serving.signature import Checked
+from distill.tasks import TaskKind
 
 RIGHT, WRONG, NOTHING = (-0.02, 0.02), (0.01, -0.01), (np.nan, np.nan)
 QUICK = Policy(steps=(0.2, 0.5), min_units=50, guardrail_margin=0.1, margin=0.03)
@@ -279,5 +280,44 @@ def test_of_two_who_move_at_once_one_is_right_and_the_other_follows(folder, tmp_
             assert world.trial.state.stage is Stage.ABORTED
         finally:
             await other.close()
+
+    experiment(folder, tmp_path, RIGHT, use)
+
+
+def test_after_one_was_sent_away_the_next_is_tried_when_the_cooldown_is_over(folder, tmp_path):
+    policy = Policy(steps=(), cooldown_seconds=3600)
+
+    async def first(world: World) -> None:
+        world.trial.ban = "it is of no use"
+        await world.conductor.tick()
+
+    async def second(world: World) -> None:
+        assert isinstance(world.service.router, TrialRouter)
+        assert world.service.router.trial is None
+        assert "tried in" in str(world.service.router.problem)
+        await world.conductor.tick()
+        assert "tried in" in str(world.service.router.problem)
+
+    async def third(world: World) -> None:
+        assert world.trial.state.stage is Stage.SHADOW
+
+    experiment(folder, tmp_path, RIGHT, first, policy=policy)
+    experiment(folder, tmp_path, WRONG, second, policy=policy)
+    (tmp_path / "other").mkdir()
+    over = Policy(steps=(), cooldown_seconds=0)
+    experiment(folder, tmp_path / "other", RIGHT, first, policy=over)
+    experiment(folder, tmp_path / "other", WRONG, third, policy=over)
+
+
+def test_one_with_other_classes_is_not_tried(folder, tmp_path):
+    other = make_table(tmp_path / "other", table_task(TaskKind.REGRESSION))
+
+    async def use(world: World) -> None:
+        world.conductor.challengers = FileSource(artefact=artefact_at(other))
+        world.conductor._wanted = None
+        await world.conductor.tick()
+        assert isinstance(world.service.router, TrialRouter)
+        assert world.service.router.trial is None
+        assert "classes" in str(world.service.router.problem)
 
     experiment(folder, tmp_path, RIGHT, use)

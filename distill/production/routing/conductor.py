@@ -12,14 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from distill.contract import CONTRACT_FILE, load_contract
 from distill.errors import UserError
 from distill.files import from_json, sha256, to_json
 from distill.production.experiment.decision import Decision, decide
 from distill.production.experiment.gathering import gather
 from distill.production.experiment.policy import Contender, Policy, Setting
-from distill.production.experiment.rollout import State, aborted, advance, begin
+from distill.production.experiment.rollout import Stage, State, aborted, advance, begin
 from distill.production.prediction_log.connection import Engine
-from distill.production.prediction_log.moves import Move, add_move, moves_of
+from distill.production.prediction_log.moves import Move, add_move, experiments, moves_of
 from distill.production.routing.challenger import Challenger, Limits
 from distill.production.routing.router import Trial, TrialRouter
 from distill.production.serving.catalogue import Catalogue, Source
@@ -59,7 +60,6 @@ class Conductor:
         conducting: the rest.
         on_move: told of each move of ours, with what it rests on: the registry's history.
         decision: the last one.
-        problem: why there is no experiment, or none that moves.
     """
 
     router: TrialRouter
@@ -70,7 +70,6 @@ class Conductor:
     conducting: Conducting
     on_move: Callable[[Setting, State, Decision | None], None] = lambda *_: None
     decision: Decision | None = None
-    problem: str | None = None
     _number: int = 0
     _mark: Any = None
     _wanted: Artefact | None = None
@@ -98,12 +97,12 @@ class Conductor:
             trial = self.router.trial
             if trial is None:
                 return
+            self.router.problem = None
             await asyncio.to_thread(self._advance, trial)
             if trial.is_over:
                 await trial.challenger.stop()
-            self.problem = None
         except (UserError, ModelError, OSError) as error:
-            self.problem = str(error)
+            self.router.problem = str(error)
             log.warning("The experiment does not move: %s", error)
 
     async def _follow_challenger(self) -> None:
@@ -120,6 +119,9 @@ class Conductor:
         if trial is not None and trial.setting.experiment == setting.experiment:
             return
         await self._end_trial()
+        self.router.problem = await asyncio.to_thread(self._why_not, setting, wanted)
+        if self.router.problem is not None:
+            return
         challenger = Challenger(wanted.path, self.conducting.limits)
         trial = Trial(
             setting=setting,
@@ -158,6 +160,26 @@ class Conductor:
             policy=self.policy,
             slow_ms=self.conducting.slow_ms,
         )
+
+    def _why_not(self, setting: Setting, wanted: Artefact) -> str | None:
+        """Say why somebody cannot be tried now: other classes, or a cooldown."""
+        own, path = self.catalogue.current.contract, wanted.path.parent / CONTRACT_FILE
+        if own is not None and path.is_file():
+            other = load_contract(path.parent)
+            if (other.classes, other.input_names) != (own.classes, own.input_names):
+                return (
+                    f"Expected a challenger with the inputs and classes of {setting.champion} but "
+                    f"{setting.challenger} has others: nobody could be compared."
+                )
+        for name in experiments(self.engine)[:1]:
+            last = from_json(State, json.loads(moves_of(self.engine, name)[-1].state))
+            cools = last.stage is Stage.ABORTED and (last.until or 0) > time.time()
+            if cools and name != setting.experiment:
+                left = (last.until or 0) - time.time()
+                return (
+                    f"The challenger before was sent away; the next one is tried in {left:.0f} s."
+                )
+        return None
 
     async def _end_trial(self) -> None:
         trial, self.router.trial = self.router.trial, None

@@ -78,6 +78,7 @@ class TrialRouter:
 
     def __init__(self, recorder: Recorder, holdout: float = 0.0) -> None:
         self.trial: Trial | None = None
+        self.problem: str | None = None  # why there is no trial, or none that moves
         self._single, self._recorder, self._holdout = SingleRouter(), recorder, holdout
         self._shadows: set[asyncio.Task[None]] = set()
 
@@ -162,10 +163,13 @@ class TrialRouter:
     def status(self) -> dict[str, Any] | None:
         """Say which experiment is under way."""
         trial = self.trial
-        if trial is None:
+        if trial is None and self.problem is None:
             return None
+        if trial is None:
+            return {"stage": "none", "is_paused": False, "is_over": True, "why": self.problem}
         state = trial.state
         return {
+            "problem": self.problem,
             "name": trial.setting.experiment,
             "challenger": str(trial.setting.challenger),
             "stage": state.name,
