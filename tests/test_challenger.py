@@ -85,7 +85,6 @@ def test_answers_are_those_of_the_file_also_when_many_ask_at_once(path):
         model = OnnxModel(path)
         for one, answer in zip(asked, answers, strict=True):
             np.testing.assert_array_equal(answer["y"], model.predict(one["x"]))
-        assert (challenger.inputs, challenger.outputs) == ({"x": ("tensor(float)", 2)}, ["y"])
 
     with_challenger(path, use)
 

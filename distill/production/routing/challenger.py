@@ -75,8 +75,6 @@ class Challenger:
         self.path, self.limits = path, limits or Limits()
         self.num_starts = 0
         self.last_error: str | None = None
-        self.inputs: dict[str, tuple[str, int]] = {}  # type and rank by name, once it is ready
-        self.outputs: list[str] = []
         self._waiting: dict[int, asyncio.Future[Arrays]] = {}
         self._number = 0
         self._writer: asyncio.StreamWriter | None = None
@@ -199,8 +197,6 @@ class Challenger:
                     _, (facts, _) = await _received(reader)
                 if "error" in facts:
                     raise ValueError(facts["error"])
-                self.inputs = {name: (kind, len(shape)) for name, kind, shape in facts["inputs"]}
-                self.outputs = facts["outputs"]
                 self._writer = writer
                 self._ready.set()
                 watch = asyncio.create_task(self._watch(process.pid))

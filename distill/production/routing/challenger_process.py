@@ -28,9 +28,8 @@ def main() -> None:
         except Exception as error:  # whatever it is, the other side must hear of it
             connection.sendall(pack(0, {"error": str(error)}))
             return
-        inputs = [(one.name, one.type, one.shape) for one in session.get_inputs()]
         names = [one.name for one in session.get_outputs()]
-        connection.sendall(pack(0, {"inputs": inputs, "outputs": names}))
+        connection.sendall(pack(0, {"ready": True}))
         with contextlib.suppress(EOFError, ConnectionError):
             while True:
                 prefix = Prefix.parse(_exactly(connection, PREFIX_BYTES))
