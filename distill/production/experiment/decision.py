@@ -202,15 +202,16 @@ def _worded(policy: Policy, estimate: Estimate, outcome: Outcome) -> str:
     if policy.judges_labels:
         scale, unit, what = 100.0, " points", f"on {estimate.count:,} labelled answers"
     else:
-        scale, unit, what = 1.0, "", f"over {estimate.count:,} units, `{policy.outcome}`"
-    better = estimate.estimate >= 0
-    said = f"{what} the challenger is {abs(estimate.estimate) * scale:.2f}{unit} "
-    said += "better than the champion" if better else "worse than the champion"
+        scale, unit, what = 1.0, "", f"over {estimate.count:,} units, `{policy.outcome}`:"
+    off = f"{abs(estimate.estimate) * scale:.2f}{unit}"
+    word = "better" if estimate.estimate > 0 else "worse"
+    than = f"{off} {word} than" if estimate.estimate else "as good as"
+    said = f"{what} the challenger is {than} the champion"
     if math.isfinite(low) and math.isfinite(high):
         said += f" ({low * scale:+.2f} to {high * scale:+.2f})"
     margin = f"{policy.margin * scale:g}{unit}"
     if outcome is Outcome.PASS:
-        return said + (": it is better" if low > 0 else f": no worse than the margin of {margin}")
+        return said + (": it is better" if low > 0 else f": no worse than by the margin, {margin}")
     if outcome is Outcome.FAIL:
-        return said + f": it is worse, by more than the margin of {margin}"
-    return said + f": not known yet whether by more than {margin}; more answers will tell"
+        return said + f": it is worse, by more than the margin, {margin}"
+    return said + f": whether it is worse by more than {margin} is not known yet"
