@@ -184,6 +184,9 @@ class Falling:
         answer = await SingleRouter().route(request)
         return replace(answer, role="fallback", experiment="e1", stage="canary 5", version=7)
 
+    def status(self):
+        return None
+
 
 def test_whoever_answers_by_the_router_is_who_is_kept_named_and_counted(pets, tmp_path):
     log = kept_log(tmp_path)

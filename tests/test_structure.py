@@ -111,7 +111,8 @@ def test_every_experiment_composes(experiment, cli):
     "group", sorted(p.name for p in CONF.iterdir() if p.is_dir() and p.name != "experiment")
 )
 def test_every_option_of_every_group_composes(group, cli):
-    verb = "export" if group == "deploy" else "search"  # has the pipeline's groups, and its own
+    verbs = {"deploy": "export", "rollout": "serve"}
+    verb = verbs.get(group, "search")  # has the pipeline's groups, and its own
     for path in sorted((CONF / group).glob("*.yaml")):
         ran = cli(verb, f"{group}={path.stem}", "--cfg", "job")
         assert ran.code == 0, f"{group}={path.stem}: {ran.stderr}"
