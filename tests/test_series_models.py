@@ -11,6 +11,7 @@ from distill.deployment.export import export_onnx
 from distill.encoding import Layout
 from distill.errors import UserError
 from distill.runtime import OnnxModel
+from distill.training.fake_quant import FakeQuantization
 from distill.training.models import unalike
 from distill.training.series_models import TCN
 from distill.training.table_models import MLP, build_table_network
@@ -146,3 +147,20 @@ def test_an_mlp_without_hidden_layers_is_linear_in_tables_and_windows():
     first, second = torch.randn(2, 4, 65)
     expected = 0.3 * own(first) + 0.7 * own(second)
     torch.testing.assert_close(own(0.3 * first + 0.7 * second), expected)
+
+
+@pytest.mark.parametrize("fields", [(("sold", 20),), FIELDS], ids=["nothing ahead", "some ahead"])
+def test_a_network_is_rounded_as_int8_does_whatever_is_known_ahead(fields):
+    torch.manual_seed(2)
+    own = TCN(5, layout(fields)).eval()
+    for last in (own.head.weight, own.linear.weight):
+        torch.nn.init.normal_(last)
+    rows = torch.randn(200, sum(width for _, width in fields))
+    exact = own(rows)
+    ranges = FakeQuantization(own, rows)
+    ranges.attach(own)
+    rounded = own(rows)
+    ranges.detach()
+    error = (rounded - exact).square().mean().sqrt() / exact.std()
+    assert 0 < error < 0.2
+    torch.testing.assert_close(own(rows), exact)

@@ -103,8 +103,9 @@ class Rounded(TorchFunctionMode):
 
 
 def _is_activation(value: Any) -> bool:
-    """Tell a batch of floats from shapes, scalars and settings."""
-    return isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2
+    """Tell a batch of floats from shapes, scalars and settings, and from what holds nothing."""
+    is_batch = isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2
+    return is_batch and value.numel() > 0
 
 
 class FakeQuantization(nn.Module):
