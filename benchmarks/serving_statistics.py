@@ -14,11 +14,10 @@ from common import check
 from numpy.typing import NDArray
 from scipy import stats
 
-from distill.sequential import half_width, log_e_value
+from distill.sequential import MIN_EVENTS, MIN_UNITS, TUNED_AT, half_width, log_e_value
 
 ALPHA, RATIO_ALPHA = 0.05, 0.01
 NUM_EXPERIMENTS, NUM_UNITS, AT_ONCE = 2000, 20_000, 50
-TUNED_AT, BURN_IN, MIN_EVENTS = 5000, 100, 20
 
 Values = NDArray[np.float64]
 
@@ -156,7 +155,7 @@ def _alarms(world: World, outcome: Values, challenged: NDArray[np.bool_]) -> Ite
     variances = np.maximum(seconds - safe * means**2, 0) / (safe - 1)
     squared_error = (variances / safe).sum(axis=0)
     difference = np.abs(means[0] - means[1])
-    enough = (counts >= BURN_IN).all(axis=0)
+    enough = (counts >= MIN_UNITS).all(axis=0)
     if world.is_event:
         enough &= (np.minimum(sums, counts - sums) >= MIN_EVENTS).all(axis=0)
     half = half_width(number, number * squared_error, alpha=ALPHA, tuned_at=TUNED_AT)
@@ -198,7 +197,7 @@ def _against_ville() -> list[dict]:
     variance = np.array([normal[:n].var(ddof=1) for n in at])
     half = half_width(at, variance, alpha=ALPHA, tuned_at=TUNED_AT)
     width = (sequence.upper_ - sequence.lower_)[1:] / 2
-    ratio = np.abs(half / width - 1)[BURN_IN:].max()
+    ratio = np.abs(half / width - 1)[MIN_UNITS:].max()
     return [
         check(
             "log e-values of counts: largest difference from ville",

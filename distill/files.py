@@ -241,6 +241,10 @@ def versions() -> dict[str, str]:
     return found
 
 
+class HeldError(UserError):
+    """Another process holds a lock."""
+
+
 @contextmanager
 def exclusive(path: Path, *, wanted: str, otherwise: str) -> Iterator[None]:
     """Hold a lock file for this process; the kernel lets go when the process ends.
@@ -251,13 +255,13 @@ def exclusive(path: Path, *, wanted: str, otherwise: str) -> Iterator[None]:
         otherwise: what to do about it, for the message.
 
     Raises:
-        UserError: another process holds it; the message names it.
+        HeldError: another process does; the message names it.
     """
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(
+            raise HeldError(
                 f"Expected to {wanted} but it is held by {_holder(file)}. {otherwise}"
             ) from error
         file.truncate(0)

@@ -22,6 +22,7 @@ Numbers = NDArray[np.float64]
 CONCENTRATION = 20.0  # of the prior: small differences are told soonest
 RARE = 0.02  # where the mixture of a rate lies that is hoped to be small
 MIN_UNITS, MIN_EVENTS = 100, 20  # in each arm, before a limit theorem is believed
+TUNED_AT = 5000.0  # units at which an interval is narrowest, where nobody says
 _STEPS = 201  # of the grid on which a density is carried from look to look
 
 
@@ -71,24 +72,6 @@ def p_value(log_e: float) -> float:
     return min(1.0, math.exp(-max(log_e, 0.0)))
 
 
-def rate_ratio(
-    treated: int, control: int, *, share: float = 0.5, alpha: float = 0.05
-) -> tuple[float, float]:
-    """Bound the treated arm's rate of an event over the other's; a confidence sequence.
-
-    It leaves out one whenever `log_e_value` alarms.
-
-    Args:
-        treated: events in the treated arm.
-        control: events in the other.
-        share: of the assigned that are in the treated arm.
-        alpha: chance that the ratio is ever outside.
-    """
-    odds = (1 - share) / share
-    low, high = share_bounds(treated, control, around=share, alpha=alpha)
-    return low / (1 - low) * odds, high / (1 - high) * odds if high < 1 else math.inf
-
-
 def share_bounds(
     successes: int, failures: int, *, around: float = 0.5, alpha: float = 0.05
 ) -> tuple[float, float]:
@@ -136,19 +119,21 @@ class Moments:
 
     @staticmethod
     def of(count: int, total: float, total_of_squares: float) -> "Moments":
-        """Take them from sums over units: of 1, of the outcome, and of its square."""
+        """Take them from sums over units: of 1, of the outcome, and of its square.
+
+        An outcome that equals its square is yes or no, and the rarer of them counts as events.
+        """
         if not count:
             return Moments(count=0, mean=0.0, variance=0.0)
         mean = total / count
         centred = max(total_of_squares - count * mean**2, 0.0)
-        return Moments(count=count, mean=mean, variance=centred / max(count - 1, 1))
-
-    @staticmethod
-    def of_successes(count: int, successes: int) -> "Moments":
-        """Take them from a yes-or-no outcome."""
-        moments = Moments.of(count, successes, successes)
-        events = min(successes, count - successes)
-        return Moments(count=count, mean=moments.mean, variance=moments.variance, num_events=events)
+        is_event = total == total_of_squares
+        return Moments(
+            count=count,
+            mean=mean,
+            variance=centred / max(count - 1, 1),
+            num_events=round(min(total, count - total)) if is_event else None,
+        )
 
     @property
     def is_enough(self) -> bool:
@@ -177,7 +162,7 @@ class Estimate:
 
 
 def mean_difference(
-    treated: Moments, control: Moments, *, alpha: float = 0.05, tuned_at: float = 5000
+    treated: Moments, control: Moments, *, alpha: float = 0.05, tuned_at: float = TUNED_AT
 ) -> Estimate:
     """Bound the difference of two arms' means, by `half_width`.
 
@@ -198,7 +183,7 @@ def mean_difference(
 
 
 def paired_difference(
-    wins: int, losses: int, count: int, *, alpha: float = 0.05, tuned_at: float = 5000
+    wins: int, losses: int, count: int, *, alpha: float = 0.05, tuned_at: float = TUNED_AT
 ) -> Estimate:
     """Bound the difference of two success rates over the same units.
 

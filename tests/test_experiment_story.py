@@ -105,6 +105,11 @@ def test_what_was_believed_then_used_nothing_that_came_later(engine):
         assert point.estimate.estimate == pytest.approx(won[count - 1] / count)
 
 
+def test_a_clock_that_went_back_breaks_no_story(engine):
+    moved(engine, 2, START - 500, State(stage=Stage.ABORTED, since=START - 500, why="it crashed"))
+    assert document(tell(engine, SETTING.experiment, num_points=3))["why"] == "it crashed"
+
+
 def test_an_end_stays_whatever_comes_in_later(engine):
     moved(engine, 2, START + 1, State(stage=Stage.ABORTED, since=START + 1, why="it crashed"))
     shadowed(engine, (0.7, 0.9))

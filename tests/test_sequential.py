@@ -13,7 +13,6 @@ from distill.sequential import (
     p_value,
     paired_difference,
     planned_bounds,
-    rate_ratio,
     share_bounds,
 )
 
@@ -71,29 +70,25 @@ def test_harm_is_told_and_a_better_arm_never_alarms():
         assert (log_e >= math.log(100)).any(axis=1).mean() == expected
 
 
-def test_a_rate_ratio_holds_the_truth_at_every_look():
+@pytest.mark.parametrize(("chance", "around"), [(0.2, 0.5), (0.03, 0.02), (0.5, 0.5)])
+def test_bounds_of_a_share_hold_the_truth_at_every_look(chance, around):
     rng = np.random.default_rng(3)
-    share, ratio = 0.2, 1.5
-    theta = share * ratio / (share * ratio + 1 - share)
     missed = 0
     for _ in range(200):
-        treated = rng.binomial(1, theta, 400).cumsum()
-        bounds = [
-            rate_ratio(t, n - t, share=share) for n, t in enumerate(treated, 1) if n % 20 == 0
-        ]
-        missed += any(not low <= ratio <= high for low, high in bounds)
+        happened = rng.binomial(1, chance, 400).cumsum()
+        looks = ((int(s), n - int(s)) for n, s in enumerate(happened, 1) if n % 20 == 0)
+        bounds = (share_bounds(*look, around=around) for look in looks)
+        missed += any(not low <= chance <= high for low, high in bounds)
     assert missed <= stats.binom.isf(0.001, 200, 0.05)
 
 
 @pytest.mark.parametrize(("treated", "control"), [(30, 30), (80, 12), (0, 40), (40, 0), (0, 0)])
-def test_a_rate_ratio_leaves_out_one_where_its_test_alarms(treated, control):
-    low, high = rate_ratio(treated, control)
+def test_bounds_of_a_share_leave_out_one_half_where_its_test_alarms(treated, control):
+    low, high = share_bounds(treated, control)
     alarms = float(log_e_value(treated, control)) >= math.log(20)
-    assert alarms == (not low <= 1 <= high)
-    if not treated:
-        assert low == 0
-    if not control:
-        assert high == math.inf
+    assert alarms == (not low <= 0.5 <= high)
+    assert treated or low == 0
+    assert control or high == 1
 
 
 @pytest.mark.parametrize(
@@ -120,7 +115,7 @@ def test_means_looked_at_after_every_unit_alarm_no_oftener_than_alpha(draw, coun
 
 
 def test_an_estimate_is_the_difference_with_its_half_width():
-    treated, control = Moments.of_successes(5000, 4600), Moments.of_successes(5000, 4500)
+    treated, control = Moments.of(5000, 4600, 4600), Moments.of(5000, 4500, 4500)
     found = mean_difference(treated, control)
     variance = 10_000 * (0.92 * 0.08 + 0.9 * 0.1) / 4999
     half = float(half_width(10_000, variance, alpha=0.05, tuned_at=5000))
@@ -131,14 +126,14 @@ def test_an_estimate_is_the_difference_with_its_half_width():
 
 @pytest.mark.parametrize("successes", range(4500, 4720, 20))
 def test_a_p_value_and_its_interval_agree(successes):
-    found = mean_difference(Moments.of_successes(5000, successes), Moments.of_successes(5000, 4500))
+    found = mean_difference(Moments.of(5000, successes, successes), Moments.of(5000, 4500, 4500))
     assert (found.p_value <= 0.05) == (not found.interval[0] <= 0 <= found.interval[1])
 
 
 @pytest.mark.parametrize(("count", "successes"), [(99, 50), (5000, 4990), (5000, 3)])
 def test_too_little_is_believed_of_no_interval(count, successes):
-    few = Moments.of_successes(count, successes)
-    found = mean_difference(few, Moments.of_successes(5000, 4000))
+    few = Moments.of(count, successes, successes)
+    found = mean_difference(few, Moments.of(5000, 4000, 4000))
     assert not found.is_enough
     assert found.interval == (-math.inf, math.inf)
     assert found.p_value == 1
@@ -146,7 +141,7 @@ def test_too_little_is_believed_of_no_interval(count, successes):
 
 def test_pairs_tell_a_difference_that_arms_do_not():
     pairs = paired_difference(80, 20, 2000)
-    arms = Moments.of_successes(1000, 930), Moments.of_successes(1000, 900)
+    arms = Moments.of(1000, 930, 930), Moments.of(1000, 900, 900)
     assert pairs.interval[0] > 0
     assert pairs.p_value < 0.001
     assert mean_difference(*arms).interval[0] < 0
@@ -193,6 +188,13 @@ def test_moments_are_those_of_the_values():
     found = Moments.of(500, float(values.sum()), float((values**2).sum()))
     assert found.mean == pytest.approx(values.mean())
     assert found.variance == pytest.approx(values.var(ddof=1))
+    assert found.num_events is None
+
+
+def test_of_yes_or_no_the_rarer_answer_counts():
+    assert Moments.of(500, 480, 480).num_events == 20
+    assert not Moments.of(500, 490, 490).is_enough
+    assert Moments.of(500, 980, 1940).is_enough  # most units said 2
 
 
 def test_planned_bounds_are_the_published_ones():

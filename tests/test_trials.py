@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from onnx import numpy_helper
 from served import make_service, make_table, table_task
 
+from distill.errors import UsageError, UserError
 from distill.production.experiment.policy import Policy
 from distill.production.experiment.rollout import Stage
 from distill.production.prediction_log.connection import open_log
@@ -321,3 +322,52 @@ def test_one_with_other_classes_is_not_tried(folder, tmp_path):
         assert "classes" in str(world.service.router.problem)
 
     experiment(folder, tmp_path, RIGHT, use)
+
+
+def test_the_same_two_by_other_rules_are_another_experiment(folder, tmp_path):
+    names: list[str] = []
+
+    async def use(world: World) -> None:
+        names.append(world.trial.setting.experiment)
+
+    for policy in (QUICK, AT_ONCE, QUICK):
+        experiment(folder, tmp_path, RIGHT, use, policy=policy)
+    assert names[0] == names[2] != names[1]
+
+
+def test_a_move_that_nobody_can_be_told_of_is_told_at_the_next_look(folder, tmp_path):
+    told: list[str] = []
+
+    async def use(world: World) -> None:
+        def refuse(*_: object) -> None:
+            raise UserError("the registry is held")
+
+        world.conductor.on_move = refuse
+        world.trial.ban = "it is of no use"
+        await world.conductor.tick()
+        assert "held" in str(world.service.router.problem)
+        assert world.trial.state.stage is Stage.ABORTED
+        world.conductor.on_move = lambda setting, state, decision: told.append(state.stage)
+        await world.conductor.tick()
+        assert told == [Stage.ABORTED]
+        assert world.service.router.problem is None
+
+    experiment(folder, tmp_path, RIGHT, use)
+
+
+def test_a_look_that_fails_by_a_defect_is_taken_again(folder, tmp_path, monkeypatch):
+    async def use(world: World) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("distill.production.routing.conductor.gather", lambda *_: 1 / 0)
+            await world.conductor.tick()
+        assert "division" in str(world.service.router.problem)
+        await world.conductor.tick()
+        assert world.service.router.problem is None
+
+    experiment(folder, tmp_path, RIGHT, use)
+
+
+@pytest.mark.parametrize("knobs", [{"tick_seconds": 0}, {"slow_ms": -1}, {"holdout": 1}])
+def test_ways_to_lead_that_make_no_sense_are_refused(knobs):
+    with pytest.raises(UsageError, match="Expected"):
+        Conducting(**knobs)

@@ -15,7 +15,6 @@ from distill.production.experiment.rollout import Stage, State
 from distill.production.prediction_log.connection import open_log
 from distill.production.registry import rollout
 from distill.production.registry.place import Place
-from distill.production.routing.challenger import Limits
 from distill.production.routing.conductor import Conducting, Conductor
 from distill.production.routing.doors import doors
 from distill.production.routing.router import TrialRouter
@@ -58,27 +57,20 @@ def make_trials(
     """
     place = registry_place(cfg) if cfg.artefact is None else None
     challengers = _challengers(cfg, place)
-    if cfg.log.url is None:
-        if cfg.challenger not in (None, REGISTRY):
-            raise UsageError("Expected `log.url=` with `challenger=`: decisions are made from it.")
+    if cfg.log.url is None and cfg.challenger not in (None, REGISTRY):
+        raise UsageError("Expected `log.url=` with `challenger=`: decisions are made from it.")
+    if cfg.log.url is None or challengers is None:
         return Trials(router=SingleRouter())
-    if challengers is None:
-        return Trials(router=SingleRouter())
-    limits = from_json(Limits, plain(cfg.trial.limits), where="trial.limits")
+    conducting = from_json(Conducting, plain(cfg.trial), where="trial")
     engine = open_log(cfg.log.url, sync=cfg.log.sync)  # of its own: readers never starve the writer
-    router = TrialRouter(recorder, holdout=cfg.trial.holdout)
+    router = TrialRouter(recorder, holdout=conducting.holdout)
     conductor = Conductor(
         router=router,
         engine=engine,
         catalogue=catalogue,
         challengers=challengers,
         policy=from_json(Policy, plain(cfg.rollout), where="rollout"),
-        conducting=Conducting(
-            tick_seconds=cfg.trial.tick_seconds,
-            slow_ms=cfg.trial.slow_ms,
-            deadline_ms=cfg.trial.deadline_ms,
-            limits=limits,
-        ),
+        conducting=conducting,
         on_move=_history(place),
     )
     return Trials(

@@ -97,7 +97,6 @@ def decide(policy: Policy, evidence: Evidence) -> Decision:
 
 def estimated(policy: Policy, evidence: Evidence) -> Estimate | None:
     """Estimate by how much the challenger is better; pairs before arms, None without either."""
-    sign = -1 if policy.less_is_better else 1
     if evidence.pairs is not None:
         pairs = evidence.pairs
         return paired_difference(
@@ -110,8 +109,8 @@ def estimated(policy: Policy, evidence: Evidence) -> Estimate | None:
     if evidence.arms is None:
         return None
     challenger, champion = evidence.arms
-    arms = (challenger, champion) if sign > 0 else (champion, challenger)
-    return mean_difference(*arms, alpha=policy.alpha, tuned_at=policy.tuned_at)
+    better = (champion, challenger) if policy.less_is_better else (challenger, champion)
+    return mean_difference(*better, alpha=policy.alpha, tuned_at=policy.tuned_at)
 
 
 def _sample_ratio(policy: Policy, evidence: Evidence) -> Finding:

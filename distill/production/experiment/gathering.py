@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from distill.production.experiment.decision import Counts, Evidence, Pairs
+from distill.production.experiment.decision import GUARDRAILS, Counts, Evidence, Pairs
 from distill.production.experiment.policy import Policy, Setting
 from distill.production.experiment.rollout import Stage, State
 from distill.production.prediction_log.connection import Engine
@@ -53,7 +53,7 @@ def gather(
         share=0.5 if in_shadow else policy.share,
         harms={
             name: Counts(challenger=getattr(challenger, name), champion=getattr(champion, name))
-            for name in ("errors", "timeouts", "slow")
+            for name in GUARDRAILS
         },
         pairs=_pairs(engine, scope) if policy.judges_labels else None,
         arms=None if policy.judges_labels or in_shadow else _arms(engine, policy, scope),

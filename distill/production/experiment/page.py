@@ -111,8 +111,8 @@ def _zoom(
     axes: Any, estimates: list[float], low: list[float], high: list[float], margin: float
 ) -> None:
     """Show the late part of the interval: early on it is as wide as can be."""
-    half = len(low) // 4
-    lowest, highest = min(low[half:]), max(high[half:])
+    early = len(low) // 4
+    lowest, highest = min(low[early:]), max(high[early:])
     room = 0.15 * (highest - lowest) or 1.0
     axes.set_ylim(
         min(lowest, -1.3 * margin, *estimates[-3:]) - room, max(highest, *estimates[-3:], 0) + room

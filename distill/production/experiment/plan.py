@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from distill.errors import UsageError
-from distill.sequential import half_width, log_e_value, planned_bounds
+from distill.sequential import MIN_EVENTS, TUNED_AT, half_width, log_e_value, planned_bounds
 
 NUM_EXPERIMENTS = 2000
 _NUM_LOOKS = 400  # of a simulated path, evenly; looking oftener tells hardly sooner
@@ -169,8 +169,8 @@ def _arms(
     counts, right = counts.cumsum(axis=-1), right.cumsum(axis=-1)
     means = right / np.maximum(counts, 1)
     squared_error = (means * (1 - means) / np.maximum(counts, 1)).sum(axis=0)
-    half = half_width(looks, looks * squared_error, alpha=question.alpha, tuned_at=5000)
-    enough = (np.minimum(right, counts - right) >= 20).all(axis=0)
+    half = half_width(looks, looks * squared_error, alpha=question.alpha, tuned_at=TUNED_AT)
+    enough = (np.minimum(right, counts - right) >= MIN_EVENTS).all(axis=0)
     return enough & (np.abs(means[0] - means[1]) > half)
 
 

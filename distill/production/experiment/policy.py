@@ -3,12 +3,15 @@
 Knows no figures and no requests.
 """
 
+import functools
 from dataclasses import dataclass
 
 from distill.errors import UsageError
+from distill.files import sha256_json, to_json
+from distill.production.prediction_log.records import LABEL
+from distill.sequential import TUNED_AT
 
 STEPS = (0.01, 0.05, 0.10, 0.25, 0.50)
-LABEL = "label"  # the outcome that is the truth; any other is a number that somebody reports
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +23,8 @@ class Policy:
             answers anyone, and is judged by its shadow alone.
         starts_in_shadow: whether it answers beside the champion, unseen, before the first step.
         promotes: whether it becomes champion after the last step; else it is only reported on.
-        outcome: that decides: `label`, whether answers are right, or a number such as revenue.
+        outcome: that decides: `label`, whether answers are right, or a number such as revenue,
+            which only answers that were given can bring: without a shadow.
         less_is_better: of such a number.
         margin: by how much the challenger may be worse and counts as no worse, in the outcome's
             unit; of labels as a share of the answers. 0 asks it to be better.
@@ -33,7 +37,6 @@ class Policy:
         max_consecutive_failures: of the challenger, before it is sent away on the spot.
         max_step_seconds: without a decision, after which the challenger is sent away.
         cooldown_seconds: before another may be tried.
-        rollback_window_seconds: for which the old champion stays warm after a promotion.
     """
 
     steps: tuple[float, ...] = STEPS
@@ -46,12 +49,11 @@ class Policy:
     guardrail_margin: float = 0.02
     guardrail_alpha: float = 0.01
     sample_ratio_alpha: float = 0.01
-    tuned_at: float = 5000
+    tuned_at: float = TUNED_AT
     min_units: int = 100
     max_consecutive_failures: int = 5
     max_step_seconds: float = 7 * 24 * 3600.0
     cooldown_seconds: float = 3600.0
-    rollback_window_seconds: float = 24 * 3600.0
 
     def __post_init__(self) -> None:
         """Refuse rules that make no sense."""
@@ -63,6 +65,11 @@ class Policy:
             )
         if not self.steps and not self.starts_in_shadow:
             raise UsageError("Expected `steps`, or `starts_in_shadow=true`, but there is neither.")
+        if self.starts_in_shadow and not self.judges_labels:
+            raise UsageError(
+                f"Expected `starts_in_shadow=false` with `outcome={self.outcome}` but it is true: "
+                "nobody sees a shadow's answers, so they bring none. Or let labels decide."
+            )
         for name in ("alpha", "guardrail_alpha", "sample_ratio_alpha"):
             value = getattr(self, name)
             if not 0 < value < 0.5:
@@ -125,8 +132,9 @@ class Setting:
     policy: Policy
     slow_ms: float
 
-    @property
+    @functools.cached_property
     def experiment(self) -> str:
-        """The name: the same two by the same name are the same experiment."""
+        """The name: the same two by the same rules are the same experiment, and go on with it."""
         shas = (self.champion.artefact_sha256[:12], self.challenger.artefact_sha256[:12])
-        return "-".join((self.champion.name, *shas))
+        rules = sha256_json(to_json((self.policy, self.slow_ms)))[:8]
+        return "-".join((self.champion.name, *shas, rules))

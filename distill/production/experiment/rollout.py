@@ -38,7 +38,7 @@ class State:
         weight: share of the units that it answers.
         since: when the stage and step began, UTC seconds.
         is_paused: whether it waits: what is known so far does not decide.
-        until: end of the cooldown after an abort, of the rollback window after a promotion.
+        until: end of the cooldown after an abort.
         why: it is where it is.
     """
 
@@ -102,13 +102,7 @@ def _forward(policy: Policy, state: State, why: str, now: float) -> State:
         return _at_step(policy, following, now, why)
     if not policy.promotes or not policy.steps:
         return State(stage=Stage.DECIDED, since=now, why=why)
-    return State(
-        stage=Stage.PROMOTED,
-        weight=1.0,
-        since=now,
-        until=now + policy.rollback_window_seconds,
-        why=why,
-    )
+    return State(stage=Stage.PROMOTED, weight=1.0, since=now, why=why)
 
 
 def _at_step(policy: Policy, step: int, now: float, why: str) -> State:

@@ -116,6 +116,7 @@ def tell(engine: Engine, name: str, *, num_points: int = NUM_POINTS) -> Story:
     now = time.time()
     running = [step.state for step in steps if not step.state.stage.is_over][-1]
     end = steps[-1].time if steps[-1].state.stage.is_over else now
+    end = max(end, steps[0].time)  # a clock may have gone back
     evidence, _ = gather(engine, setting, running, until=end)
     return Story(
         setting=setting,

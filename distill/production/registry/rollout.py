@@ -8,8 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill.errors import UserError
-from distill.files import exclusive
+from distill.files import HeldError, exclusive
 from distill.production.registry.ledger import Entry, Ledger
 from distill.production.registry.place import Place, registered
 
@@ -56,7 +55,7 @@ def note(
                     artefact_sha256=known.artefact_sha256,
                 )
                 return ledger.entries[-1]
-        except UserError:
+        except HeldError:
             if not left:
                 raise
             time.sleep(_PAUSE_S)

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distill.contract import CONTRACT_FILE, load_contract
-from distill.errors import UserError
+from distill.errors import UsageError, UserError
 from distill.files import from_json, sha256, to_json
 from distill.production.experiment.decision import Decision, decide
 from distill.production.experiment.gathering import gather
 from distill.production.experiment.policy import Contender, Policy, Setting
-from distill.production.experiment.rollout import Stage, State, aborted, advance, begin
+from distill.production.experiment.rollout import State, aborted, advance, begin
 from distill.production.prediction_log.connection import Engine
 from distill.production.prediction_log.moves import Move, add_move, experiments, moves_of
 from distill.production.routing.challenger import Challenger, Limits
@@ -38,13 +38,26 @@ class Conducting:
         tick_seconds: between looks at the log.
         slow_ms: above which an answer is slow: the budget's p99.
         deadline_ms: of the challenger.
-        limits: of its process.
+        holdout: share of the units that is in no experiment, ever.
+        limits: of the challenger's process.
     """
 
     tick_seconds: float = 1.0
     slow_ms: float = 100.0
     deadline_ms: float = 250.0
+    holdout: float = 0.0
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        for name in ("tick_seconds", "slow_ms", "deadline_ms"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"Expected `{name}` above 0 but got {getattr(self, name)}.")
+        if not 0 <= self.holdout < 1:
+            raise UsageError(
+                f"Expected `holdout` from 0 to below 1, a share of the units, but got "
+                f"{self.holdout}."
+            )
 
 
 @dataclass(kw_only=True)
@@ -59,7 +72,6 @@ class Conductor:
         policy: the rules.
         conducting: the rest.
         on_move: told of each move of ours, with what it rests on: the registry's history.
-        decision: the last one.
     """
 
     router: TrialRouter
@@ -69,10 +81,10 @@ class Conductor:
     policy: Policy
     conducting: Conducting
     on_move: Callable[[Setting, State, Decision | None], None] = lambda *_: None
-    decision: Decision | None = None
     _number: int = 0
     _mark: Any = None
     _wanted: Artefact | None = None
+    _untold: list[tuple[Setting, State, Decision | None]] = field(default_factory=list)
 
     async def run(self) -> None:
         """Lead until cancelled."""
@@ -104,6 +116,9 @@ class Conductor:
         except (UserError, ModelError, OSError) as error:
             self.router.problem = str(error)
             log.warning("The experiment does not move: %s", error)
+        except Exception as error:  # it must be looked at again, whatever it was
+            self.router.problem = f"The experiment does not move: {error}"
+            log.exception("The experiment does not move.")
 
     async def _follow_challenger(self) -> None:
         """Begin a trial where there is somebody to try, and end one that is of the past."""
@@ -129,7 +144,7 @@ class Conductor:
             state=begin(self.policy, time.time()),
             deadline_ms=self.conducting.deadline_ms,
         )
-        self._number, self.decision = 0, None
+        self._number = 0
         await asyncio.to_thread(self._catch_up, trial)
         if not self._number:
             await asyncio.to_thread(self._move, trial, trial.state, setting)
@@ -171,14 +186,16 @@ class Conductor:
                     f"Expected a challenger with the inputs and classes of {setting.champion} but "
                     f"{setting.challenger} has others: nobody could be compared."
                 )
-        for name in experiments(self.engine)[:1]:
-            last = from_json(State, json.loads(moves_of(self.engine, name)[-1].state))
-            cools = last.stage is Stage.ABORTED and (last.until or 0) > time.time()
-            if cools and name != setting.experiment:
-                left = (last.until or 0) - time.time()
-                return (
-                    f"The challenger before was sent away; the next one is tried in {left:.0f} s."
-                )
+        for name in experiments(self.engine):
+            moves = moves_of(self.engine, name)
+            model = from_json(Setting, json.loads(moves[0].evidence), where="setting").champion.name
+            if name == setting.experiment or model != setting.champion.name:
+                continue
+            last = from_json(State, json.loads(moves[-1].state), where="state")
+            left = (last.until or 0) - time.time()
+            if left <= 0:
+                return None
+            return f"The challenger before was sent away; the next one is tried in {left:.0f} s."
         return None
 
     async def _end_trial(self) -> None:
@@ -187,6 +204,7 @@ class Conductor:
             await trial.challenger.stop()
 
     def _advance(self, trial: Trial) -> None:
+        self._tell()
         self._catch_up(trial)
         if trial.is_over:
             return
@@ -204,7 +222,6 @@ class Conductor:
     def _judge(self, trial: Trial) -> None:
         evidence, units = gather(self.engine, trial.setting, trial.state)
         before, decision = trial.state, decide(self.policy, evidence)
-        self.decision = decision
         following = advance(self.policy, before, decision, challenger_units=units, now=time.time())
         if (following.stage, following.step) != (before.stage, before.step):
             self._move(trial, following, decision)
@@ -225,4 +242,11 @@ class Conductor:
             return
         self._number, trial.state = move.number, state
         log.info("%s: %s, because %s.", trial.setting.experiment, state.name, state.why)
-        self.on_move(trial.setting, state, why if isinstance(why, Decision) else None)
+        self._untold.append((trial.setting, state, why if isinstance(why, Decision) else None))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell of our moves, in order; of one that nobody can be told of now, at the next look."""
+        while self._untold:
+            self.on_move(*self._untold[0])
+            self._untold.pop(0)

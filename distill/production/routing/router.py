@@ -64,7 +64,7 @@ class Trial:
     def counted(self, error: ChallengerError | None) -> None:
         """Count a failure, or that there was none."""
         self.num_failures = 0 if error is None else self.num_failures + 1
-        if error is not None and self.num_failures >= self.setting.policy.max_consecutive_failures:
+        if self.ban is None and self.num_failures >= self.setting.policy.max_consecutive_failures:
             self.ban = f"it failed {self.num_failures} times in a row; the last time: {error}"
 
 
@@ -157,8 +157,8 @@ class TrialRouter:
     def _missed(
         self, request: InferenceRequest, by: Answer, error: ChallengerError, started: float
     ) -> None:
-        outcome = OUTCOMES.get(error.kind, "error")
-        self._recorder.missing(request, by, outcome, str(error), latency_ms=_since_ms(started))
+        failure = OUTCOMES.get(error.kind, "error"), str(error)
+        self._recorder.put(request, by, _since_ms(started), failure=failure)
 
     def status(self) -> dict[str, Any] | None:
         """Say which experiment is under way."""

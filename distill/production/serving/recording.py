@@ -47,26 +47,25 @@ class Recorder:
         latency_ms: float,
         *,
         ids: Sequence[str] | None = None,
+        failure: tuple[Outcome, str] | None = None,
     ) -> list[Future[Any]]:
-        """Record an answer, also one that nobody is given.
+        """Record an answer, also one that nobody is given, or that a model gave none.
 
         Args:
             request: that was answered.
-            answer: and by whom.
+            answer: and by whom; of a failure without outputs.
             latency_ms: from the whole request to the answer.
             ids: of the predictions; None makes new ones, joined by the request's.
+            failure: how it ended instead, and what went wrong.
 
         Returns:
             What to wait for until it is safe; nothing where the log is not in sync.
         """
-        edition = request.edition
-        first = next(iter(answer.outputs.values()))
-        main = answer.outputs.get(edition.contract.output, first) if edition.contract else first
-        verdict = decided(edition.contract, main)
-        by_row = len(main) == request.num_rows if main.ndim else False
+        has_rows, said = _said(request, answer)
+        outcome, detail = failure or ("ok", None)
         waits = []
         for row, asked in enumerate(request.ids):
-            vector = main[row] if by_row else main
+            output, label, confidence = said[row]
             taken = self.log.put(
                 Prediction(
                     id=asked if ids is not None else new_id(),
@@ -78,10 +77,12 @@ class Recorder:
                     experiment=answer.experiment,
                     stage=answer.stage,
                     unit=request.unit,
-                    input=row_bytes(request.feeds, row, has_rows=by_row),
-                    output=b"" if vector.dtype.kind == "O" else vector.astype("<f4").tobytes(),
-                    label=None if verdict is None else verdict[row][0],
-                    confidence=None if verdict is None else verdict[row][1],
+                    input=row_bytes(request.feeds, row, has_rows=has_rows),
+                    output=output,
+                    label=label,
+                    confidence=confidence,
+                    outcome=outcome,
+                    detail=detail,
                     latency_ms=latency_ms,
                 )
             )
@@ -98,47 +99,8 @@ class Recorder:
             version=edition.version,
             artefact_sha256=edition.artefact_sha256,
         )
-        outcome = OUTCOMES.get(refusal.kind, "error")
-        self.missing(request, by, outcome, refusal.message, latency_ms=latency_ms, ids=request.ids)
-
-    def missing(
-        self,
-        request: InferenceRequest,
-        by: Answer,
-        outcome: Outcome,
-        detail: str,
-        *,
-        latency_ms: float,
-        ids: Sequence[str] | None = None,
-    ) -> None:
-        """Record that a model gave no answer, also where another one did.
-
-        Args:
-            request: that was to be answered.
-            by: whom, without outputs.
-            outcome: how it ended.
-            detail: what went wrong.
-            latency_ms: until that was known.
-            ids: as of `put`.
-        """
-        for row, asked in enumerate(request.ids):
-            self.log.put(
-                Prediction(
-                    id=asked if ids is not None else new_id(),
-                    request=asked,
-                    model=by.model,
-                    version=by.version,
-                    artefact_sha256=by.artefact_sha256,
-                    role=by.role,
-                    experiment=by.experiment,
-                    stage=by.stage,
-                    unit=request.unit,
-                    input=row_bytes(request.feeds, row, has_rows=request.num_rows > 1),
-                    outcome=outcome,
-                    detail=detail,
-                    latency_ms=latency_ms,
-                )
-            )
+        failure = OUTCOMES.get(refusal.kind, "error"), refusal.message
+        self.put(request, by, latency_ms, ids=request.ids, failure=failure)
 
     def odd(self, model: str, version: int | None, oddities: Sequence[Oddity]) -> None:
         """Count what was odd in an input."""
@@ -151,6 +113,24 @@ class Recorder:
         self._oddities.clear()
         for (model, version, kind, column), count in counted.items():
             self.log.put(Skew(model=model, version=version, kind=kind, column=column, count=count))
+
+
+def _said(
+    request: InferenceRequest, answer: Answer
+) -> tuple[bool, list[tuple[bytes, int | None, float | None]]]:
+    """Tell whether rows are answered one by one; and of each its output, class and confidence."""
+    if not answer.outputs:
+        return request.num_rows > 1, [(b"", None, None)] * request.num_rows
+    contract, first = request.edition.contract, next(iter(answer.outputs.values()))
+    main = answer.outputs.get(contract.output, first) if contract else first
+    has_rows = len(main) == request.num_rows if main.ndim else False
+    verdict = decided(contract, main) or [(None, None)] * request.num_rows
+    said = []
+    for row in range(request.num_rows):
+        vector = main[row] if has_rows else main
+        output = b"" if vector.dtype.kind == "O" else vector.astype("<f4").tobytes()
+        said.append((output, *verdict[row]))
+    return has_rows, said
 
 
 def row_bytes(feeds: Mapping[str, NDArray[Any]], row: int, *, has_rows: bool) -> bytes:
