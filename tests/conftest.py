@@ -23,6 +23,7 @@ from postgres import log_url as log_url
 from postgres import opened as opened
 from postgres import postgres_server as postgres_server
 from postgres import postgres_url as postgres_url
+from prediction_logs import writing as writing
 from registered import home as home
 from registered import promote as promote
 from registered import register as register

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from distill.production.prediction_log.records import Prediction, new_id
@@ -74,3 +75,17 @@ def killed_after(
         process.send_signal(sent)
         lines += process.stdout.readlines()
     return [line.rstrip("\n") for line in lines if line.endswith("\n")]
+
+
+@pytest.fixture
+def writing(engine):
+    """Make writers that are closed in the end."""
+    writers = []
+
+    def make(own: sa.Engine | None = None, **options) -> LogWriter:
+        writers.append(LogWriter(own or engine, WriterOptions(**options)))
+        return writers[-1]
+
+    yield make
+    for writer in writers:
+        writer.close()
