@@ -71,6 +71,25 @@ while True:
     assert set(printed) <= ids(engine)
 
 
+def test_signals_that_raise_anywhere_in_put_do_not_stop_the_thread(log_url):
+    code = """
+import random
+writer = LogWriter(engine, WriterOptions(capacity=1_000_000))
+def interrupt(*_):
+    raise InterruptedError
+signal.signal(signal.SIGALRM, interrupt)
+for _ in range(200):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 1e-3))
+        while True:
+            writer.put(prediction())
+    except InterruptedError:
+        pass
+print(writer.close(60), writer.lost)
+"""
+    assert child(code, log_url).communicate(timeout=120)[0] == "True 0\n"
+
+
 def test_two_processes_write_at_once_and_lose_nothing(log_url, engine):
     code = """
 for _ in range(3000):

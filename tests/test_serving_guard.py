@@ -2,12 +2,15 @@
 
 import json
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
-from served import make_service, running
+from served import make_service, running, with_run
 
 from distill.production.serving.guard import Limits
 from distill.production.serving.server import Listening
@@ -293,3 +296,23 @@ def test_refusals_are_counted_by_kind(pets):
         assert 'distill_errors_total{endpoint="infer",kind="malformed"} 1.0' in (
             client.get("/metrics").text
         )
+
+
+def test_who_is_not_answered_when_the_service_ends_is_told_so(pets):
+    asked, done = threading.Event(), threading.Event()
+
+    def never(feeds):
+        asked.set()
+        done.wait(60)
+        return []
+
+    service = with_run(make_service(pets), never)
+    with ThreadPoolExecutor(1) as pool:
+        with running(service, listening=Listening(port=0, shutdown_s=1)) as client:
+            job = pool.submit(httpx.post, f"{client.base_url}{INFER}", content=GOOD, timeout=60)
+            assert asked.wait(60)
+        answer = job.result()
+        done.set()
+    assert answer.status_code == 503
+    assert "before the service ends" in answer.json()["error"]
+    assert answer.headers["retry-after"] == "1"

@@ -115,10 +115,11 @@ class LogWriter:
         self._engine, self._options = engine, options or WriterOptions()
         self._file, self._salt = file_of(engine), salt_of(engine)
         self._inserts = {t: insert_new(t, engine.dialect) for t in (PREDICTIONS, SKEW)}
-        self._changed = threading.Condition()  # guards all that follows
+        self._lock = threading.RLock()  # guards all that follows; see `put`
+        self._changed = threading.Condition(self._lock)
         self._queue: deque[_Item] = deque()
         self._taken: Sequence[_Item] = ()  # by the thread, and not yet written
-        self._num_pending = self._pending_bytes = 0
+        self._num_in_hand = self._pending_bytes = 0
         self._fates: Counter[_Fate] = Counter()
         self._problem: str | None = None
         self._deadline: float | None = None  # set by `close`
@@ -135,14 +136,13 @@ class LogWriter:
         """
         done = _running() if self._options.sync else None
         item = _Item(record, done, size_of(record), time.monotonic())
-        with self._changed:
+        with self._lock:  # not the condition: a signal that raises in its `__enter__` keeps it shut
             if not self._has_room(item):
                 self._fates["lost"] += 1
                 _tell(item, "lost")
                 return done
-            self._queue.append(item)
-            self._num_pending += 1
             self._pending_bytes += item.num_bytes
+            self._queue.append(item)
             if len(self._queue) in (1, self._options.batch):  # else the thread is at it already
                 self._changed.notify()
         return done
@@ -150,7 +150,7 @@ class LogWriter:
     @property
     def health(self) -> Health:
         """How the writer fares now."""
-        with self._changed:
+        with self._lock:
             first = self._taken or self._queue
             waiting = time.monotonic() - first[0].since if first else 0.0
             return Health(
@@ -165,7 +165,7 @@ class LogWriter:
     @property
     def lost(self) -> int:
         """How many records did not and will not reach the log."""
-        with self._changed:
+        with self._lock:
             return self._fates["lost"] + self._fates["refused"]
 
     def close(self, timeout_s: float = 10.0) -> bool:
@@ -177,12 +177,12 @@ class LogWriter:
             Whether all was written.
         """
         atexit.unregister(self.close)
-        with self._changed:
+        with self._lock:
             if self._deadline is None:
                 self._deadline = time.monotonic() + timeout_s
             self._changed.notify_all()
         self._thread.join(timeout_s)
-        with self._changed:
+        with self._lock:
             return not self._num_pending and not self._fates["lost"] + self._fates["refused"]
 
     def __enter__(self) -> "LogWriter":
@@ -198,6 +198,10 @@ class LogWriter:
             and self._pending_bytes + item.num_bytes <= self._options.capacity_bytes
         )
 
+    @property
+    def _num_pending(self) -> int:
+        return len(self._queue) + self._num_in_hand
+
     def _work(self) -> None:
         while taken := self._take():
             if self._expired:
@@ -209,7 +213,7 @@ class LogWriter:
     def _take(self) -> Sequence[_Item]:
         """Wait for a batch; nothing once all is done."""
         options = self._options
-        with self._changed:
+        with self._lock:
             while not self._queue and self._deadline is None:
                 self._changed.wait()
             while not options.sync and self._deadline is None and len(self._queue) < options.batch:
@@ -219,6 +223,7 @@ class LogWriter:
                 self._changed.wait(left)
             count = min(len(self._queue), options.batch)
             self._taken = [self._queue.popleft() for _ in range(count)]
+            self._num_in_hand = count
             return self._taken
 
     def _prepared(self, item: _Item) -> Row | None:
@@ -273,7 +278,7 @@ class LogWriter:
 
     def _may_retry(self, pause_s: float) -> bool:
         """Wait a while; false once `close` wants no more of it."""
-        with self._changed:
+        with self._lock:
             closing = self._changed.wait_for(lambda: self._deadline is not None, pause_s)
         if closing:
             time.sleep(_FIRST_PAUSE_S)
@@ -281,11 +286,11 @@ class LogWriter:
 
     @property
     def _expired(self) -> bool:
-        with self._changed:
+        with self._lock:
             return self._deadline is not None and time.monotonic() >= self._deadline
 
     def _note(self, problem: str | None) -> None:
-        with self._changed:
+        with self._lock:
             before, self._problem = self._problem, problem
         if problem and not before:
             log.warning("The prediction log cannot be written: %s. Rows are kept.", problem)
@@ -297,8 +302,8 @@ class LogWriter:
         self._finish([item], "refused")
 
     def _finish(self, items: Sequence[_Item], fate: _Fate) -> None:
-        with self._changed:
-            self._num_pending -= len(items)
+        with self._lock:
+            self._num_in_hand -= len(items)
             self._pending_bytes -= sum(item.num_bytes for item in items)
             self._taken = ()
             self._fates[fate] += len(items)

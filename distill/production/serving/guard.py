@@ -99,6 +99,15 @@ def _full() -> RefusedError:
     )
 
 
+def _ending() -> RefusedError:
+    return RefusedError(
+        Kind.OVERLOAD,
+        "Expected to answer before the service ends but there is no time left. Ask again.",
+        status=503,
+        retry_after_s=1,
+    )
+
+
 class Guard:
     """Stands before an application.
 
@@ -131,6 +140,10 @@ class Guard:
         except RefusedError as refusal:  # an application answers its own
             self.on_refusal(refusal)
             await _refuse_and_linger(refusal, receive, send)
+        except asyncio.CancelledError:  # the service ends, and waits no longer
+            refusal = _ending()
+            self.on_refusal(refusal)
+            await send_refusal(refusal, send, further=((b"connection", b"close"),))
         finally:
             self._num_held -= held.num_bytes
 
