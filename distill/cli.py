@@ -6,7 +6,6 @@ message; the last line of stdout is one JSON document. Importing this pulls neit
 
 import errno
 import json
-import logging
 import os
 import re
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 
 from distill import __version__
 from distill.errors import UsageError, UserError, nearest
-from distill.verbs.ranks import check_shared_folder, launched
+from distill.verbs.ranks import check_shared_folder, launched, log_to_stderr
 
 VERBS = {
     "pipeline": "from data to verdict: everything below, in order, resumable (the main job)",
@@ -123,7 +122,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
         OmegaConf.set_struct(cfg, False)
         if HydraConfig.get().run.dir != ".":  # a verb that makes no run folder names one as it is
             cfg.run_dir = str(Path(HydraConfig.get().runtime.output_dir).resolve())
-        _log_to_stderr()
+        log_to_stderr()
         try:
             documents.append(import_module(f"distill.verbs.{verb}").run(cfg))
         except Exception as error:  # the other jobs of a multirun go on; reported below
@@ -168,14 +167,6 @@ def config_dir() -> Path:
         if folder.is_dir():
             return folder
     raise UserError(f"Expected the configuration in {package / 'conf'}. Install distill again.")
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("distill")
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO if launched().leads else logging.ERROR)
 
 
 def _as_usage_error(error: Exception) -> Exception:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from distill.production.prediction_log.connection import open_log
 from distill.production.prediction_log.records import Prediction, new_id
 from distill.production.prediction_log.schema import PREDICTIONS
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
@@ -53,6 +54,15 @@ def ids(engine: sa.Engine) -> set[str]:
     """Which predictions there are."""
     with engine.connect() as connection:
         return set(connection.execute(sa.select(PREDICTIONS.c.id)).scalars())
+
+
+def ids_at(url: str) -> set[str]:
+    """Which predictions there are, in a log that nobody here has open."""
+    engine = open_log(url)
+    try:
+        return ids(engine)
+    finally:
+        engine.dispose()
 
 
 def child(code: str, *arguments: str, **options) -> subprocess.Popen:

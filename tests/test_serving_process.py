@@ -1,53 +1,12 @@
 """The verb: a process that serves, without torch, and ends in order."""
 
 import json
-import os
-import re
 import signal
-import subprocess
-import sys
-import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
-import httpx
 import pytest
-
-INFER = "/v2/models/pets/infer"
-ENTRY = {"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 1], "data": [1, 2, 3, 4]}
-WATCHER = """
-import atexit, sys
-heavy = ("torch", "lightning", "matplotlib", "mlflow", "pandas", "sklearn", "pyarrow")
-atexit.register(lambda: print("heavy:", *(m for m in heavy if m in sys.modules), file=sys.stderr))
-from distill.cli import main
-main(["serve", *sys.argv[1:]])
-"""
-
-
-@contextmanager
-def process(*arguments, cwd, **environment):
-    """Start the verb; yields the process, and a client once it answers."""
-    running = subprocess.Popen(
-        [sys.executable, "-c", WATCHER, *arguments],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
-    alarm = threading.Timer(120, running.kill)  # ends a test that would hang
-    alarm.start()
-    try:
-        line = running.stderr.readline()
-        address = re.search(r"http://\S+", line)
-        assert address, line + running.stderr.read()
-        with httpx.Client(base_url=address[0], timeout=60) as client:
-            yield running, client
-    finally:
-        alarm.cancel()
-        running.kill()
-        running.communicate()
+from serving_process import ENTRY, INFER, process
 
 
 def test_it_serves_without_torch_and_ends_with_one_document(pets, tmp_path):

@@ -4,7 +4,9 @@ The first of them leads: it holds the run folder, decides what is still to be do
 others train and label with it, and otherwise wait. Importing this pulls no torch.
 """
 
+import logging
 import os
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
@@ -76,3 +78,16 @@ def _meet() -> None:
     torch.distributed.init_process_group(
         backend, rank=rank, world_size=num_ranks, timeout=timedelta(days=7)
     )
+
+
+def log_to_stderr(prefix: str = "") -> None:
+    """Show what the leading process says, each message as it is.
+
+    Args:
+        prefix: before each, of one among several that speak.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
+    logger = logging.getLogger("distill")
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO if launched().leads else logging.ERROR)

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from distill import __version__
 from distill.pages import render
-from distill.production.serving import openapi
+from distill.production.serving import openapi, overview
 from distill.production.serving.background import Background
 from distill.production.serving.documents import write_document
 from distill.production.serving.guard import Guard, Limits, Receive, Scope, Send, error_headers
@@ -145,28 +145,16 @@ def _add_operators(application: FastAPI, service: Service) -> None:
 
     @application.get("/status", summary="The last minute, for the dashboard")
     async def status() -> Response:
-        catalogue = service.catalogue
-        current = catalogue.current
-        return _document(
-            service.telemetry.status()
-            | {
-                "model": current.model,
-                "version": current.version,
-                "artefact_sha256": current.artefact_sha256,
-                "warm_versions": [e.version for e in catalogue.warm if e.version is not None],
-                "waiting": current.batcher.waiting,
-                "problem": catalogue.problem or service.recorder.log.problem(),
-                "experiment": service.router.status(),
-            }
-        )
+        return _document(overview.status(service))
 
     @application.get("/metrics", summary="Counters in Prometheus's format")
     async def metrics() -> Response:
-        return Response(service.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(overview.exposition(service), media_type=CONTENT_TYPE_LATEST)
 
     @application.post("/admin/reload", summary="Look at the registry now", responses=openapi.ERRORS)
     async def reload(request: Request) -> Response:
         check_admin(service.admin_token, request.headers.get("authorization", ""))
+        service.peers.call()
         changed = await service.catalogue.reload()
         catalogue = service.catalogue
         problem, version = catalogue.problem, catalogue.current.version

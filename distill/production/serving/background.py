@@ -4,10 +4,12 @@ Knows the service; knows nothing of HTTP.
 """
 
 import asyncio
+import contextlib
 import logging
 from types import TracebackType
 
 from distill.errors import UserError
+from distill.production.serving.overview import snapshot
 from distill.production.serving.service import Service
 
 log = logging.getLogger(__name__)
@@ -29,10 +31,14 @@ class Background:
 
     async def __aenter__(self) -> "Background":
         """Begin."""
-        own = (self._service.catalogue.watch, self._write_skew, self._tidy)
+        own = (self._service.catalogue.watch, self._tell_peers, self._write_skew, self._tidy)
         jobs = (job() for job in (*own, *self._service.beside))
         self._running = [asyncio.create_task(job) for job in jobs]
         return self
+
+    async def _tell_peers(self) -> None:
+        service = self._service
+        await service.peers.keep(lambda: snapshot(service), service.catalogue.reload)
 
     async def _write_skew(self) -> None:
         while True:
@@ -58,4 +64,5 @@ class Background:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         self._service.recorder.flush()
-        self._service.catalogue.close()
+        with contextlib.suppress(Exception):  # whoever hears us may be gone
+            await self._service.peers.tell(snapshot(self._service))

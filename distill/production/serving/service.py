@@ -14,6 +14,7 @@ from typing import Any
 from distill.production.serving.catalogue import Catalogue
 from distill.production.serving.editions import Edition
 from distill.production.serving.exchange import Answer, InferenceRequest, Router, SingleRouter
+from distill.production.serving.peers import Peers
 from distill.production.serving.protocol import non_finite
 from distill.production.serving.recording import Recorder, new_ids
 from distill.production.serving.refusals import Kind, RefusedError
@@ -53,6 +54,7 @@ class Service:
         router: decides which model answers.
         deadline_ms: of a request.
         admin_token: that admin routes ask for; None turns them off.
+        peers: other processes of the same service.
         beside: what runs until the service ends, then is cancelled.
     """
 
@@ -62,6 +64,7 @@ class Service:
     router: Router = field(default_factory=SingleRouter)
     deadline_ms: float = 1_000.0
     admin_token: str | None = None
+    peers: Peers = field(default_factory=Peers)
     beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
 
     def __post_init__(self) -> None:

@@ -8,8 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from distill import __version__
 from distill.production.serving.refusals import Oddity
@@ -64,8 +63,8 @@ class Telemetry:
         )
         self._bound: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._role_counters: dict[str, Counter] = {}
-        self._seconds: deque[list[float]] = deque(maxlen=SECONDS)  # [second, answered, refused]
-        self._latencies_ms: deque[float] = deque(maxlen=NUM_LATENCIES)
+        self.seconds: deque[list[float]] = deque(maxlen=SECONDS)  # [second, answered, refused]
+        self.latencies_ms: deque[float] = deque(maxlen=NUM_LATENCIES)
         self.num_answered = 0
         self.errors: dict[str, int] = {}
         self.skew: dict[tuple[str, str], int] = {}
@@ -88,7 +87,7 @@ class Telemetry:
         self._role_counters[role].inc()
         self.roles[role] = self.roles.get(role, 0) + 1
         self.num_answered += 1
-        self._latencies_ms.append(latency_ms)
+        self.latencies_ms.append(latency_ms)
         self._second()[1] += 1
 
     def refused(self, endpoint: str, kind: str) -> None:
@@ -117,38 +116,8 @@ class Telemetry:
         self._info.clear()
         self._info.labels(model, version, artefact_sha256).set(1)
 
-    def exposition(self) -> bytes:
-        """Write everything in Prometheus's text format."""
-        return generate_latest(self.registry)
-
-    def status(self) -> dict[str, Any]:
-        """Sum up the last minute, and the counts since the start."""
-        now = int(time.time())
-        known = {int(second): (ok, bad) for second, ok, bad in self._seconds}
-        ticks = [known.get(now - SECONDS + at, (0, 0)) for at in range(SECONDS)]  # whole seconds
-        latencies = np.array(self._latencies_ms) if self._latencies_ms else None
-        quantiles = {} if latencies is None else {
-            name: float(np.quantile(latencies, level))
-            for name, level in (("p50_ms", 0.5), ("p95_ms", 0.95), ("p99_ms", 0.99))
-        }  # fmt: skip
-        return {
-            "uptime_s": time.time() - self.since,
-            "num_answered": self.num_answered,
-            "num_refused": sum(self.errors.values()),
-            "answered_by_second": [ok for ok, _ in ticks],
-            "refused_by_second": [bad for _, bad in ticks],
-            "latency": quantiles,
-            "errors": self.errors,
-            "roles": self.roles,
-            "fallbacks": self.roles.get("fallback", 0),
-            "skew": [
-                {"kind": kind, "column": column, "count": count}
-                for (kind, column), count in sorted(self.skew.items(), key=lambda own: -own[1])
-            ],
-        }
-
     def _second(self) -> list[float]:
         now = int(time.time())
-        if not self._seconds or self._seconds[-1][0] != now:
-            self._seconds.append([now, 0, 0])
-        return self._seconds[-1]
+        if not self.seconds or self.seconds[-1][0] != now:
+            self.seconds.append([now, 0, 0])
+        return self.seconds[-1]

@@ -1,0 +1,1 @@
+"""Several processes that serve together: workers of one machine, or replicas of a cluster."""
