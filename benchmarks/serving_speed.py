@@ -18,7 +18,8 @@ from serving_subjects import Running, body, make_model, other, ours, read, until
 from distill.runtime import OnnxModel
 
 ROUNDS, COUNT, CONNECTIONS = 9, 4000, 8
-OURS, MINIMAL, LITSERVE = "distill", "FastAPI", "LitServe"
+OURS, MINIMAL = "distill", "FastAPI"
+LITSERVE = {"LitServe": (), "LitServe, batching": ("batched",)}  # neither is best in all
 MAX_ADDED_MS, MIN_TIMES, MAX_SHADOW = 1.5, 1.3, 1.10
 
 
@@ -32,9 +33,10 @@ def rows(work: Path, litserve: str | None, *, quick: bool) -> tuple[list[dict], 
             MINIMAL: stack.enter_context(other("serving_minimal.py", sys.executable, model)),
         }
         if litserve is not None:
-            contenders[LITSERVE] = stack.enter_context(
-                other("serving_litserve.py", litserve, model)
-            )
+            for name, more in LITSERVE.items():
+                contenders[name] = stack.enter_context(
+                    other("serving_litserve.py", litserve, model, *more)
+                )
         found = _in_turns(contenders, asked, rounds, count, None)
         row = _compared(found)
         half = row[f"{OURS}, a second"]["median"] / 2
@@ -45,10 +47,10 @@ def rows(work: Path, litserve: str | None, *, quick: bool) -> tuple[list[dict], 
     row["added at half of capacity, p50 ms"] = added
     checks = [check("added at p50, ms", added["median"], MAX_ADDED_MS, at_most=True)]
     if litserve is not None:
-        checks += [
-            check("throughput over LitServe's", row["over LitServe"]["median"], MIN_TIMES),
-            check("p99 over LitServe's", row["p99 over LitServe"]["median"], 1.0, at_most=True),
-        ]
+        for name in LITSERVE:
+            times, p99 = row[f"over {name}"]["median"], row[f"p99 over {name}"]["median"]
+            checks.append(check(f"throughput over {name}'s", times, MIN_TIMES))
+            checks.append(check(f"p99 over {name}'s", p99, 1.0, at_most=True))
     return [row], checks
 
 

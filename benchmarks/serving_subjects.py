@@ -118,10 +118,10 @@ def ours(model: Path, *settings: str, log: str = "null") -> Iterator[Running]:
 
 
 @contextmanager
-def other(script: str, interpreter: str, model: Path) -> Iterator[Running]:
+def other(script: str, interpreter: str, model: Path, *more: str) -> Iterator[Running]:
     """Run another service of this folder."""
     port = free_port()
-    command = [interpreter, str(HERE / script), str(model), str(port)]
+    command = [interpreter, str(HERE / script), str(model), str(port), *more]
     root = f"http://127.0.0.1:{port}"
     with _process(command, f"{root}/health") as process:
         yield Running(url=f"{root}/predict", status=None, process=process)

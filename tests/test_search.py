@@ -147,6 +147,7 @@ def test_a_search_killed_anywhere_goes_on_and_ends_with_the_same(searched, tmp_p
         process.wait()
         if milestone == "preflight.json":  # costs, which are times, must not tell the two apart
             for own in ("preflight.json", "preflight.npz", "manifests/preflight.json"):
+                (tmp_path / "run" / own).parent.mkdir(exist_ok=True)  # it was killed that early
                 shutil.copy(run_dir / own, tmp_path / "run" / own)
     again = run_cli("search", "run_dir=run", *TINY, cwd=tmp_path)
 
