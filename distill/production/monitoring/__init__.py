@@ -1,0 +1,1 @@
+"""Is the model in production still what it was when it went there?"""

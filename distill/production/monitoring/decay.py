@@ -1,0 +1,135 @@
+"""How a model that stands still wears out: accuracy by age, half-life, and the day it is beaten.
+
+Knows arrays alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.metrics import Estimate, proportion
+
+Numbers = NDArray[np.float64]
+
+NUM_RESAMPLES, NUM_LIVES = 400, 600
+MAX_LIFE = 1e4  # times the span that was seen: as good as for ever
+MIN_WINDOWS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """What was seen of a model at an age.
+
+    Attributes:
+        age_days: the middle of the window, since the model's first day.
+        right: how many labelled rows it was right on.
+        count: of labelled rows.
+    """
+
+    age_days: float
+    right: int
+    count: int
+
+    @property
+    def accuracy(self) -> Estimate:
+        """With the Wilson score interval."""
+        return proportion(np.arange(self.count) < self.right)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decay:
+    """A curve through windows: floor + (start - floor) * 2 ** (-age / half_life).
+
+    Attributes:
+        floor: what is left of a model that knows nothing any more.
+        start: accuracy on the first day.
+        half_life_days: until half of what it knows above the floor is gone; None if it does not
+            wear out as far as can be seen.
+        half_life_interval: at 95 %; an end without bound is None.
+        crossing_day: on which the curve falls below the baseline; None if never, or not within
+            `MAX_LIFE`.
+        crossing_interval: at 95 %; None for an end that never comes.
+    """
+
+    floor: float
+    start: float
+    half_life_days: float | None
+    half_life_interval: tuple[float | None, float | None]
+    crossing_day: float | None
+    crossing_interval: tuple[float | None, float | None]
+
+    def at(self, age_days: float) -> float:
+        """The curve."""
+        left = 1.0 if self.half_life_days is None else 2 ** (-age_days / self.half_life_days)
+        return self.floor + (self.start - self.floor) * left
+
+
+def fit_decay(
+    windows: Sequence[Window], *, floor: float, baseline: float | None = None, seed: int = 0
+) -> Decay | None:
+    """Fit the curve by least squares, weighted; intervals by resampling the windows' labels.
+
+    Args:
+        windows: labelled rows by age.
+        floor: accuracy of knowing nothing, such as the share of the commonest class.
+        baseline: accuracy of what the model must beat.
+        seed: of the resamples.
+
+    Returns:
+        None where there are fewer than `MIN_WINDOWS` windows.
+    """
+    if len(windows) < MIN_WINDOWS:
+        return None
+    ages = np.array([w.age_days for w in windows])
+    counts = np.array([w.count for w in windows])
+    right = np.array([w.right for w in windows])
+    # One more right and wrong in each window: a window that is all right is not known to stay so.
+    chances = (right + 1) / (counts + 2)
+    drawn = np.random.default_rng(seed).binomial(counts, chances, (NUM_RESAMPLES, len(windows)))
+    weights = counts / (chances * (1 - chances))
+    starts, lives = _fitted(ages, np.vstack([right[None], drawn]) / counts, weights, floor)
+    days = _crossings(starts, lives, floor, baseline)
+    return Decay(
+        floor=floor,
+        start=float(starts[0]),
+        half_life_days=_finite(lives[0]),
+        half_life_interval=_interval(lives[1:]),
+        crossing_day=_finite(days[0]),
+        crossing_interval=_interval(days[1:]),
+    )
+
+
+def _fitted(
+    ages: Numbers, shares: Numbers, weights: Numbers, floor: float
+) -> tuple[Numbers, Numbers]:
+    """Give start and half-life of each row of shares, [S, windows]; of all on a grid the best."""
+    lives = max(float(ages.max()), 1e-9) * np.geomspace(1e-2, MAX_LIFE, NUM_LIVES)
+    lives[-1] = np.inf
+    left = 2.0 ** (-ages / lives[:, None])  # [lives, windows]
+    above = shares - floor
+    starts = (above * weights) @ left.T / np.maximum((left**2) @ weights, 1e-12)  # [S, lives]
+    starts = np.clip(starts, 0, 1 - floor)
+    # sum of w (y - s g)^2, less what is the same for all
+    losses = starts**2 * ((left**2) @ weights) - 2 * starts * ((above * weights) @ left.T)
+    best = losses.argmin(axis=1)
+    return floor + starts[np.arange(len(shares)), best], lives[best]
+
+
+def _crossings(starts: Numbers, lives: Numbers, floor: float, baseline: float | None) -> Numbers:
+    if baseline is None:
+        return np.full(len(starts), np.inf)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        halvings = np.log2((starts - floor) / max(baseline - floor, 0.0))
+        days = np.where(np.isinf(lives), np.inf, lives * halvings)
+    return np.where(starts <= baseline, 0.0, days)
+
+
+def _interval(values: Numbers) -> tuple[float | None, float | None]:
+    low, high = np.quantile(values, [0.025, 0.975], method="nearest")
+    return _finite(float(low)), _finite(float(high))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
