@@ -14,7 +14,14 @@ from common import check
 from numpy.typing import NDArray
 from scipy import stats
 
-from distill.sequential import MIN_EVENTS, MIN_UNITS, TUNED_AT, half_width, log_e_value
+from distill.sequential import (
+    MIN_EVENTS,
+    MIN_UNITS,
+    TUNED_AT,
+    half_width,
+    log_e_value,
+    squared_error,
+)
 
 ALPHA, RATIO_ALPHA = 0.05, 0.01
 NUM_EXPERIMENTS, NUM_UNITS, AT_ONCE = 2000, 20_000, 50
@@ -153,14 +160,14 @@ def _alarms(world: World, outcome: Values, challenged: NDArray[np.bool_]) -> Ite
     safe = np.maximum(counts, 2)
     means = sums / safe
     variances = np.maximum(seconds - safe * means**2, 0) / (safe - 1)
-    squared_error = (variances / safe).sum(axis=0)
+    squared = squared_error(safe, variances)
     difference = np.abs(means[0] - means[1])
     enough = (counts >= MIN_UNITS).all(axis=0)
     if world.is_event:
         enough &= (np.minimum(sums, counts - sums) >= MIN_EVENTS).all(axis=0)
-    half = half_width(number, number * squared_error, alpha=ALPHA, tuned_at=TUNED_AT)
+    half = half_width(number, number * squared, alpha=ALPHA, tuned_at=TUNED_AT)
     yield "confidence sequence", enough & (difference > half)
-    yield "peeked z-test", enough & (difference > 1.96 * np.sqrt(squared_error))
+    yield "peeked z-test", enough & (difference > 1.96 * np.sqrt((variances / safe).sum(axis=0)))
     if world.is_event:
         limit = math.log(1 / ALPHA)
         yield "exact counts", log_e_value(sums[0], sums[1], share=world.share) >= limit

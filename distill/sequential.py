@@ -172,14 +172,33 @@ def mean_difference(
         alpha: chance that the difference is ever outside.
         tuned_at: units, of both arms, at which the interval is narrowest for its alpha.
     """
-    squared = sum(arm.variance / arm.count for arm in (treated, control) if arm.count)
+    arms = (treated, control)
+    counts, variances = ([getattr(arm, name) for arm in arms] for name in ("count", "variance"))
     return _estimated(
         treated.mean - control.mean,
-        squared,
+        float(squared_error(counts, variances)),
         treated.count + control.count,
         treated.is_enough and control.is_enough,
         (alpha, tuned_at),
     )
+
+
+def squared_error(counts: Any, variances: Any) -> Numbers:
+    """The variance of a difference of means, by each arm's own or by all, whichever is larger.
+
+    A small arm of a skewed outcome has met none of the rare large values at first: its mean and its
+    variance are too small together, and its own variance alone makes false alarms (at lognormal
+    outcomes, a tenth of the units in one arm and alpha of 0.05 in 12 % of all experiments).
+
+    Args:
+        counts: units of both arms, [2, ...].
+        variances: within each, [2, ...].
+    """
+    counts, variances = np.asarray(counts, np.float64), np.asarray(variances, np.float64)
+    known = np.maximum(counts, 1)
+    freedom = np.maximum(counts - 1, 0)
+    pooled = (freedom * variances).sum(axis=0) / np.maximum(freedom.sum(axis=0), 1)
+    return np.maximum((variances / known).sum(axis=0), pooled * (1 / known).sum(axis=0))
 
 
 def paired_difference(
