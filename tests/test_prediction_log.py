@@ -289,7 +289,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
 def test_a_newer_log_is_refused(log_url, engine):
     with writing(engine) as connection:
         connection.execute(sa.update(META).where(META.c.name == "schema_version").values(value="9"))
-    with pytest.raises(LogUnavailableError, match=r"version 1 at .* found version 9"):
+    with pytest.raises(LogUnavailableError, match=r"version 2 at .* found version 9"):
         open_log(log_url)
 
 

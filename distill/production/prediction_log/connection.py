@@ -23,6 +23,7 @@ from distill.production.prediction_log.schema import (
     create,
     read_meta,
     tables_of_ours,
+    upgrade,
 )
 
 BUSY_MS = 5_000  # how long a writer waits for another one
@@ -74,7 +75,7 @@ def open_log(url: str, *, sync: bool = False, new: bool = True) -> sa.Engine:
 
 
 def prepare(engine: sa.Engine) -> None:
-    """Make the tables where there are none, and see that those there are ours.
+    """Make the tables where there are none, and see that those there are ours, and up to date.
 
     Raises:
         LogUnavailableError: they are not, or cannot be read.
@@ -89,7 +90,7 @@ def prepare(engine: sa.Engine) -> None:
                 version, salt = str(SCHEMA_VERSION), secrets.token_hex(32)
                 create(connection, schema_version=version, salt=salt)
                 return
-            found = read_meta(connection).get("schema_version", "none")
+            found = upgrade(connection, read_meta(connection).get("schema_version", "none"))
     if found != str(SCHEMA_VERSION):
         raise LogUnavailableError(
             f"Expected a prediction log of version {SCHEMA_VERSION} at {shown(engine.url)} but "

@@ -11,6 +11,7 @@ from typing import Literal
 
 Role = Literal["champion", "challenger", "shadow", "fallback"]
 Outcome = Literal["ok", "error", "timeout", "rejected"]
+Odd = Literal["own", "champion", "both"]
 
 LABEL = "label"  # the name of the feedback that says which class it was
 
@@ -56,12 +57,14 @@ class Prediction:
         outcome: how it ended.
         experiment: None outside of any.
         stage: the step of the ramp, whose weights are its own.
-        unit: who is assigned, always to the same model; the request where nobody is known. Left
-            out of what is counted by unit where it is None.
+        unit: who is assigned, always to the same model; None where nobody is known and the request
+            of this one row stands for itself.
         input: one row, as .npy or encoded columns; None where nobody kept it.
         input_sha256: of the row, which may stand in its place.
         label: the predicted class; None for numbers and for failures.
         confidence: of that class, from 0 to 1.
+        odd: whose training has not seen a value of the input: the model's own, that of the champion
+            beside which it is tried, or that of both; None where each value was seen.
         detail: what went wrong; it is kept as it is, so it must not quote the input.
         time: UTC, in seconds since 1970.
         id: handed to whoever asked, to say the truth later.
@@ -82,6 +85,7 @@ class Prediction:
     input_sha256: str | None = None
     label: int | None = None
     confidence: float | None = None
+    odd: Odd | None = None
     detail: str | None = None
     time: float = field(default_factory=time.time)
     id: str = field(default_factory=new_id)

@@ -6,7 +6,7 @@ Knows nothing of connections, and of what is asked of the tables.
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -44,6 +44,7 @@ PREDICTIONS = sa.Table(
     _column("output", sa.LargeBinary()),
     _column("label", sa.BigInteger(), null=True),
     _column("confidence", sa.Double(), null=True),
+    _column("odd", _TEXT, null=True),
     _column("latency_ms", sa.Double()),
     _column("outcome", _TEXT),
     _column("detail", _TEXT, null=True),
@@ -110,6 +111,24 @@ def create(connection: sa.Connection, **meta: str) -> None:
     """
     _METADATA.create_all(connection, checkfirst=False)
     connection.execute(sa.insert(META), [{"name": n, "value": v} for n, v in meta.items()])
+
+
+def upgrade(connection: sa.Connection, found: str) -> str:
+    """Bring a log of an older version to this one, in no time whatever it holds.
+
+    Args:
+        connection: within a transaction that no other process can enter.
+        found: its version.
+
+    Returns:
+        Its version from now on; the one that was found, where this distill cannot read it.
+    """
+    if found != "1":
+        return found
+    connection.exec_driver_sql("ALTER TABLE distill_predictions ADD COLUMN odd TEXT")
+    version = str(SCHEMA_VERSION)
+    connection.execute(sa.update(META).where(META.c.name == "schema_version").values(value=version))
+    return version
 
 
 def tables_of_ours(connection: sa.Connection) -> set[str]:

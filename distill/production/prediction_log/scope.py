@@ -22,6 +22,7 @@ class Scope:
         since: UTC, in seconds since 1970; inclusive.
         until: exclusive; of feedback, too, so that a count can be had again.
         model: its name.
+        artefact: sha256 of the file that answered.
         role: in which it answered.
     """
 
@@ -30,14 +31,21 @@ class Scope:
     since: float | None = None
     until: float | None = None
     model: str | None = None
+    artefact: str | None = None
     role: Role | None = None
 
     def of(self, table: Any = PREDICTIONS) -> list[sa.ColumnElement[bool]]:
         """Say so of a table, or of an alias, as far as it has such columns."""
         wanted = [
-            table.c[name] == value
-            for name in ("experiment", "stage", "model", "role")
-            if (value := getattr(self, name)) is not None and name in table.c
+            table.c[column] == value
+            for column, value in (
+                ("experiment", self.experiment),
+                ("stage", self.stage),
+                ("model", self.model),
+                ("artefact_sha256", self.artefact),
+                ("role", self.role),
+            )
+            if value is not None and column in table.c
         ]
         if self.since is not None:
             wanted.append(table.c.time >= self.since)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from distill.production.prediction_log.connection import talking_to
 from distill.production.prediction_log.records import Role
 from distill.production.prediction_log.schema import FEEDBACK, PREDICTIONS
-from distill.production.prediction_log.scope import Scope
+from distill.production.prediction_log.scope import Scope, count_of
 
 _P = PREDICTIONS.c
 
@@ -31,6 +31,21 @@ class UnitCounts:
     errors: int = 0
     timeouts: int = 0
     slow: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitSkew:
+    """Units that a challenger was asked by, and whose training has not seen what they sent.
+
+    Attributes:
+        units: all of them.
+        challenger_only: that sent values new to the challenger's training alone.
+        champion_only: to the champion's alone; a unit that did both is in neither.
+    """
+
+    units: int = 0
+    challenger_only: int = 0
+    champion_only: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +77,14 @@ def unit_counts(
     Raises:
         LogUnavailableError: the database cannot be read now.
     """
-
-    def met(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-        return sa.func.max(sa.case((condition, 1), else_=0))
-
     units = (
         sa.select(
-            met(_P.outcome == "error").label("errors"),
-            met(_P.outcome == "timeout").label("timeouts"),
-            met(_P.latency_ms > slow_ms).label("slow"),
+            _met(_P.outcome == "error").label("errors"),
+            _met(_P.outcome == "timeout").label("timeouts"),
+            _met(_P.latency_ms > slow_ms).label("slow"),
         )
         .where(_P.role.in_(roles), *scope.of())
-        .group_by(_unit(PREDICTIONS))
+        .group_by(unit_of(PREDICTIONS))
         .subquery()
     )
     sums = (sa.func.coalesce(sa.func.sum(units.c[n]), 0) for n in ("errors", "timeouts", "slow"))
@@ -81,6 +92,37 @@ def unit_counts(
     with talking_to(engine), engine.connect() as connection:
         counts = [int(value) for value in connection.execute(query).one()]
     return UnitCounts(units=counts[0], errors=counts[1], timeouts=counts[2], slow=counts[3])
+
+
+def unit_skew(engine: sa.Engine, scope: Scope, role: Role) -> UnitSkew:
+    """Count the units whose inputs are new to one of two trainings and not to the other.
+
+    Args:
+        engine: an open log.
+        scope: which rows.
+        role: in which the challenger was asked.
+
+    Raises:
+        LogUnavailableError: the database cannot be read now.
+    """
+    units = (
+        sa.select(
+            _met(_P.odd == "own").label("challenger"),
+            _met(_P.odd == "champion").label("champion"),
+        )
+        .where(_P.role == role, *scope.of())
+        .group_by(unit_of(PREDICTIONS))
+        .subquery()
+        .c
+    )
+    query = sa.select(
+        sa.func.count(),
+        count_of(units.challenger > units.champion),
+        count_of(units.champion > units.challenger),
+    ).select_from(units.challenger.table)
+    with talking_to(engine), engine.connect() as connection:
+        count, challenger_only, champion_only = connection.execute(query).one()
+    return UnitSkew(units=count, challenger_only=challenger_only, champion_only=champion_only)
 
 
 def unit_sums(engine: sa.Engine, scope: Scope, roles: Sequence[Role], *, outcome: str) -> UnitSums:
@@ -100,7 +142,7 @@ def unit_sums(engine: sa.Engine, scope: Scope, roles: Sequence[Role], *, outcome
         sa.select(sa.func.coalesce(sa.func.sum(number.c.value), 0.0).label("own"))
         .select_from(PREDICTIONS.outerjoin(number, scope.said(number, outcome)))
         .where(_P.role.in_(roles), *scope.of())
-        .group_by(_unit(PREDICTIONS))
+        .group_by(unit_of(PREDICTIONS))
         .subquery()
     )
     own = units.c.own
@@ -114,5 +156,11 @@ def unit_sums(engine: sa.Engine, scope: Scope, roles: Sequence[Role], *, outcome
     return UnitSums(units=count, total=float(total), total_of_squares=float(squares))
 
 
-def _unit(table: sa.FromClause) -> sa.ColumnElement[str]:
+def _met(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    """Tell of a group of rows whether something holds for one of them at least."""
+    return sa.func.max(sa.case((condition, 1), else_=0))
+
+
+def unit_of(table: sa.FromClause) -> sa.ColumnElement[str]:
+    """Who is assigned, of a row."""
     return sa.func.coalesce(table.c.unit, table.c.request)

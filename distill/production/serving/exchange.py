@@ -26,6 +26,7 @@ class InferenceRequest:
         unit: who is asking, for assignments that stick; None where nobody says.
         is_pinned: whether the client asked for this very version.
         deadline: by `time.monotonic`.
+        odd_rows: numbers of those with a value that the edition's training has not seen.
     """
 
     ids: tuple[str, ...]
@@ -35,6 +36,7 @@ class InferenceRequest:
     unit: str | None
     is_pinned: bool
     deadline: float
+    odd_rows: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +51,8 @@ class Answer:
         role: champion, challenger, shadow or fallback.
         experiment: that it is part of.
         stage: of the experiment.
+        odd_rows: of the request, with a value that the training of whoever answered has not seen;
+            None where that is the edition of the request.
     """
 
     outputs: Mapping[str, NDArray[Any]]
@@ -58,6 +62,7 @@ class Answer:
     role: Role = "champion"
     experiment: str | None = None
     stage: str | None = None
+    odd_rows: frozenset[int] | None = None
 
 
 class Router(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.production.prediction_log.records import Outcome, Prediction, Skew, new_id
+from distill.production.prediction_log.records import Odd, Outcome, Prediction, Skew, new_id
 from distill.production.serving.answers import decided
 from distill.production.serving.documents import write_document
 from distill.production.serving.exchange import Answer, InferenceRequest
@@ -63,6 +63,7 @@ class Recorder:
         """
         has_rows, said = _said(request, answer)
         outcome, detail = failure or ("ok", None)
+        unit = request.unit or (request.ids[0] if request.num_rows > 1 else None)
         waits = []
         for row, asked in enumerate(request.ids):
             output, label, confidence = said[row]
@@ -76,11 +77,12 @@ class Recorder:
                     role=answer.role,
                     experiment=answer.experiment,
                     stage=answer.stage,
-                    unit=request.unit,
+                    unit=unit,
                     input=row_bytes(request.feeds, row, has_rows=has_rows),
                     output=output,
                     label=label,
                     confidence=confidence,
+                    odd=_oddity(request, answer, row),
                     outcome=outcome,
                     detail=detail,
                     latency_ms=latency_ms,
@@ -92,9 +94,11 @@ class Recorder:
 
     def failed(self, request: InferenceRequest, refusal: RefusedError, latency_ms: float) -> None:
         """Record that a checked request got no answer."""
-        edition = request.edition
+        edition, (experiment, stage) = request.edition, refusal.part_of
         by = Answer(
             outputs={},
+            experiment=experiment,
+            stage=stage,
             model=edition.model,
             version=edition.version,
             artefact_sha256=edition.artefact_sha256,
@@ -113,6 +117,15 @@ class Recorder:
         self._oddities.clear()
         for (model, version, kind, column), count in counted.items():
             self.log.put(Skew(model=model, version=version, kind=kind, column=column, count=count))
+
+
+def _oddity(request: InferenceRequest, answer: Answer, row: int) -> Odd | None:
+    """Say whose training has not seen a value of a row."""
+    champion = row in request.odd_rows
+    if answer.odd_rows is None:  # the champion's own answer
+        return "own" if champion else None
+    own = row in answer.odd_rows
+    return ("both" if champion else "own") if own else ("champion" if champion else None)
 
 
 def _said(

@@ -47,6 +47,9 @@ class RefusedError(Exception):
         status: of HTTP.
         retry_after_s: when it is worth trying again.
         oddity: what was wrong with the input, to be counted.
+
+    Attributes:
+        part_of: name and stage of the experiment in which the champion failed, as one compared.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class RefusedError(Exception):
         super().__init__(message)
         self.kind, self.message, self.status = kind, message, status
         self.retry_after_s, self.oddity = retry_after_s, oddity
+        self.part_of: tuple[str | None, str | None] = (None, None)
 
 
 def malformed(message: str) -> RefusedError:

@@ -96,6 +96,7 @@ class Service:
             unit=asker.unit,
             is_pinned=asker.is_pinned,
             deadline=time.monotonic() + self.deadline_ms / 1000 - late_s,
+            odd_rows=checked.odd_rows,
         )
         if checked.oddities:
             self._odd(edition, *checked.oddities)
@@ -152,12 +153,14 @@ async def _all_safe(waits: list[Future[Any]]) -> bool:
 
 def _check_finite(edition: Edition, answer: Answer) -> None:
     if edition.contract is not None and any(map(non_finite, answer.outputs.values())):
-        raise RefusedError(
+        refusal = RefusedError(
             Kind.MODEL,
             "Expected a finite answer but the model gives none to this input: it is far from all "
             "that it was trained on.",
             status=422,
         )
+        refusal.part_of = answer.experiment, answer.stage
+        raise refusal
 
 
 def _since_ms(started: float) -> float:

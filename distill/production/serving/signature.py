@@ -18,6 +18,7 @@ from distill.contract import Contract
 from distill.errors import UserError, nearest
 from distill.production.serving.protocol import Tensor
 from distill.production.serving.refusals import Oddity, RefusedError, bad_input
+from distill.production.serving.seen import Seen
 from distill.production.serving.tensors import TensorSpec, datatype_of
 
 
@@ -29,11 +30,13 @@ class Checked:
         feeds: by name.
         num_rows: length of the first dimension of each; 1 where they have none in common.
         oddities: what was odd in them and is no reason to refuse them.
+        odd_rows: with a value that training has not seen.
     """
 
     feeds: dict[str, NDArray[Any]]
     num_rows: int
     oddities: tuple[Oddity, ...] = ()
+    odd_rows: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +47,13 @@ class Signature:
         inputs: all of them.
         outputs: those that are tensors.
         columns: of a table, by name: what its values may be.
-        categories: of a table's text columns: the values that training has seen.
+        seen: of a table's columns the values that training has seen.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     columns: Mapping[str, Column] = field(default_factory=dict)
-    categories: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
 
     @property
     def has_rows(self) -> bool:
@@ -99,7 +102,10 @@ class Signature:
                 )
             feeds[spec.name] = tensor.values
             oddities += self._odd_values(spec, tensor.values)
-        return Checked(feeds=feeds, num_rows=self._num_rows(feeds), oddities=tuple(oddities))
+        num_rows = self._num_rows(feeds)
+        is_new = any(oddity.kind == "category" for oddity in oddities)
+        odd_rows = self.seen.odd_rows(feeds, num_rows) if is_new else frozenset()
+        return Checked(feeds=feeds, num_rows=num_rows, oddities=tuple(oddities), odd_rows=odd_rows)
 
     def _misnamed(self, given: Mapping[str, Tensor]) -> RefusedError:
         known = self.input_by_name
@@ -151,7 +157,7 @@ class Signature:
         return [Oddity(kind="gap", column=spec.name, count=gaps)] if gaps else []
 
     def _odd_texts(self, column: Column, values: NDArray[Any]) -> list[Oddity]:
-        seen = self.categories.get(column.name)
+        seen = self.seen.categories.get(column.name)
         if seen is None:
             return []
         unseen = sum(value not in seen for value in values.ravel())
@@ -194,7 +200,7 @@ def signature_of(
         inputs=known,
         outputs=outputs,
         columns={column.name: column for column in table.columns},
-        categories={name: frozenset(map(str, v)) for name, v in table.categories.items()},
+        seen=Seen.of(contract),
     )
 
 
