@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from registered import agree, rollback
 
@@ -53,3 +55,37 @@ def test_a_held_registry_is_waited_for_and_then_said(home, two, monkeypatch):
     with open_registry(home), pytest.raises(UserError, match="held by process"):
         rollout.note(home, 2, "shadow")
     assert rollout.note(home, 2, "shadow").action == "rollout"
+
+
+def test_a_promotion_is_taken_back_once_with_its_evidence_and_mlflow_follows(home, two):
+    rollout.note(home, 2, "promoted: it is better", promotes=True)
+    entry = rollout.take_back(home, 2, 1, "rolled back: it failed", EVIDENCE)
+    assert entry is not None
+    assert (entry.action, entry.version, entry.evidence) == ("rollback", 1, EVIDENCE)
+    assert home.read().state.aliases == {"champion": 1}
+    assert rollout.take_back(home, 2, 1, "rolled back: it failed") is None
+    assert home.read().entries[-1] == entry
+    assert [period.version for period in periods(home.read().entries)] == [1, 2, 1]
+    with open_registry(home) as registry:
+        registry.synchronise()
+    assert agree(home)
+
+
+def test_a_version_that_somebody_promoted_meanwhile_is_left_alone(home, two, register, promote):
+    rollout.note(home, 2, "promoted: it is better", promotes=True)
+    register(seed=2)
+    promote(version=3)
+    assert rollout.take_back(home, 2, 1, "rolled back: it failed") is None
+    assert home.read().state.champion == 3
+
+
+def test_who_replaced_a_champion_is_told_from_a_promotion_that_is_not_written_yet(home, two):
+    now = time.time()
+    assert rollout.replaced(home, 2, now) is None
+    rollout.note(home, 2, "promoted: it is better", promotes=True)
+    assert rollout.replaced(home, 2, now) is None
+    rollback(home, None, "the shop complains")
+    assert rollout.replaced(home, 2, now) == home.read().entries[-1]
+    assert rollout.replaced(home, 2, now + 3600) is None  # of an earlier time as champion
+    rollout.note(home, 2, "promoted again", promotes=True)
+    assert rollout.replaced(home, 2, now) is None

@@ -1,11 +1,12 @@
-"""What an experiment did, in a model's history; a promotion among it makes the new champion.
+"""What an experiment did, in a model's history: it may make a champion, and bring back the old one.
 
 Needs no server, so that a service can write it: the server's aliases follow at the next command.
 Knows nothing of experiments but their words.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from distill.files import HeldError, exclusive
@@ -13,6 +14,7 @@ from distill.production.registry.ledger import Entry, Ledger
 from distill.production.registry.place import Place, registered
 
 _TRIES, _PAUSE_S = 25, 0.2  # while another process changes the registry
+_CLOCKS_S = 60.0  # by which two machines may differ
 
 
 def note(
@@ -36,7 +38,93 @@ def note(
         UserError: another process holds the registry for seconds, the version was never
             registered, or the disk is full.
     """
-    path, known = place.ledger_path, registered(place.read(), version)
+    known = registered(place.read(), version)
+
+    def promoted(ledger: Ledger) -> Ledger:
+        return ledger.append(
+            "promote" if promotes else "rollout",
+            version,
+            alias="champion" if promotes else None,
+            reason=reason,
+            evidence=tuple(evidence),
+            **_of(known),
+        )
+
+    return _held(place, promoted).entries[-1]
+
+
+def take_back(
+    place: Place,
+    version: int,
+    former: int,
+    reason: str,
+    evidence: Sequence[Mapping[str, Any]] = (),
+) -> Entry | None:
+    """Bring back the champion before, unless somebody was faster.
+
+    Args:
+        place: where the model's history is.
+        version: that is not to be champion any more.
+        former: that was champion before it.
+        reason: why.
+        evidence: the checks, with their figures.
+
+    Returns:
+        The entry; None where the version is not champion any more.
+
+    Raises:
+        UserError: another process holds the registry for seconds, or the disk is full.
+    """
+    known, is_champion = registered(place.read(), former), True
+
+    def taken_back(ledger: Ledger) -> Ledger:
+        nonlocal is_champion
+        champions = ledger.state.champions
+        is_champion = version in champions[-1:] and former in champions[:-1]
+        if not is_champion:
+            return ledger
+        return ledger.append(
+            "rollback",
+            former,
+            alias="champion",
+            reason=reason,
+            evidence=tuple(evidence),
+            **_of(known),
+        )
+
+    ledger = _held(place, taken_back)
+    return ledger.entries[-1] if is_champion else None
+
+
+def replaced(place: Place, version: int, since: float) -> Entry | None:
+    """Find the entry that put another in the place of a champion.
+
+    Args:
+        place: where the model's history is.
+        version: that was made champion.
+        since: when, UTC seconds.
+
+    Returns:
+        A rollback or a promotion; None while it is champion, or is about to be.
+
+    Raises:
+        UserError: the ledger is damaged.
+    """
+    changes = [entry for entry in place.read().entries if entry.alias == "champion"]
+    promotions = [
+        number
+        for number, entry in enumerate(changes)
+        if (entry.action, entry.version) == ("promote", version)
+        and datetime.fromisoformat(entry.time).timestamp() > since - _CLOCKS_S
+    ]
+    if not promotions or promotions[-1] + 1 == len(changes):
+        return None
+    return changes[promotions[-1] + 1]
+
+
+def _held(place: Place, change: Callable[[Ledger], Ledger]) -> Ledger:
+    """Change the ledger while nobody else does."""
+    path = place.ledger_path
     for left in reversed(range(_TRIES)):
         try:
             with exclusive(
@@ -44,19 +132,15 @@ def note(
                 wanted=f"write the history of `{place.model}`",
                 otherwise="Nothing was written.",
             ):
-                ledger = Ledger.read(path).append(
-                    "promote" if promotes else "rollout",
-                    version,
-                    alias="champion" if promotes else None,
-                    reason=reason,
-                    evidence=tuple(evidence),
-                    content=known.content,
-                    artefact=known.artefact,
-                    artefact_sha256=known.artefact_sha256,
-                )
-                return ledger.entries[-1]
+                return change(Ledger.read(path))
         except HeldError:
             if not left:
                 raise
             time.sleep(_PAUSE_S)
     raise AssertionError
+
+
+def _of(entry: Entry) -> dict[str, Any]:
+    """What every later entry repeats of a version."""
+    names = ("content", "artefact", "artefact_sha256")
+    return {name: getattr(entry, name) for name in names}
