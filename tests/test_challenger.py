@@ -194,3 +194,25 @@ def test_a_frame_of_objects_or_of_nonsense_lengths_is_refused():
         unpack(b'{"arrays": [["x", "|O", [1]]]}', b"\0" * 8)
     with pytest.raises(ValueError, match="bytes"):
         Prefix.parse(b"\xff" * PREFIX_BYTES)
+
+
+def test_whoever_finishes_answers_what_was_asked_and_waits_for_nothing_that_hangs(path):
+    async def use(challenger: Challenger) -> None:
+        assert await challenger.ready(LONG)
+        asked = [asyncio.create_task(answer(challenger, 2.0)) for _ in range(20)]
+        await asyncio.sleep(0)
+        await challenger.finish(LONG)
+        assert await asyncio.gather(*asked) == [[[2.0, 0.5]]] * 20
+        assert challenger.pid is None
+
+    async def hangs(challenger: Challenger) -> None:
+        assert await challenger.ready(LONG)
+        assert challenger.pid is not None
+        os.kill(challenger.pid, signal.SIGSTOP)
+        asked = asyncio.create_task(refused(challenger, rows(2.0)))
+        await asyncio.sleep(0)
+        await challenger.finish(0.05)
+        assert await asked == "crash"
+
+    with_challenger(path, use)
+    with_challenger(path, hangs, Limits(hang_seconds=LONG))

@@ -16,6 +16,7 @@ from distill.sequential import Moments
 POLICY = Policy()
 SOUND = Evidence(
     units=Counts(challenger=5000, champion=5000),
+    skew=Pairs(count=5000, challenger_alone=0, champion_alone=0),
     pairs=Pairs(count=4000, challenger_alone=60, champion_alone=60),
 )
 
@@ -72,6 +73,39 @@ def test_a_guardrail_that_is_touched_fails_and_one_that_improves_does_not(rule):
     relief = dataclasses.replace(SOUND, harms={rule: Counts(challenger=10, champion=60)})
     assert findings(harm)[rule] is Outcome.FAIL
     assert findings(relief)[rule] is Outcome.PASS
+
+
+def skewed(challenger_alone: int, champion_alone: int, count: int = 5000) -> Evidence:
+    skew = Pairs(count=count, challenger_alone=challenger_alone, champion_alone=champion_alone)
+    return dataclasses.replace(SOUND, skew=skew)
+
+
+def test_inputs_unlike_those_of_its_training_send_a_challenger_away_and_say_so():
+    decision = decide(POLICY, skewed(600, 20))
+    assert decision.outcome is Outcome.FAIL
+    assert "600 of 5,000 units sent values new to the challenger's training alone" in decision.why
+    assert findings(skewed(20, 600))["skew"] is Outcome.PASS
+    assert findings(skewed(600, 600))["skew"] is Outcome.PASS
+
+
+def test_new_values_within_the_margin_are_no_harm_and_few_units_tell_nothing():
+    assert findings(skewed(100, 0))["skew"] is Outcome.PASS  # 2 %, and the margin is 5 %
+    assert findings(skewed(250, 0))["skew"] is Outcome.INCONCLUSIVE
+    assert findings(skewed(0, 0, count=50))["skew"] is Outcome.INCONCLUSIVE
+    assert findings(dataclasses.replace(SOUND, skew=None))["skew"] is Outcome.INCONCLUSIVE
+
+
+def test_whoever_does_not_ask_for_skew_is_told_nothing_of_it():
+    assert "skew" not in findings(skewed(600, 0), Policy(skew_margin=None))
+
+
+def test_peeking_at_skew_on_the_margin_raises_hardly_an_alarm():
+    rng, alarms = np.random.default_rng(5), 0
+    for _ in range(100):
+        alone = (rng.random((60, 50)) < POLICY.skew_margin).sum(axis=1).cumsum()
+        looks = (skewed(int(won), 0, count=50 * at) for at, won in enumerate(alone, start=1))
+        alarms += any(findings(look)["skew"] is Outcome.FAIL for look in looks)
+    assert alarms <= 5  # alpha is 1; a chance of a thousandth beyond that
 
 
 def test_harm_that_has_not_shown_is_not_harm_that_is_ruled_out():
@@ -161,6 +195,10 @@ def test_a_shadow_alone_and_an_experiment_for_people_are_decided_and_promote_nob
         {"margin": -0.01},
         {"min_units": 0},
         {"outcome": "revenue"},
+        {"skew_margin": 0.0},
+        {"skew_margin": 1.0},
+        {"cooldown_seconds": -1.0},
+        {"rollback_window_seconds": -1.0},
     ],
 )
 def test_rules_that_make_no_sense_are_refused(rules):
@@ -186,6 +224,7 @@ def simulated(errors: tuple[float, float], accuracies: tuple[float, float], seed
         evidence = Evidence(
             units=Counts(challenger=units[0], champion=units[1]),
             harms={"errors": Counts(challenger=harms[0], champion=harms[1])},
+            skew=Pairs(count=units[0], challenger_alone=0, champion_alone=0),
             pairs=Pairs(count=labelled, challenger_alone=alone[0], champion_alone=alone[1]),
         )
         following = advance(

@@ -367,6 +367,22 @@ def test_a_look_that_fails_by_a_defect_is_taken_again(folder, tmp_path, monkeypa
     experiment(folder, tmp_path, RIGHT, use)
 
 
+def test_a_log_that_could_not_be_read_is_no_problem_once_it_can(folder, tmp_path, monkeypatch):
+    async def use(world: World) -> None:
+        world.conductor.challengers = FileSource(artefact=artefact_at(folder))  # the champion
+        world.conductor._wanted = None
+        await world.conductor.tick()
+        assert world.service.router.status() is None
+        with monkeypatch.context() as patch:
+            patch.setattr("distill.production.routing.conductor.latest_of", lambda *_: 1 / 0)
+            await world.conductor.tick()
+        assert world.service.router.status() is not None
+        await world.conductor.tick()
+        assert world.service.router.status() is None
+
+    experiment(folder, tmp_path, RIGHT, use)
+
+
 @pytest.mark.parametrize("knobs", [{"tick_seconds": 0}, {"slow_ms": -1}, {"holdout": 1}])
 def test_ways_to_lead_that_make_no_sense_are_refused(knobs):
     with pytest.raises(UsageError, match="Expected"):

@@ -14,12 +14,19 @@ from distill.production.experiment.policy import Policy, Setting
 from distill.production.experiment.rollout import Stage, State
 from distill.production.prediction_log.connection import open_log
 from distill.production.registry import rollout
-from distill.production.registry.place import Place
+from distill.production.registry.ledger import Entry
+from distill.production.registry.place import Place, registered
 from distill.production.routing.conductor import Conducting, Conductor
 from distill.production.routing.doors import doors
 from distill.production.routing.router import TrialRouter
-from distill.production.serving.catalogue import Catalogue, ChallengerSource, FileSource, Source
-from distill.production.serving.editions import artefact_at
+from distill.production.serving.catalogue import (
+    Catalogue,
+    ChallengerSource,
+    FileSource,
+    Source,
+    artefact_of,
+)
+from distill.production.serving.editions import Artefact, artefact_at
 from distill.production.serving.exchange import Router, SingleRouter
 from distill.production.serving.recording import Recorder
 from distill.verbs.registry import registry_place
@@ -72,6 +79,8 @@ def make_trials(
         policy=from_json(Policy, plain(cfg.rollout), where="rollout"),
         conducting=conducting,
         on_move=_history(place),
+        replaced=_replaced(place),
+        old=_old(place),
     )
     return Trials(
         router=router,
@@ -97,12 +106,37 @@ def _history(place: Place | None) -> Callable[[Setting, State, Decision | None],
         version = setting.challenger.version
         if place is None or version is None:
             return
-        rollout.note(
-            place,
-            version,
-            f"{state.name}: {state.why}",
-            [] if decision is None else to_json(decision.findings),
-            promotes=state.stage is Stage.PROMOTED,
-        )
+        reason = f"{state.name}: {state.why}"
+        evidence = [] if decision is None else to_json(decision.findings)
+        old = setting.champion.version
+        if state.stage is Stage.ROLLED_BACK and old is not None:
+            rollout.take_back(place, version, old, reason, evidence)
+            return
+        promotes = state.stage is Stage.PROMOTED
+        rollout.note(place, version, reason, evidence, promotes=promotes)
 
     return note
+
+
+def _replaced(place: Place | None) -> Callable[[Setting, float], Entry | None]:
+    """Ask the registry what has put another in the place of a champion."""
+
+    def entry(setting: Setting, since: float) -> Entry | None:
+        version = setting.challenger.version
+        if place is None or version is None:
+            return None
+        return rollout.replaced(place, version, since)
+
+    return entry
+
+
+def _old(place: Place | None) -> Callable[[Setting], Artefact | None]:
+    """Get the champion before from the registry."""
+
+    def artefact(setting: Setting) -> Artefact | None:
+        version = setting.champion.version
+        if place is None or version is None:
+            return None
+        return artefact_of(place, registered(place.read(), version))
+
+    return artefact

@@ -5,10 +5,10 @@ see `sequential`. Knows nothing of where the figures come from, nor of what foll
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from distill.budget import Outcome, at_least, conjunction
+from distill.budget import Outcome, at_least, at_most, conjunction
 from distill.production.experiment.policy import Policy
 from distill.production.registry.promotion import Finding
 from distill.sequential import (
@@ -27,6 +27,7 @@ GUARDRAILS = {
     "timeouts": "had no answer in time",
     "slow": "waited longer than the budget allows",
 }
+SKEW = "skew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,10 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Labelled requests that both answered, one for each unit."""
+    """Units of which something may hold for both, for one alone, or for neither.
+
+    Of labels, that an answer is right, where both gave one; of skew, that a value is new.
+    """
 
     count: int
     challenger_alone: int
@@ -54,6 +58,8 @@ class Evidence:
         units: assigned to each arm and compared.
         share: of those, that the challenger's arm should have.
         harms: by guardrail the units that met with it at least once.
+        skew: of the units that the challenger was asked by, those that sent values new to the
+            training of one of the two alone; None before it was asked.
         pairs: of labels, where both answered the same requests.
         arms: of the outcome by unit: the challenger's and the champion's.
     """
@@ -61,6 +67,7 @@ class Evidence:
     units: Counts = Counts()
     share: float = 0.5
     harms: Mapping[str, Counts] = field(default_factory=dict)
+    skew: Pairs | None = None
     pairs: Pairs | None = None
     arms: tuple[Moments, Moments] | None = None
 
@@ -88,6 +95,7 @@ def decide(policy: Policy, evidence: Evidence) -> Decision:
     findings = (
         _sample_ratio(policy, evidence),
         *(_guardrail(policy, name, evidence) for name in GUARDRAILS),
+        *_skew(policy, evidence.skew),
         _outcome(policy, estimate),
     )
     outcome = conjunction([finding.outcome for finding in findings])
@@ -170,6 +178,41 @@ def _guardrail(policy: Policy, name: str, evidence: Evidence) -> Finding:
         limit=policy.guardrail_margin,
         measured=challenger[0] - champion[0],
         interval=interval,
+    )
+
+
+def _skew(policy: Policy, skew: Pairs | None) -> Iterator[Finding]:
+    """Inputs unlike those of its training, each held against both trainings; none is no rule.
+
+    New values alone are no harm: it fails only once they are surely too many.
+    """
+    margin = policy.skew_margin
+    if margin is None:
+        return
+    found = skew or Pairs(count=0, challenger_alone=0, champion_alone=0)
+    estimate = paired_difference(
+        found.challenger_alone,
+        found.champion_alone,
+        found.count,
+        alpha=policy.guardrail_alpha,
+        tuned_at=policy.tuned_at,
+    )
+    outcome = at_most(estimate.estimate, margin, estimate.interval)
+    note = (
+        f"{found.challenger_alone:,} of {found.count:,} units sent values new to the challenger's "
+        f"training alone, and {found.champion_alone:,} to the champion's alone"
+    )
+    if outcome is Outcome.FAIL:
+        note += ": its training data is unlike what it is asked"
+    elif outcome is Outcome.INCONCLUSIVE:
+        note += f": more than {margin:.0%} too many is not ruled out yet"
+    yield Finding(
+        rule=SKEW,
+        outcome=outcome,
+        note=note,
+        limit=margin,
+        measured=estimate.estimate,
+        interval=estimate.interval if math.isfinite(estimate.interval[1]) else None,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from distill.pages import render, svg
+from distill.production.experiment.decision import Decision
 from distill.production.experiment.rollout import Stage
 from distill.production.experiment.story import Story
 
@@ -17,8 +18,9 @@ HEADLINES = {
     Stage.SHADOW: "The challenger answers beside the champion, and nobody sees its answers yet.",
     Stage.CANARY: "The challenger answers {weight} of the units; all others get the champion.",
     Stage.DECIDED: "The question is answered: the challenger may take over.",
-    Stage.PROMOTED: "The challenger has taken over; the old champion is kept warm.",
+    Stage.PROMOTED: "The challenger has taken over.",
     Stage.ABORTED: "The challenger was sent away; everybody gets the champion.",
+    Stage.ROLLED_BACK: "The challenger had taken over, and does not answer any more.",
 }
 INK, BAD = "#1f6fb4", "#b3261e"
 
@@ -36,14 +38,9 @@ def page(story: Story) -> str:
             "why": _sentence(decision.why if not state.stage.is_over else state.why),
             "picture": picture(story) if story.points else None,
             "reading": _reading(story),
-            "findings": [
-                {
-                    "rule": finding.rule.replace("_", " "),
-                    "outcome": finding.outcome,
-                    "note": _sentence(finding.note),
-                }
-                for finding in decision.findings
-            ],
+            "findings": _findings(decision),
+            "aftermath": _findings(story.aftermath) if story.aftermath else None,
+            "watched": _watched(story),
             "steps": [
                 {
                     "time": _time(step.time),
@@ -56,6 +53,30 @@ def page(story: Story) -> str:
             "time": _time(story.time),
         },
     )
+
+
+def _findings(decision: Decision) -> list[dict[str, Any]]:
+    return [
+        {
+            "rule": finding.rule.replace("_", " "),
+            "outcome": finding.outcome,
+            "note": _sentence(finding.note),
+        }
+        for finding in decision.findings
+    ]
+
+
+def _watched(story: Story) -> str:
+    """Say what harm would still bring, or has brought."""
+    state = story.state
+    if state.stage.is_failed:
+        return "It was watched until then."
+    until = _time(state.until or state.since)
+    if state.is_watched(story.time):
+        return (
+            f"Until {until} UTC the old champion is warm, and back at once if one of these fails."
+        )
+    return f"It was watched until {until} UTC; now `promote rollback` brings the old champion back."
 
 
 def picture(story: Story) -> Markup:

@@ -11,6 +11,7 @@ from distill.files import sha256_json, to_json
 from distill.production.prediction_log.records import LABEL
 from distill.sequential import TUNED_AT
 
+LATER_RULES = ("skew_margin", "rollback_window_seconds")
 STEPS = (0.01, 0.05, 0.10, 0.25, 0.50)
 
 
@@ -31,12 +32,16 @@ class Policy:
         alpha: chance that the outcome ever decides wrongly.
         guardrail_margin: share of the units by which more may meet with harm and it counts as none.
         guardrail_alpha: chance that one guardrail ever sends a harmless challenger away.
+        skew_margin: share of the units by which more may send values that the challenger's training
+            has not seen, than send values new to the champion's; None does not look.
         sample_ratio_alpha: chance that a sound assignment is ever called broken.
         tuned_at: units at which the outcome's interval is narrowest.
         min_units: that the challenger must have answered before a step forward.
         max_consecutive_failures: of the challenger, before it is sent away on the spot.
         max_step_seconds: without a decision, after which the challenger is sent away.
         cooldown_seconds: before another may be tried.
+        rollback_window_seconds: after its promotion in which the guardrails go on watching the
+            challenger, and bring the old champion back if it does harm; 0 does not watch.
     """
 
     steps: tuple[float, ...] = STEPS
@@ -48,12 +53,14 @@ class Policy:
     alpha: float = 0.05
     guardrail_margin: float = 0.02
     guardrail_alpha: float = 0.01
+    skew_margin: float | None = 0.05
     sample_ratio_alpha: float = 0.01
     tuned_at: float = TUNED_AT
     min_units: int = 100
     max_consecutive_failures: int = 5
     max_step_seconds: float = 7 * 24 * 3600.0
     cooldown_seconds: float = 3600.0
+    rollback_window_seconds: float = 3600.0
 
     def __post_init__(self) -> None:
         """Refuse rules that make no sense."""
@@ -74,8 +81,14 @@ class Policy:
             value = getattr(self, name)
             if not 0 < value < 0.5:
                 raise UsageError(f"Expected `{name}` above 0 and below 0.5 but got {value}.")
-        if self.margin < 0:
-            raise UsageError(f"Expected `margin` of at least 0 but got {self.margin}.")
+        for name in ("margin", "cooldown_seconds", "rollback_window_seconds"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"Expected `{name}` of at least 0 but got {getattr(self, name)}.")
+        if self.skew_margin is not None and not 0 < self.skew_margin < 1:
+            raise UsageError(
+                "Expected `skew_margin` above 0 and below 1, a share of the units, or null not to "
+                f"look at skew, but got {self.skew_margin}."
+            )
         for name in (
             "guardrail_margin",
             "min_units",
@@ -136,5 +149,9 @@ class Setting:
     def experiment(self) -> str:
         """The name: the same two by the same rules are the same experiment, and go on with it."""
         shas = (self.champion.artefact_sha256[:12], self.challenger.artefact_sha256[:12])
-        rules = sha256_json(to_json((self.policy, self.slow_ms)))[:8]
+        policy = to_json(self.policy)
+        for name in LATER_RULES:  # experiments from before there were any keep their name
+            if policy[name] == getattr(Policy, name):
+                del policy[name]
+        rules = sha256_json([policy, self.slow_ms])[:8]
         return "-".join((self.champion.name, *shas, rules))

@@ -3,20 +3,21 @@
 Knows nothing of pages and pictures.
 """
 
-import json
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from distill.budget import Outcome
 from distill.errors import UserError, nearest
-from distill.files import from_json, to_json
+from distill.files import to_json
+from distill.production.experiment.course import Course, Step, read_course
 from distill.production.experiment.decision import Decision, Evidence, decide, estimated
-from distill.production.experiment.gathering import gather
+from distill.production.experiment.gathering import aftermath, gather, usual
 from distill.production.experiment.policy import Setting
-from distill.production.experiment.rollout import Stage, State
+from distill.production.experiment.rollout import State
+from distill.production.experiment.watch import decide_aftermath
 from distill.production.prediction_log.connection import Engine
-from distill.production.prediction_log.moves import Move, experiments, moves_of
+from distill.production.prediction_log.moves import experiments
 from distill.sequential import Estimate
 
 NUM_POINTS = 60
@@ -25,14 +26,6 @@ RESULTS = {
     Outcome.FAIL: "Failed",
     Outcome.INCONCLUSIVE: "Inconclusive",
 }  # as Argo Rollouts' web metric reads them
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """A move as it was: when, and where to."""
-
-    time: float
-    state: State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +45,7 @@ class Story:
         steps: all moves, the first one the beginning.
         evidence: up to now, or to the end.
         decision: on it.
+        aftermath: on what was seen since a promotion that is, or was, watched; else None.
         points: what was believed of the outcome, in the order of time.
         time: of this account, UTC seconds.
     """
@@ -60,6 +54,7 @@ class Story:
     steps: tuple[Step, ...]
     evidence: Evidence
     decision: Decision
+    aftermath: Decision | None
     points: tuple[Point, ...]
     time: float
 
@@ -71,7 +66,7 @@ class Story:
     @property
     def outcome(self) -> Outcome:
         """What has come of it: an end that is reached stays, whatever comes in later."""
-        if self.state.stage is Stage.ABORTED:
+        if self.state.stage.is_failed:
             return Outcome.FAIL
         if self.state.stage.is_over:
             return Outcome.PASS
@@ -110,19 +105,16 @@ def tell(engine: Engine, name: str, *, num_points: int = NUM_POINTS) -> Story:
         UserError: its moves are not ours.
         LogUnavailableError: the log cannot be read now.
     """
-    moves = moves_of(engine, name)
-    setting = from_json(Setting, json.loads(moves[0].evidence), where="setting")
-    steps = tuple(map(_step, moves))
-    now = time.time()
-    running = [step.state for step in steps if not step.state.stage.is_over][-1]
-    end = steps[-1].time if steps[-1].state.stage.is_over else now
-    end = max(end, steps[0].time)  # a clock may have gone back
-    evidence, _ = gather(engine, setting, running, until=end)
+    course, now = read_course(engine, name), time.time()
+    setting, steps = course.setting, course.steps
+    end = max(course.over or now, steps[0].time)  # a clock may have gone back
+    evidence, _ = gather(engine, setting, course.running, until=end)
     return Story(
         setting=setting,
         steps=steps,
         evidence=evidence,
         decision=decide(setting.policy, evidence),
+        aftermath=_aftermath(engine, course),
         points=tuple(_path(engine, setting, steps, end, num_points)),
         time=now,
     )
@@ -138,19 +130,27 @@ def document(story: Story) -> dict[str, Any]:
         "stage": str(state.stage),
         "weight": state.weight,
         "is_paused": state.is_paused,
+        "until": state.until,
         "why": story.decision.why if not state.stage.is_over else state.why,
         "champion": to_json(story.setting.champion),
         "challenger": to_json(story.setting.challenger),
         "estimate": to_json(story.decision.estimate) if story.decision.estimate else None,
         "findings": to_json(story.decision.findings),
+        "aftermath": to_json(story.aftermath.findings) if story.aftermath else None,
         "evidence": to_json(story.evidence),
         "policy": to_json(story.setting.policy),
         "steps": to_json(story.steps),
     }
 
 
-def _step(move: Move) -> Step:
-    return Step(time=move.time, state=from_json(State, json.loads(move.state), where="state"))
+def _aftermath(engine: Engine, course: Course) -> Decision | None:
+    promoted, policy = course.promoted, course.setting.policy
+    if promoted is None or not policy.rollback_window_seconds:
+        return None
+    until = course.state.since if course.state.stage.is_failed else course.state.until
+    before = usual(engine, course.setting, course.begun, promoted)
+    found = aftermath(engine, course.setting, before, promoted, until=until)
+    return decide_aftermath(policy, found)
 
 
 def _path(

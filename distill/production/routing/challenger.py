@@ -104,6 +104,13 @@ class Challenger:
             await asyncio.wait_for(self._ready.wait(), seconds)
         return self.is_ready
 
+    async def finish(self, seconds: float) -> None:
+        """End the process once it has answered what it was asked, or after some seconds."""
+        waiting = list(self._waiting.values())
+        if waiting:
+            await asyncio.wait(waiting, timeout=seconds)
+        await self.stop()
+
     async def stop(self) -> None:
         """End the process."""
         if self._keeper is not None:

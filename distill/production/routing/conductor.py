@@ -1,7 +1,9 @@
 """Leads an experiment: reads what was seen, decides, moves on, and tells everybody.
 
 Every process of a service has one. What they decide they decide from the same log, and of two who
-move at once the first is right: the others follow. Knows nothing of HTTP.
+move at once the first is right: the others follow. A challenger of the registry that was promoted
+goes on answering until the catalogue has it, and is watched until its window ends. Knows nothing of
+HTTP.
 """
 
 import asyncio
@@ -12,22 +14,35 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from distill.contract import CONTRACT_FILE, load_contract
 from distill.errors import UsageError, UserError
-from distill.files import from_json, sha256, to_json
+from distill.files import sha256, to_json
+from distill.production.experiment.course import latest_of, read_course, step_of
 from distill.production.experiment.decision import Decision, decide
-from distill.production.experiment.gathering import gather
+from distill.production.experiment.gathering import aftermath, gather, usual
 from distill.production.experiment.policy import Contender, Policy, Setting
-from distill.production.experiment.rollout import State, aborted, advance, begin
+from distill.production.experiment.rollout import (
+    Stage,
+    State,
+    advance,
+    begin,
+    rolled_back,
+    sent_away,
+    watch,
+)
+from distill.production.experiment.watch import Share, decide_aftermath
 from distill.production.prediction_log.connection import Engine
-from distill.production.prediction_log.moves import Move, add_move, experiments, moves_of
+from distill.production.prediction_log.moves import Move, add_move, moves_of
+from distill.production.registry.ledger import Entry
 from distill.production.routing.challenger import Challenger, Limits
+from distill.production.routing.entrance import contract_beside, seen_otherwise, why_not
 from distill.production.routing.router import Trial, TrialRouter
 from distill.production.serving.catalogue import Catalogue, Source
 from distill.production.serving.editions import Artefact, Edition
 from distill.runtime import ModelError
 
 log = logging.getLogger(__name__)
+
+_CHAMPIONS = (Stage.PROMOTED, Stage.ROLLED_BACK)  # who is champion changes with them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +87,9 @@ class Conductor:
         policy: the rules.
         conducting: the rest.
         on_move: told of each move of ours, with what it rests on: the registry's history.
+        replaced: finds what has put another in the place of a champion that was promoted at a
+            moment; None while nothing has.
+        old: finds the champion before, to be kept warm; None where it answers anyway.
     """
 
     router: TrialRouter
@@ -81,9 +99,12 @@ class Conductor:
     policy: Policy
     conducting: Conducting
     on_move: Callable[[Setting, State, Decision | None], None] = lambda *_: None
+    replaced: Callable[[Setting, float], Entry | None] = lambda *_: None
+    old: Callable[[Setting], Artefact | None] = lambda _: None
     _number: int = 0
     _mark: Any = None
     _wanted: Artefact | None = None
+    _usual: tuple[str, dict[str, Share]] | None = None  # of which experiment
     _untold: list[tuple[Setting, State, Decision | None]] = field(default_factory=list)
 
     async def run(self) -> None:
@@ -105,14 +126,19 @@ class Conductor:
     async def tick(self) -> None:
         """Look once."""
         try:
+            await asyncio.to_thread(self._tell)
             await self._follow_challenger()
             trial = self.router.trial
             if trial is None:
                 return
             self.router.problem = None
+            before = trial.state.stage
             await asyncio.to_thread(self._advance, trial)
-            if trial.is_over:
+            if trial.is_over and trial.challenger is not None:
                 await trial.challenger.stop()
+            after = trial.state.stage
+            if after is not before and after in _CHAMPIONS and _is_registered(trial.setting):
+                await self.catalogue.reload()  # before it would look by itself
         except (UserError, ModelError, OSError) as error:
             self.router.problem = str(error)
             log.warning("The experiment does not move: %s", error)
@@ -126,15 +152,19 @@ class Conductor:
         if self._wanted is None or mark != self._mark:
             self._mark = mark
             self._wanted = await asyncio.to_thread(self._named)
+        if await self._goes_on():
+            return
         wanted, champion, trial = self._wanted, self.catalogue.current, self.router.trial
         if wanted is None or wanted.sha256 == champion.artefact_sha256:
             await self._end_trial()
+            self.router.problem = None
             return
         setting = self._setting(champion, wanted)
         if trial is not None and trial.setting.experiment == setting.experiment:
             return
         await self._end_trial()
-        self.router.problem = await asyncio.to_thread(self._why_not, setting, wanted)
+        contracts = champion.contract, contract_beside(wanted.path)
+        self.router.problem = await asyncio.to_thread(why_not, self.engine, setting, *contracts)
         if self.router.problem is not None:
             return
         challenger = Challenger(wanted.path, self.conducting.limits)
@@ -143,6 +173,7 @@ class Conductor:
             challenger=challenger,
             state=begin(self.policy, time.time()),
             deadline_ms=self.conducting.deadline_ms,
+            seen=seen_otherwise(*contracts),
         )
         self._number = 0
         await asyncio.to_thread(self._catch_up, trial)
@@ -152,6 +183,59 @@ class Conductor:
             await challenger.start()
             await challenger.ready(self.conducting.limits.start_seconds)
         self.router.trial = trial
+
+    async def _goes_on(self) -> bool:
+        """See to a promotion through the registry; tell whether it is still to be seen to.
+
+        Until the catalogue has the new champion, its process answers; then it is watched.
+        """
+        trial = self.router.trial or await asyncio.to_thread(self._left_behind)
+        if trial is None or not _is_registered(trial.setting):
+            return False
+        if not await asyncio.to_thread(self._stands, trial):
+            return trial.state.stage is Stage.ROLLED_BACK and self._wanted is None
+        if self.router.trial is None:
+            self.router.trial = trial
+            await self._keep_old_warm(trial)
+        if self.catalogue.current.artefact_sha256 != trial.setting.challenger.artefact_sha256:
+            return True
+        challenger, trial.challenger = trial.challenger, None
+        if challenger is not None:
+            await challenger.finish(trial.deadline_ms / 1000)
+        return trial.state.is_watched(time.time())
+
+    async def _keep_old_warm(self, trial: Trial) -> None:
+        try:
+            await self.catalogue.keep_warm(await asyncio.to_thread(self.old, trial.setting))
+        except (UserError, ModelError, OSError) as error:  # a rollback will try again
+            log.warning("The old champion is not warm: %s", error)
+
+    def _left_behind(self) -> Trial | None:
+        """Find the promotion of the model that answers, as a service before this one left it."""
+        course = latest_of(self.engine, self.catalogue.current.model)
+        if course is None or not course.state.is_watched(time.time()):
+            return None
+        setting = course.setting
+        if setting.challenger.artefact_sha256 != self.catalogue.current.artefact_sha256:
+            return None
+        self._number = len(course.steps)
+        deadline_ms = self.conducting.deadline_ms
+        return Trial(setting=setting, challenger=None, state=course.state, deadline_ms=deadline_ms)
+
+    def _stands(self, trial: Trial) -> bool:
+        """Tell whether a promotion stands, or is about to; note who has undone it."""
+        self._catch_up(trial)
+        if trial.state.stage is not Stage.PROMOTED:
+            return False
+        entry = self.replaced(trial.setting, trial.state.since)
+        if entry is None:
+            return True
+        if entry.action == "rollback":
+            why = (
+                f"{entry.who} rolled back to version {entry.version}: {entry.reason or 'no reason'}"
+            )
+            self._move(trial, rolled_back(trial.state, why, time.time()), None)
+        return False
 
     def _named(self) -> Artefact | None:
         try:
@@ -176,47 +260,27 @@ class Conductor:
             slow_ms=self.conducting.slow_ms,
         )
 
-    def _why_not(self, setting: Setting, wanted: Artefact) -> str | None:
-        """Say why somebody cannot be tried now: other classes, or a cooldown."""
-        own, path = self.catalogue.current.contract, wanted.path.parent / CONTRACT_FILE
-        if own is not None and path.is_file():
-            other = load_contract(path.parent)
-            if (other.classes, other.input_names) != (own.classes, own.input_names):
-                return (
-                    f"Expected a challenger with the inputs and classes of {setting.champion} but "
-                    f"{setting.challenger} has others: nobody could be compared."
-                )
-        for name in experiments(self.engine):
-            moves = moves_of(self.engine, name)
-            model = from_json(Setting, json.loads(moves[0].evidence), where="setting").champion.name
-            if name == setting.experiment or model != setting.champion.name:
-                continue
-            last = from_json(State, json.loads(moves[-1].state), where="state")
-            left = (last.until or 0) - time.time()
-            if left <= 0:
-                return None
-            return f"The challenger before was sent away; the next one is tried in {left:.0f} s."
-        return None
-
     async def _end_trial(self) -> None:
         trial, self.router.trial = self.router.trial, None
-        if trial is not None:
+        if trial is not None and trial.challenger is not None:
             await trial.challenger.stop()
 
     def _advance(self, trial: Trial) -> None:
-        self._tell()
         self._catch_up(trial)
         if trial.is_over:
             return
         if trial.ban is not None:
-            self._move(trial, aborted(self.policy, trial.ban, time.time()), None)
+            policy = trial.setting.policy
+            self._move(trial, sent_away(policy, trial.state, trial.ban, time.time()), None)
+        elif trial.state.is_watched(time.time()):
+            self._watch(trial)
         elif not trial.state.stage.is_over:
             self._judge(trial)
 
     def _catch_up(self, trial: Trial) -> None:
         """Take over the moves that other processes made."""
         for move in moves_of(self.engine, trial.setting.experiment, after=self._number):
-            trial.state = from_json(State, json.loads(move.state), where="state")
+            trial.state = step_of(move).state
             self._number = move.number
 
     def _judge(self, trial: Trial) -> None:
@@ -227,6 +291,17 @@ class Conductor:
             self._move(trial, following, decision)
         else:
             trial.state = following
+
+    def _watch(self, trial: Trial) -> None:
+        setting, since = trial.setting, trial.state.since
+        if self._usual is None or self._usual[0] != setting.experiment:
+            begun = read_course(self.engine, setting.experiment).begun
+            self._usual = setting.experiment, usual(self.engine, setting, begun, since)
+        found = aftermath(self.engine, setting, self._usual[1], since)
+        decision = decide_aftermath(setting.policy, found)
+        following = watch(setting.policy, trial.state, decision, now=time.time())
+        if following is not trial.state:
+            self._move(trial, following, decision)
 
     def _move(self, trial: Trial, state: State, why: Decision | Setting | None) -> None:
         """Write a move down; where another process was faster, its move counts."""
@@ -250,3 +325,8 @@ class Conductor:
         while self._untold:
             self.on_move(*self._untold[0])
             self._untold.pop(0)
+
+
+def _is_registered(setting: Setting) -> bool:
+    """Tell whether a promotion is the registry's: of a plain file it is a weight of 1."""
+    return setting.challenger.version is not None

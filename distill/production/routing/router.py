@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from distill.production.experiment.policy import Setting
 from distill.production.experiment.rollout import Stage, State
-from distill.production.prediction_log.records import Outcome
+from distill.production.prediction_log.records import Outcome, Role
 from distill.production.routing.assignment import Arm, assign, is_held_out, position
 from distill.production.routing.challenger import Challenger, ChallengerError
 from distill.production.serving.exchange import Answer, InferenceRequest, SingleRouter
 from distill.production.serving.recording import Recorder
+from distill.production.serving.refusals import RefusedError
+from distill.production.serving.seen import Seen
 
 OUTCOMES: dict[str, Outcome] = {"timeout": "timeout", "busy": "rejected"}  # others: error
 
@@ -30,17 +32,19 @@ class Trial:
 
     Attributes:
         setting: who is tried against whom, and by which rules.
-        challenger: the process.
+        challenger: the process; None once the service itself answers by it, as the champion.
         state: where the experiment is.
         deadline_ms: of the challenger; at most half of what a request has left.
+        seen: by its training; None where that is as much as the champion's.
         num_failures: in a row, up to now.
         ban: why nobody is to be answered by it any more, from this moment on.
     """
 
     setting: Setting
-    challenger: Challenger
+    challenger: Challenger | None
     state: State
     deadline_ms: float
+    seen: Seen | None = None
     num_failures: int = 0
     ban: str | None = None
 
@@ -49,16 +53,26 @@ class Trial:
         """Whether the challenger has nothing to do any more."""
         return self.state.stage.is_over and not self.state.weight
 
-    def answer(self, outputs: dict[str, NDArray[Any]], role: Any) -> Answer:
-        """Make an answer of the challenger."""
+    @property
+    def watched_s(self) -> float:
+        """For how many seconds harm would still bring the old champion back."""
+        now = time.time()
+        return (self.state.until or 0) - now if self.state.is_watched(now) else 0.0
+
+    def by(self, request: InferenceRequest, role: Role) -> Answer:
+        """Make an answer of the challenger, without outputs yet."""
+        odd_rows = request.odd_rows
+        if self.seen is not None:
+            odd_rows = self.seen.odd_rows(request.feeds, request.num_rows)
         return Answer(
-            outputs=outputs,
+            outputs={},
             model=self.setting.challenger.name,
             version=self.setting.challenger.version,
             artefact_sha256=self.setting.challenger.artefact_sha256,
             role=role,
             experiment=self.setting.experiment,
             stage=self.state.stage,
+            odd_rows=odd_rows,
         )
 
     def counted(self, error: ChallengerError | None) -> None:
@@ -89,16 +103,21 @@ class TrialRouter:
             RefusedError: the champion has none.
         """
         trial = self.trial
-        if trial is None or request.is_pinned:
+        if trial is None or trial.challenger is None or request.is_pinned:
             return await self._single.route(request)
         if request.edition.artefact_sha256 != trial.setting.champion.artefact_sha256:
             return await self._single.route(request)
         stage, arm = trial.state.stage, self._arm(trial, request.unit or request.ids[0])
         if arm is Arm.CHALLENGER:
-            return await self._challenged(trial, request)
-        answer = await self._single.route(request)
+            return await self._challenged(trial, trial.challenger, request)
         if arm is not Arm.CONTROL:
-            return answer
+            return await self._single.route(request)
+        try:
+            answer = await self._single.route(request)
+        except RefusedError as refusal:
+            if stage is not Stage.SHADOW:  # of which only what both are asked is compared
+                refusal.part_of = trial.setting.experiment, stage
+            raise
         if not self._begin_shadow(trial, request) and stage is Stage.SHADOW:
             return answer  # only what both are asked is compared
         return dataclasses.replace(answer, experiment=trial.setting.experiment, stage=stage)
@@ -119,10 +138,13 @@ class TrialRouter:
             position(trial.setting.experiment, unit), state.weight, trial.setting.policy.share
         )
 
-    async def _challenged(self, trial: Trial, request: InferenceRequest) -> Answer:
-        by, started = trial.answer({}, "challenger"), time.monotonic()
+    async def _challenged(
+        self, trial: Trial, challenger: Challenger, request: InferenceRequest
+    ) -> Answer:
+        by, started = trial.by(request, "challenger"), time.monotonic()
+        seconds = min((request.deadline - started) / 2, trial.deadline_ms / 1000)
         try:
-            outputs = await _asked(trial, request, (request.deadline - started) / 2)
+            outputs = await _asked(challenger, request, seconds)
         except ChallengerError as error:
             self._missed(request, by, error, started)
             trial.counted(error)
@@ -135,17 +157,22 @@ class TrialRouter:
 
     def _begin_shadow(self, trial: Trial, request: InferenceRequest) -> bool:
         """Ask a shadow, unless it has enough to do; half of what it may be asked is for others."""
-        if len(self._shadows) >= max(trial.challenger.limits.max_in_flight // 2, 1):
+        challenger = trial.challenger
+        if challenger is None:
             return False
-        task = asyncio.create_task(self._shadow(trial, request))
+        if len(self._shadows) >= max(challenger.limits.max_in_flight // 2, 1):
+            return False
+        task = asyncio.create_task(self._shadow(trial, challenger, request))
         self._shadows.add(task)
         task.add_done_callback(self._shadows.discard)
         return True
 
-    async def _shadow(self, trial: Trial, request: InferenceRequest) -> None:
-        by, started = trial.answer({}, "shadow"), time.monotonic()
+    async def _shadow(
+        self, trial: Trial, challenger: Challenger, request: InferenceRequest
+    ) -> None:
+        by, started = trial.by(request, "shadow"), time.monotonic()
         try:
-            outputs = await _asked(trial, request, trial.deadline_ms / 1000)
+            outputs = await _asked(challenger, request, trial.deadline_ms / 1000)
         except ChallengerError as error:
             self._missed(request, by, error, started)
             trial.counted(error)
@@ -167,7 +194,7 @@ class TrialRouter:
             return None
         if trial is None:
             return {"stage": "none", "is_paused": False, "is_over": True, "why": self.problem}
-        state = trial.state
+        state, challenger = trial.state, trial.challenger
         return {
             "problem": self.problem,
             "name": trial.setting.experiment,
@@ -177,9 +204,11 @@ class TrialRouter:
             "is_paused": state.is_paused,
             "is_over": trial.is_over,
             "why": trial.ban or state.why,
-            "is_ready": trial.challenger.is_ready,
-            "num_starts": trial.challenger.num_starts,
-            "last_error": trial.challenger.last_error,
+            "watched_s": trial.watched_s,
+            "is_champion": challenger is None and not trial.is_over,
+            "is_ready": challenger is not None and challenger.is_ready,
+            "num_starts": 0 if challenger is None else challenger.num_starts,
+            "last_error": None if challenger is None else challenger.last_error,
         }
 
     async def close(self) -> None:
@@ -188,11 +217,10 @@ class TrialRouter:
 
 
 async def _asked(
-    trial: Trial, request: InferenceRequest, seconds: float
+    challenger: Challenger, request: InferenceRequest, seconds: float
 ) -> dict[str, NDArray[Any]]:
     """Ask the challenger, and hold its answer against what the champion would give."""
-    seconds = min(seconds, trial.deadline_ms / 1000)
-    found = await trial.challenger.ask(request.feeds, seconds)
+    found = await challenger.ask(request.feeds, seconds)
     outputs: dict[str, NDArray[Any]] = {}
     for spec in request.edition.signature.outputs:
         values = found.get(spec.name)

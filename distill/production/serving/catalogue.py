@@ -69,7 +69,7 @@ class RegistrySource:
 
     def read(self) -> Artefact:
         """The champion's artefact, whole."""
-        return _artefact(self.place, self.place.champion())
+        return artefact_of(self.place, self.place.champion())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +90,15 @@ class ChallengerSource:
                 f"Expected a challenger of `{self.place.model}` but there is none. Run "
                 "`promote to=challenger`."
             )
-        return _artefact(self.place, state.registered[state.challenger])
+        return artefact_of(self.place, state.registered[state.challenger])
 
 
-def _artefact(place: Place, entry: Entry) -> Artefact:
+def artefact_of(place: Place, entry: Entry) -> Artefact:
+    """Get the artefact of a version, whole.
+
+    Raises:
+        UserError: it is gone, or is not what the ledger says.
+    """
     package = cached(place, entry)
     return Artefact(
         path=package.artefact_path,
@@ -199,6 +204,18 @@ class Catalogue:
                 return False
             self.problem = None
             return self._swap(edition)
+
+    async def keep_warm(self, artefact: Artefact | None) -> None:
+        """Load an edition that does not answer now, so that it can at once; if there is room.
+
+        Raises:
+            UserError: it cannot be loaded.
+            ModelError: it is no ONNX file.
+        """
+        async with self._reloading:
+            if artefact is None or len(self.warm) == NUM_WARM or self._at_hand(artefact):
+                return
+            self.warm.insert(0, await asyncio.to_thread(load, artefact, self.loading))
 
     def _at_hand(self, artefact: Artefact) -> Edition | None:
         wanted = (artefact.version, artefact.sha256)
