@@ -32,6 +32,10 @@ FILLED_IN = {  # given by the caller, not by the YAML
     "distill.deployment.quantize.auto.Auto": {"recipes"},
     "distill.deployment.deploy.kserve.KServe": {"repository"},
     "distill.training.optimizers.DistillationOrientedSGD": {"params"},
+    **{
+        f"distill.production.feedback.acquisition.{path.stem}": {"pool"}
+        for path in (CONF / "strategy").glob("*.yaml")
+    },
     "torch.optim.SGD": {"params"},
     "torch.optim.AdamW": {"params"},
     "torch.optim.lr_scheduler.OneCycleLR": {"optimizer", "total_steps"},
