@@ -135,4 +135,60 @@ class Skew:
     id: str = field(default_factory=new_id)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueItem:
+    """A prediction that people shall label.
+
+    Attributes:
+        prediction: its id.
+        split: `audit` rows were drawn at random and alone may judge; `active` ones were chosen.
+        reason: for which it is here: a strategy's name, or `audit`.
+        classes_sha256: of the names that labels count through.
+        priority: who has the largest comes first.
+        tier: that a teacher put it in; None without one.
+        score: of the strategy.
+        inclusion_probability: with which it was drawn; None where it was chosen.
+        num_wanted: how many people shall say a class.
+        num_extra: how many more, since people, or one of them and a teacher, contradict each other.
+        teacher_label: what the teacher says.
+        teacher_confidence: of it, from 0 to 1.
+        label: that people settled on.
+        time: UTC, in seconds since 1970.
+    """
+
+    prediction: str
+    split: Literal["audit", "active"]
+    reason: str
+    classes_sha256: str
+    priority: float
+    tier: str | None = None
+    score: float | None = None
+    inclusion_probability: float | None = None
+    num_wanted: int = 1
+    num_extra: int = 0
+    teacher_label: int | None = None
+    teacher_confidence: float | None = None
+    label: int | None = None
+    time: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Annotation:
+    """What one person says of one prediction.
+
+    Attributes:
+        prediction: its id.
+        annotator: who.
+        label: the class; None where it was skipped.
+        lead_time_s: that it took.
+        time: UTC, in seconds since 1970.
+    """
+
+    prediction: str
+    annotator: str
+    label: int | None
+    lead_time_s: float | None = None
+    time: float = field(default_factory=time.time)
+
+
 Record = Prediction | Skew

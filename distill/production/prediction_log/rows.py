@@ -12,8 +12,21 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from distill.production.prediction_log.records import Feedback, Prediction, Record, Skew
-from distill.production.prediction_log.schema import FEEDBACK, PREDICTIONS, SKEW
+from distill.production.prediction_log.records import (
+    Annotation,
+    Feedback,
+    Prediction,
+    QueueItem,
+    Record,
+    Skew,
+)
+from distill.production.prediction_log.schema import (
+    ANNOTATIONS,
+    FEEDBACK,
+    PREDICTIONS,
+    QUEUE,
+    SKEW,
+)
 
 Row = tuple[Any, ...]
 
@@ -28,12 +41,12 @@ def size_of(record: Record) -> int:
     return _ROW_BYTES + sum(len(array) for array in held if isinstance(array, bytes))
 
 
-def table_of(record: Record | Feedback) -> sa.Table:
+def table_of(record: Any) -> sa.Table:
     """Where records of its kind are kept."""
     return _COLUMNS[type(record)].table
 
 
-def row_of(record: Record | Feedback) -> Row:
+def row_of(record: Any) -> Row:
     """Turn a record into a row, its values in the order of the table's columns.
 
     Raises:
@@ -113,4 +126,6 @@ _COLUMNS: dict[type, _Columns] = {
     Prediction: _Columns(PREDICTIONS),
     Skew: _Columns(SKEW),
     Feedback: _Columns(FEEDBACK),
+    QueueItem: _Columns(QUEUE),
+    Annotation: _Columns(ANNOTATIONS),
 }

@@ -50,15 +50,17 @@ PREDICTIONS = sa.Table(
     _column("detail", _TEXT, null=True),
 )
 
+
+def _of_prediction() -> sa.Column:
+    """What is said of a prediction goes with it."""
+    of = sa.ForeignKey(PREDICTIONS.c.id, ondelete="CASCADE")
+    return sa.Column("prediction", _TEXT, of, primary_key=True)
+
+
 FEEDBACK = sa.Table(
     "distill_feedback",
     _METADATA,
-    sa.Column(
-        "prediction",
-        _TEXT,
-        sa.ForeignKey(PREDICTIONS.c.id, ondelete="CASCADE"),  # the truth goes with its prediction
-        primary_key=True,
-    ),
+    _of_prediction(),
     sa.Column("name", _TEXT, primary_key=True),
     _column("label", sa.BigInteger(), null=True),
     _column("value", sa.Double(), null=True),
@@ -74,6 +76,50 @@ MOVES = sa.Table(
     _column("time", sa.Double()),
     _column("state", _TEXT),
     _column("evidence", _TEXT),
+)
+
+QUEUE = sa.Table(
+    "distill_queue",
+    _METADATA,
+    _of_prediction(),
+    _column("split", _TEXT),
+    _column("reason", _TEXT),
+    _column("tier", _TEXT, null=True),
+    _column("score", sa.Double(), null=True),
+    _column("priority", sa.Double()),
+    _column("inclusion_probability", sa.Double(), null=True),
+    _column("num_wanted", sa.BigInteger()),
+    _column("num_extra", sa.BigInteger()),
+    _column("classes_sha256", _TEXT),
+    _column("teacher_label", sa.BigInteger(), null=True),
+    _column("teacher_confidence", sa.Double(), null=True),
+    _column("label", sa.BigInteger(), null=True),
+    _column("time", sa.Double()),
+)
+
+ANNOTATIONS = sa.Table(
+    "distill_annotations",
+    _METADATA,
+    _of_prediction(),
+    sa.Column("annotator", _TEXT, primary_key=True),  # who says a thing twice has said it once
+    _column("label", sa.BigInteger(), null=True),
+    _column("lead_time_s", sa.Double(), null=True),
+    _column("time", sa.Double()),
+)
+
+HOLDS = sa.Table(
+    "distill_holds",
+    _METADATA,
+    _of_prediction(),
+    sa.Column("annotator", _TEXT, primary_key=True),
+    _column("until", sa.Double()),
+)
+
+AUDITS = sa.Table(
+    "distill_audits",
+    _METADATA,
+    sa.Column("since", sa.Double(), primary_key=True),
+    _column("share", sa.Double()),
 )
 
 SKEW = sa.Table(
@@ -100,6 +146,8 @@ _index("predictions_by_time", _of.time, _of.id)
 _index("predictions_by_unit", _of.experiment, _of.unit, _of.role, of_experiments=True)
 _index("predictions_by_request", _of.experiment, _of.request, _of.role, of_experiments=True)
 _index("skew_by_time", SKEW.c.time)
+sa.Index("distill_queue_by_priority", QUEUE.c.classes_sha256, QUEUE.c.priority)
+sa.Index("distill_holds_by_annotator", HOLDS.c.annotator)
 
 
 def create(connection: sa.Connection, **meta: str) -> None:
@@ -126,6 +174,7 @@ def upgrade(connection: sa.Connection, found: str) -> str:
     if found != "1":
         return found
     connection.exec_driver_sql("ALTER TABLE distill_predictions ADD COLUMN odd TEXT")
+    _METADATA.create_all(connection, checkfirst=True)  # the queue's tables
     version = str(SCHEMA_VERSION)
     connection.execute(sa.update(META).where(META.c.name == "schema_version").values(value=version))
     return version
