@@ -31,6 +31,7 @@ VERBS = {
     "predict": "run an exported model over images, rows or series into predictions.parquet",
     "promote": "the registry: `register` a run, promote `to=champion`, `rollback`, `history`",
     "serve": "answer over HTTP: the registry's champion, or an artefact by its path",
+    "monitor": "is the model in production still what it was: drift, accuracy, decay, triggers",
     "experiment": "what the log says of a challenger; `plan`: how many requests it would take",
 }
 ACTIONS = {

@@ -22,7 +22,7 @@ DECILES = tuple(i / 10 for i in range(1, 10))
 NUM_VALUES = 50  # of a category, the commonest
 
 _LUMA = {1: np.ones(1), 3: np.array([0.299, 0.587, 0.114])}  # ITU-R BT.601
-_TOP = {"brightness": 255.0, "contrast": 128.0, "sharpness": 6.0}  # upper edges of histograms
+TOPS = {"brightness": 255.0, "contrast": 128.0, "sharpness": 6.0}  # upper edges of histograms
 
 Figures = dict[str, Any]
 
@@ -35,22 +35,22 @@ def input_statistics(parts: Iterable[NDArray[np.uint8]]) -> Figures:
     "Diatom autofocusing in brightfield microscopy", 2000).
     """
     pixels: NDArray[np.int64] | None = None
-    looks: list[NDArray[np.float64]] = []
+    found: list[NDArray[np.float64]] = []
     for part in parts:
         channels = part.shape[3]
         if pixels is None:
             pixels = np.zeros((channels, 256), np.int64)
         for channel in range(channels):
             pixels[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
-        looks.append(_looks(part))
+        found.append(looks(part))
     assert pixels is not None, "there is always a validation image"
-    stacked = np.concatenate(looks, axis=1)
+    stacked = np.concatenate(found, axis=1)
     return {
         "count": stacked.shape[1],
         "channels": [_channel(counts) for counts in pixels],
         **{
-            name: _distribution(values, _TOP[name])
-            for name, values in zip(_TOP, stacked, strict=True)
+            name: _distribution(values, TOPS[name])
+            for name, values in zip(TOPS, stacked, strict=True)
         },
     }
 
@@ -178,7 +178,7 @@ def reference(
     }
 
 
-def _looks(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def looks(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Brightness, contrast and sharpness of each image, [3, n]."""
     gray = images @ _LUMA[images.shape[3]]  # [n, H, W]
     flat = gray.reshape(len(gray), -1)

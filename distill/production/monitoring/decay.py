@@ -13,7 +13,8 @@ from distill.metrics import Estimate, proportion
 
 Numbers = NDArray[np.float64]
 
-NUM_RESAMPLES, NUM_LIVES = 400, 600
+NUM_RESAMPLES, NUM_LIVES = 400, 300
+SHAPES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # below 1 it slows down, above it speeds up
 MAX_LIFE = 1e4  # times the span that was seen: as good as for ever
 MIN_WINDOWS = 4
 
@@ -40,11 +41,13 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Decay:
-    """A curve through windows: floor + (start - floor) * 2 ** (-age / half_life).
+    """A curve through windows: floor + (start - floor) * 2 ** -((age / half_life) ** shape).
 
     Attributes:
         floor: what is left of a model that knows nothing any more.
         start: accuracy on the first day.
+        shape: of the curve (Weibull's): 1 halves what is left in equal times, 2 wears out faster
+            the older it is.
         half_life_days: until half of what it knows above the floor is gone; None if it does not
             wear out as far as can be seen.
         half_life_interval: at 95 %; an end without bound is None.
@@ -55,6 +58,7 @@ class Decay:
 
     floor: float
     start: float
+    shape: float
     half_life_days: float | None
     half_life_interval: tuple[float | None, float | None]
     crossing_day: float | None
@@ -62,7 +66,9 @@ class Decay:
 
     def at(self, age_days: float) -> float:
         """The curve."""
-        left = 1.0 if self.half_life_days is None else 2 ** (-age_days / self.half_life_days)
+        if self.half_life_days is None:
+            return self.start
+        left = 2 ** -((age_days / self.half_life_days) ** self.shape)
         return self.floor + (self.start - self.floor) * left
 
 
@@ -89,11 +95,13 @@ def fit_decay(
     chances = (right + 1) / (counts + 2)
     drawn = np.random.default_rng(seed).binomial(counts, chances, (NUM_RESAMPLES, len(windows)))
     weights = counts / (chances * (1 - chances))
-    starts, lives = _fitted(ages, np.vstack([right[None], drawn]) / counts, weights, floor)
-    days = _crossings(starts, lives, floor, baseline)
+    fitted = _fitted(ages, np.vstack([right[None], drawn]) / counts, weights, floor)
+    starts, lives, shapes = fitted
+    days = _crossings(*fitted, floor=floor, baseline=baseline)
     return Decay(
         floor=floor,
         start=float(starts[0]),
+        shape=float(shapes[0]),
         half_life_days=_finite(lives[0]),
         half_life_interval=_interval(lives[1:]),
         crossing_day=_finite(days[0]),
@@ -103,26 +111,29 @@ def fit_decay(
 
 def _fitted(
     ages: Numbers, shares: Numbers, weights: Numbers, floor: float
-) -> tuple[Numbers, Numbers]:
-    """Give start and half-life of each row of shares, [S, windows]; of all on a grid the best."""
-    lives = max(float(ages.max()), 1e-9) * np.geomspace(1e-2, MAX_LIFE, NUM_LIVES)
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Start, half-life and shape of each row of shares, [S, windows]: the best on a grid."""
+    lives = max(float(ages.max()), 1e-9) * np.geomspace(3e-2, MAX_LIFE, NUM_LIVES)
     lives[-1] = np.inf
-    left = 2.0 ** (-ages / lives[:, None])  # [lives, windows]
-    above = shares - floor
-    starts = (above * weights) @ left.T / np.maximum((left**2) @ weights, 1e-12)  # [S, lives]
-    starts = np.clip(starts, 0, 1 - floor)
-    # sum of w (y - s g)^2, less what is the same for all
-    losses = starts**2 * ((left**2) @ weights) - 2 * starts * ((above * weights) @ left.T)
-    best = losses.argmin(axis=1)
-    return floor + starts[np.arange(len(shares)), best], lives[best]
+    lives, shapes = (g.ravel() for g in np.meshgrid(lives, SHAPES))
+    left = 2.0 ** -((ages / lives[:, None]) ** shapes[:, None])  # [grid, windows]
+    squares = (left**2) @ weights
+    products = ((shares - floor) * weights) @ left.T  # [S, grid]
+    starts = np.clip(products / np.maximum(squares, 1e-12), 0, 1 - floor)
+    # The sum of weight * (share - start * left)^2, less what is the same for all.
+    best = (starts**2 * squares - 2 * starts * products).argmin(axis=1)
+    return floor + starts[np.arange(len(shares)), best], lives[best], shapes[best]
 
 
-def _crossings(starts: Numbers, lives: Numbers, floor: float, baseline: float | None) -> Numbers:
+def _crossings(
+    starts: Numbers, lives: Numbers, shapes: Numbers, *, floor: float, baseline: float | None
+) -> Numbers:
     if baseline is None:
         return np.full(len(starts), np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):
         halvings = np.log2((starts - floor) / max(baseline - floor, 0.0))
-        days = np.where(np.isinf(lives), np.inf, lives * halvings)
+        days = lives * np.maximum(halvings, 0) ** (1 / shapes)
+    days = np.where(np.isinf(lives), np.inf, days)
     return np.where(starts <= baseline, 0.0, days)
 
 

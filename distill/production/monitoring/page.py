@@ -1,0 +1,192 @@
+"""What monitoring found, as one page that opens offline, for whoever answers for the product.
+
+Knows a report; knows nothing of logs.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from markupsafe import Markup
+
+from distill.pages import percent, percent_interval, render, svg
+from distill.production.monitoring.report import Report
+
+INK, TEACHER, BASE = "#1f6fb4", "#7a4fa3", "#b3261e"
+NAMES = {
+    "disagreement": "disagreement with the teacher",
+    "confidence": "the model's own confidence (CBPE)",
+    "threshold": "a threshold on its entropy (ATC)",
+}
+ADVICE = {
+    "retrain": "Train again: the new model has to pass the same gate before it takes over.",
+    "investigate": "Somebody should look at what changed. Nothing says that answers are worse.",
+    None: "Nothing to do.",
+}
+BADGES = {"retrain": "fail", "investigate": "inconclusive", None: "pass"}
+
+
+def page(found: Report, model: str) -> str:
+    """Render it as HTML."""
+    return render(
+        "monitor.html",
+        {
+            "title": model,
+            "outcome": found.asks or "fine",
+            "badge": BADGES[found.asks],
+            "headline": headline(found),
+            "advice": ADVICE[found.asks],
+            "since": _time(found.since),
+            "until": _time(found.until),
+            "num_rows": f"{found.num_rows:,}",
+            "num_drawn": f"{found.num_drawn:,}",
+            "age": f"{found.age_days:.0f}",
+            "accuracy": _accuracy(found),
+            "picture": _picture(found) if len(found.windows) > 1 else None,
+            "reading": _reading(found),
+            "changes": [
+                {
+                    "name": one.name,
+                    "group": one.group,
+                    "badge": "inconclusive" if one.stands_out else "pass",
+                    "word": "changed" if one.stands_out else "as before",
+                    "distance": f"{one.statistic} {one.distance:.3f}",
+                    "psi": "" if one.psi is None else f"{one.psi:.3f}",
+                    "p": f"{one.p_value:.4f}",
+                    "effect": "" if one.effect is None else f"{one.effect * 100:+.2f}",
+                    "most": one.most or "",
+                }
+                for one in found.changes
+            ],
+            "skews": [
+                {"what": f"{one.kind}: {one.column}", "share": percent(one.count / found.num_rows)}
+                for one in found.skews
+            ],
+            "triggers": [
+                {
+                    "name": one.name,
+                    "badge": BADGES[one.asks] if one.fires else "pass",
+                    "word": one.asks if one.fires else "quiet",
+                    "why": one.why + (f". Held: {one.held}" if one.held else ""),
+                }
+                for one in found.triggers
+            ],
+            "cannot_know": found.cannot_know,
+            "examples": [
+                {
+                    "id": one.id,
+                    "said": f"{one.said[0]} ({one.said[1]:.0%})",
+                    "teacher": f"{one.teacher[0]} ({one.teacher[1]:.0%})",
+                }
+                for one in found.examples
+            ],
+        },
+    )
+
+
+def headline(found: Report) -> str:
+    """Say in one sentence how good the model is now, and how that is known."""
+    then = f"on its test set it was {percent(found.reference, 1)}"
+    if found.audited is not None:
+        now, how = found.audited, f"by {found.audited.num_labels:,} labels of a random slice"
+    elif "disagreement" in found.label_free:
+        now, how = found.label_free["disagreement"], "by the teacher, without any label"
+    else:
+        now, how = found.label_free["confidence"], "by its own confidence, without any label"
+    interval = percent_interval(now.interval, 1)
+    return f"Accuracy is {percent(now.estimate, 1)} ({interval}) {how}; {then}."
+
+
+def _accuracy(found: Report) -> list[dict[str, str]]:
+    rows = []
+    if found.audited is not None:
+        own = found.audited
+        helped = (
+            ""
+            if own.saving < 1.05
+            else f"; the teacher makes them worth {own.saving:.1f} times as many"
+        )
+        rows.append(_row(f"{own.num_labels:,} labels{helped}", own.estimate, own.interval, "yes"))
+    for name, one in found.label_free.items():
+        rows.append(_row(NAMES[name], one.estimate, one.interval, "no"))
+    if found.bounds is not None:
+        low, high = found.bounds
+        rows.append({
+            "how": "bounds by the teacher's error on those labels",
+            "estimate": "",
+            "interval": f"{percent(low, 1)} to {percent(high, 1)}",
+            "sees": "yes",
+        })  # fmt: skip
+    if found.teacher_accuracy is not None:
+        rows.append(
+            _row("the teacher itself, on those labels", found.teacher_accuracy, None, "yes")
+        )
+    return rows
+
+
+def _row(
+    how: str, estimate: float, interval: tuple[float, float] | None, sees: str
+) -> dict[str, str]:
+    told = "" if interval is None else percent_interval(interval, 1)
+    return {"how": how, "estimate": percent(estimate, 1), "interval": told, "sees": sees}
+
+
+def _reading(found: Report) -> str:
+    decay = found.decay
+    if decay is None:
+        return "More weeks with labels of a random slice are needed before a curve says anything."
+    parts = []
+    if decay.half_life_days is None or decay.half_life_interval[1] is None:
+        least = decay.half_life_interval[0]
+        more = "" if least is None else f"; half of what it knows lasts {least:,.0f} days at least"
+        parts.append(f"No end of it can be seen{more}.")
+    else:
+        low, high = decay.half_life_interval
+        assert low is not None
+        parts.append(
+            f"Half of what it knows above chance is gone after {decay.half_life_days:,.0f} days "
+            f"({low:,.0f} to {high:,.0f})."
+        )
+    if found.baseline is not None:
+        name, day = found.baseline[0].replace("_", " "), decay.crossing_day
+        low, high = decay.crossing_interval
+        if day is not None and low is not None:
+            most = "never" if high is None else f"{high:,.0f}"
+            parts.append(
+                f"It is worth less than the baseline ({name}) from day {day:,.0f} "
+                f"({low:,.0f} to {most})."
+            )
+        else:
+            parts.append(f"It is not seen to fall to the baseline ({name}).")
+    return " ".join(parts)
+
+
+def _picture(found: Report) -> Markup:
+    """Draw accuracy by age, beside the baseline."""
+    ages = [window.age_days for window in found.windows]
+    seen = [window.accuracy for window in found.windows]
+
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
+        values = [one.estimate * 100 for one in seen]
+        errors = [
+            [max(v - one.interval[0] * 100, 0) for v, one in zip(values, seen, strict=True)],
+            [max(one.interval[1] * 100 - v, 0) for v, one in zip(values, seen, strict=True)],
+        ]
+        axes.errorbar(ages, values, errors, fmt="o", color=INK, label="audited")
+        if found.decay is not None:
+            grid = [ages[0] + (ages[-1] - ages[0]) * at / 50 for at in range(51)]
+            axes.plot(grid, [found.decay.at(age) * 100 for age in grid], color=INK, linewidth=1.5)
+        axes.axhline(found.reference * 100, color="#5b616b", linewidth=1, linestyle=":",
+                     label="on its test set")  # fmt: skip
+        if found.baseline is not None:
+            axes.axhline(found.baseline[1] * 100, color=BASE, linewidth=1, linestyle="--",
+                         label=f"baseline: {found.baseline[0].replace('_', ' ')}")  # fmt: skip
+        axes.set_xlabel("days since its first answer")
+        axes.set_ylabel("accuracy (%)")
+        axes.legend(frameon=False, fontsize=9, loc="best")
+
+    return svg(draw, width=9, height=3.6, title="Accuracy by age")
+
+
+def _time(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,296 @@
+"""Put together: is the model still worth what it was, how is that known, and what is to be done.
+
+Knows the world and what was seen of it; knows nothing of logs or pages.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.production.monitoring import audit, label_free
+from distill.production.monitoring.comparison import (
+    Changed,
+    compare,
+    features_of_answers,
+    features_of_columns,
+    features_of_images,
+)
+from distill.production.monitoring.decay import Decay, Window, fit_decay
+from distill.production.monitoring.observation import DAY, Seen, inputs_of
+from distill.production.monitoring.triggers import Known, Rules, Trigger, triggers
+from distill.production.monitoring.world import World
+from distill.production.prediction_log.reader import SkewCount
+
+Numbers = NDArray[np.floating]
+Yes = NDArray[np.bool_]
+
+MIN_AGREED = 30  # rows that both answered, before an agreement says anything
+NUM_EXAMPLES = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A row that somebody should look at.
+
+    Attributes:
+        id: of the prediction.
+        said: the model's class, and how sure it was.
+        teacher: its class, and how sure it was.
+    """
+
+    id: str
+    said: tuple[str, float]
+    teacher: tuple[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What `monitor` says.
+
+    Attributes:
+        since, until: of the window; UTC in seconds since 1970.
+        age_days: of the model, since its first answer.
+        num_rows: of the window; `num_drawn` of them were looked at.
+        reference: accuracy on the test set.
+        audited: accuracy by labels of a random slice, in the window; None without any.
+        audit: how that slice came to be.
+        label_free: accuracy by estimates that see no labels, by their names.
+        bounds: of accuracy, by the teacher's error on audited rows; None where that is not known.
+        teacher_accuracy: on the audited rows of the window.
+        changes: those first that matter most.
+        skews: what did not fit, and the share of rows that it is.
+        windows, decay: of the model's whole life.
+        baseline: what it must beat, and its accuracy on the test set.
+        triggers: every rule, and whether it fires.
+        cannot_know: what nobody can tell from this, for people.
+        examples: where teacher and model disagree most surely.
+    """
+
+    since: float
+    until: float
+    age_days: float
+    num_rows: int
+    num_drawn: int
+    reference: float
+    audited: audit.Audited | None
+    audit: str | None
+    label_free: dict[str, label_free.LabelFree]
+    bounds: tuple[float, float] | None
+    teacher_accuracy: float | None
+    changes: list[Changed]
+    skews: list[SkewCount]
+    windows: list[Window]
+    decay: Decay | None
+    baseline: tuple[str, float] | None
+    triggers: list[Trigger]
+    cannot_know: list[str]
+    examples: list[Example] = field(default_factory=list)
+
+    @property
+    def asks(self) -> str | None:
+        """For what it asks: `retrain`, `investigate` or nothing."""
+        fired = {t.asks for t in self.triggers if t.fires and t.held is None}
+        return "retrain" if "retrain" in fired else "investigate" if fired else None
+
+
+def report(
+    world: World,
+    seen: Seen,
+    rules: Rules,
+    *,
+    rate: float,
+    window_days: float,
+    num_retrainings: int = 0,
+    confidence: float = 0.95,
+) -> Report:
+    """Conclude.
+
+    Args:
+        world: that the model was made in.
+        seen: of it since.
+        rules: what fires.
+        rate: chance that drift is told in an unchanged world.
+        window_days: of a point of the decay curve.
+        num_retrainings: in the rules' `budget_days`.
+        confidence: of intervals.
+    """
+    logits = seen.logits
+    opinion = _opinion(seen, [row.id for row in seen.rows], logits)
+    estimates = _label_free(world, logits, opinion, confidence)
+    audited, teacher_accuracy = _audited(seen, opinion, confidence)
+    bounds = None
+    if opinion is not None and teacher_accuracy is not None:
+        bounds = label_free.agreement_bounds(opinion.agree[opinion.known], 1 - teacher_accuracy)
+    goodness = np.exp(label_free.log_softmax(logits).max(axis=1))
+    changes = _changes(world, seen, logits, rate, goodness)
+    windows = _windows(seen, window_days)
+    baseline = world.baseline
+    age = (seen.until - seen.first) / DAY
+    skewed = sum(one.count for one in seen.skews) / max(seen.num_rows, 1)
+    by_teacher = estimates.get("disagreement")
+    known_now = Known(
+        age_days=age,
+        reference=float(world.right.mean()),
+        audited=None if audited is None else audited.interval,
+        estimated=None if by_teacher is None else by_teacher.interval,
+        drifted=tuple(dict.fromkeys(one.name for one in changes if one.stands_out)),
+        skew=min(skewed, 1.0),
+        num_new_labels=len(seen.labels),
+        num_retrainings=num_retrainings,
+    )
+    return Report(
+        since=seen.since,
+        until=seen.until,
+        age_days=age,
+        num_rows=seen.num_rows,
+        num_drawn=len(seen.rows),
+        reference=float(world.right.mean()),
+        audited=audited,
+        audit=seen.audit.how,
+        label_free=estimates,
+        bounds=bounds,
+        teacher_accuracy=teacher_accuracy,
+        changes=changes,
+        skews=list(seen.skews),
+        windows=windows,
+        decay=fit_decay(windows, floor=world.floor, baseline=baseline and baseline[1]),
+        baseline=baseline,
+        triggers=triggers(rules, known_now),
+        cannot_know=_cannot_know(seen, audited, by_teacher is not None),
+        examples=[]
+        if opinion is None
+        else _examples(seen, logits, opinion, world.contract.classes),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opinion:
+    """What the teacher says of some rows.
+
+    Attributes:
+        logits: [n, C]; NaN where it was not asked.
+        known: whether it was, [n].
+        agree: whether it says what the model says, [n]; false where it was not asked.
+    """
+
+    logits: Numbers
+    known: Yes
+    agree: Yes
+
+
+def _opinion(seen: Seen, ids: Sequence[str], answers: Numbers) -> _Opinion | None:
+    if seen.teacher is None:
+        return None
+    logits = seen.teacher.logits_of(ids)
+    known = np.asarray(~np.isnan(logits).any(axis=1))
+    if not known.any():
+        return None
+    same = np.nan_to_num(logits).argmax(axis=1) == answers.argmax(axis=1)
+    return _Opinion(logits=logits, known=known, agree=np.asarray(known & same))
+
+
+def _label_free(
+    world: World, logits: Numbers, opinion: _Opinion | None, confidence: float
+) -> dict[str, label_free.LabelFree]:
+    given = world.logits, world.right, logits
+    found = {
+        "confidence": label_free.confidence_based(*given, confidence=confidence),
+        "threshold": label_free.threshold_based(*given, confidence=confidence),
+    }
+    if opinion is None or world.agreed is None or opinion.known.sum() < MIN_AGREED:
+        return found
+    by_teacher = label_free.disagreement_based(
+        world.right, world.agreed, opinion.agree[opinion.known], confidence=confidence
+    )
+    return {"disagreement": by_teacher, **found}
+
+
+def _audited(
+    seen: Seen, opinion: _Opinion | None, confidence: float
+) -> tuple[audit.Audited | None, float | None]:
+    """Accuracy in the window, by labels and the teacher; and the teacher's own."""
+    rows = [row for row in seen.audit.rows if row.time >= seen.since]
+    if not rows:
+        return None, None
+    right = np.array([row.predicted == row.truth for row in rows])
+    answers = np.stack([np.frombuffer(row.output, "<f4") for row in rows])
+    own = _opinion(seen, [row.id for row in rows], answers)
+    if own is None or opinion is None:
+        return audit.labels_alone(right, confidence=confidence), None
+    truth = np.array([row.truth for row in rows])
+    of_teacher = own.logits[own.known].argmax(axis=1) == truth[own.known]
+    teacher = float(of_teacher.mean())
+    if not own.known.all():  # those that could not be asked are no random part
+        return audit.labels_alone(right, confidence=confidence), teacher
+    labelled = {row.id for row in rows}
+    others = opinion.known & np.array([row.id not in labelled for row in seen.rows])
+    return audit.audited(right, own.agree, opinion.agree[others], confidence=confidence), teacher
+
+
+def _changes(
+    world: World,
+    seen: Seen,
+    logits: Numbers,
+    rate: float,
+    goodness: Numbers,
+) -> list[Changed]:
+    own = world.figures["models"][world.artefact.name]
+    features = features_of_answers(own, world.contract.classes, logits)
+    inputs = inputs_of(world, seen.rows)
+    if inputs is not None and inputs[1].all():
+        rows, table = inputs[0], world.contract.table
+        figures = world.figures["inputs"]
+        if table is not None:
+            features += features_of_columns(figures, table.columns, rows)
+        elif rows.ndim == 4 and "brightness" in figures:
+            features += features_of_images(figures, rows)
+    spaces = [("answers", world.logits, logits)]
+    return compare(features, spaces, rate=rate, goodness=goodness)
+
+
+def _windows(seen: Seen, days: float) -> list[Window]:
+    found: dict[int, list[bool]] = {}
+    for row in seen.audit.rows:
+        place = int((row.time - seen.first) / DAY // days)
+        found.setdefault(place, []).append(row.predicted == row.truth)
+    return [
+        Window(age_days=(place + 0.5) * days, right=sum(right), count=len(right))
+        for place, right in sorted(found.items())
+        if place >= 0
+    ]
+
+
+def _cannot_know(seen: Seen, audited: audit.Audited | None, has_teacher: bool) -> list[str]:
+    found = list(seen.lost)
+    if audited is None:
+        found.append(
+            "Whether what is right has changed while inputs have not (concept drift): no estimate "
+            "without labels sees that. `feedback select` draws a random slice to label."
+        )
+    if not has_teacher:
+        found.append(
+            "What the teacher thinks: none was named. `teacher=` takes its ONNX file, or its "
+            "answers; the estimates by confidence alone err several times as much."
+        )
+    if any(row.input is None for row in seen.rows):
+        found.append("Whether inputs have drifted: the log keeps none (`log.inputs=keep`).")
+    return found
+
+
+def _examples(
+    seen: Seen, logits: Numbers, opinion: _Opinion, classes: Sequence[str]
+) -> list[Example]:
+    """Rows of which the teacher is surest that the model is wrong."""
+    differ = np.flatnonzero(opinion.known & ~opinion.agree)
+    own, theirs = (np.exp(label_free.log_softmax(o[differ])) for o in (logits, opinion.logits))
+    surest = np.argsort(-theirs.max(axis=1, initial=0), kind="stable")[:NUM_EXAMPLES]
+
+    def told(chances: Numbers) -> tuple[str, float]:
+        return str(classes[int(chances.argmax())]), float(chances.max())
+
+    return [
+        Example(id=seen.rows[differ[at]].id, said=told(own[at]), teacher=told(theirs[at]))
+        for at in surest
+    ]

@@ -1,0 +1,164 @@
+"""When to train again: by the calendar, by audited accuracy, by the teacher, by what is new.
+
+Drift alone asks for an investigation and never for a training: inputs change all the time without
+harm. Whoever has just trained, or has no budget left, waits. Knows figures alone.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from distill.errors import UsageError
+
+Asks = Literal["retrain", "investigate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What fires.
+
+    Attributes:
+        max_drop: of accuracy below that of the test set; more is a reason to train again.
+        max_age_days: since the model's first answer; None never.
+        min_new_labels: since then; None never.
+        max_skew: share of rows that hold what training has never seen; more is a reason to look.
+        cooldown_days: after the model's first answer, in which nothing asks for a training.
+        max_retrainings: in `budget_days`; None sets no limit.
+        budget_days: see there.
+    """
+
+    max_drop: float = 0.02
+    max_age_days: float | None = None
+    min_new_labels: int | None = None
+    max_skew: float | None = 0.01
+    cooldown_days: float = 7.0
+    max_retrainings: int | None = None
+    budget_days: float = 90.0
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        for name in ("max_drop", "cooldown_days", "budget_days"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"Expected `rules.{name}` >= 0 but got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What rules look at; None where it is not known.
+
+    Attributes:
+        age_days: of the model.
+        reference: its accuracy on the test set.
+        audited: bounds of its accuracy, by labels of a random slice.
+        estimated: likewise, by the teacher's answers.
+        drifted: names of what stands out.
+        skew: share of rows with what training has never seen.
+        num_new_labels: since the model's first answer.
+        num_retrainings: in the last `budget_days`.
+    """
+
+    age_days: float
+    reference: float
+    audited: tuple[float, float] | None = None
+    estimated: tuple[float, float] | None = None
+    drifted: tuple[str, ...] = ()
+    skew: float = 0.0
+    num_new_labels: int = 0
+    num_retrainings: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger:
+    """One rule, and what it says now.
+
+    Attributes:
+        name: age, audited accuracy, disagreement, drift, skew or new labels.
+        fires: whether it asks for something.
+        asks: for what.
+        why: in words.
+        held: why nothing follows though it fires; None where something does.
+    """
+
+    name: str
+    fires: bool
+    asks: Asks
+    why: str
+    held: str | None = None
+
+
+def triggers(rules: Rules, known: Known) -> list[Trigger]:
+    """Ask every rule."""
+    floor = known.reference - rules.max_drop
+    found = [
+        *_by_accuracy("audited accuracy", known.audited, floor, "no labels of a random slice yet"),
+        *_by_accuracy("disagreement", known.estimated, floor, "no teacher answers"),
+        _age(rules, known),
+        _labels(rules, known),
+        Trigger(
+            name="drift",
+            fires=bool(known.drifted),
+            asks="investigate",
+            why=f"{', '.join(known.drifted)} changed more than luck does"
+            if known.drifted
+            else "nothing stands out",
+        ),
+        Trigger(
+            name="skew",
+            fires=rules.max_skew is not None and known.skew > rules.max_skew,
+            asks="investigate",
+            why=f"{known.skew:.1%} of the rows hold what training has never seen",
+        ),
+    ]
+    held = _held(rules, known)
+    return [
+        Trigger(name=t.name, fires=t.fires, asks=t.asks, why=t.why, held=held)
+        if t.fires and t.asks == "retrain"
+        else t
+        for t in found
+    ]
+
+
+def _by_accuracy(
+    name: str, bounds: tuple[float, float] | None, floor: float, otherwise: str
+) -> list[Trigger]:
+    if bounds is None:
+        return [Trigger(name=name, fires=False, asks="retrain", why=otherwise)]
+    low, high = bounds
+    between = f"accuracy is {low:.1%} to {high:.1%}"
+    if high < floor:
+        why = f"{between}, below {floor:.1%} that is accepted"
+    elif low >= floor:
+        why = f"{between}, not below {floor:.1%}"
+    else:
+        why = f"{between}: whether it is below {floor:.1%} cannot be told yet"
+    return [Trigger(name=name, fires=high < floor, asks="retrain", why=why)]
+
+
+def _age(rules: Rules, known: Known) -> Trigger:
+    limit = rules.max_age_days
+    return Trigger(
+        name="age",
+        fires=limit is not None and known.age_days > limit,
+        asks="retrain",
+        why=f"{known.age_days:.0f} days old" + ("" if limit is None else f", of {limit:g}"),
+    )
+
+
+def _labels(rules: Rules, known: Known) -> Trigger:
+    limit = rules.min_new_labels
+    return Trigger(
+        name="new labels",
+        fires=limit is not None and known.num_new_labels >= limit,
+        asks="retrain",
+        why=f"{known.num_new_labels:,} since its first answer"
+        + ("" if limit is None else f", of {limit:,}"),
+    )
+
+
+def _held(rules: Rules, known: Known) -> str | None:
+    if known.age_days < rules.cooldown_days:
+        left = rules.cooldown_days - known.age_days
+        return f"the model is new: for {left:.1f} more days nothing asks for a training"
+    limit = rules.max_retrainings
+    if limit is not None and known.num_retrainings >= limit:
+        return f"{known.num_retrainings} trainings in {rules.budget_days:g} days: the budget is up"
+    return None

@@ -1,0 +1,12 @@
+"""Hold production against the world that its model was made in; exit 3 asks to train again.
+
+python scripts/monitor.py                                  # the registry's champion
+python scripts/monitor.py run=outputs/mine teacher=teacher.onnx
+"""
+
+import sys
+
+from distill.cli import main
+
+if __name__ == "__main__":
+    main(["monitor", *sys.argv[1:]])
