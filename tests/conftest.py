@@ -18,6 +18,7 @@ from devices import artefacts as artefacts
 from devices import inputs as inputs
 from devices import written as written
 from hypothesis import settings
+from monitored import world as world
 from postgres import engine as engine
 from postgres import log_url as log_url
 from postgres import opened as opened

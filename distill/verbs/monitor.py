@@ -138,7 +138,7 @@ def _first(engine: Engine, world: World, until: float) -> float:
 
 
 def _teacher(cfg: DictConfig, world: World) -> tuple[Ask | None, list[str]]:
-    path = None if cfg.teacher is None else Path(cfg.teacher)
+    path = None if cfg.teacher.path is None else Path(cfg.teacher.path)
     if path is None:
         own = world.artefact.parent / "teacher.onnx"
         if not own.is_file():

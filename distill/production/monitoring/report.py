@@ -271,7 +271,7 @@ def _cannot_know(seen: Seen, audited: audit.Audited | None, has_teacher: bool) -
         )
     if not has_teacher:
         found.append(
-            "What the teacher thinks: none was named. `teacher=` takes its ONNX file, or its "
+            "What the teacher thinks: none was named. `teacher.path=` takes its ONNX file, or its "
             "answers; the estimates by confidence alone err several times as much."
         )
     if any(row.input is None for row in seen.rows):

@@ -1,0 +1,140 @@
+"""A model whose world is known, and logs of what it is asked later: for the tests of monitoring."""
+
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from registry_runs import ARTEFACT, CLASSES, make_run
+
+from distill.files import sha256, write_arrays, write_json
+from distill.metrics import log_softmax
+from distill.production.prediction_log.connection import open_log
+from distill.production.prediction_log.feedback import add_feedback
+from distill.production.prediction_log.queue import set_audit_share
+from distill.production.prediction_log.records import Feedback, Prediction, new_id
+from distill.production.prediction_log.writer import LogWriter, WriterOptions
+from distill.production.reference import input_statistics, output_statistics, reference
+from distill.production.teacher_answers import TeacherAnswers
+from distill.runtime import OnnxModel
+from distill.scoring import Truth, scoring_of
+from distill.tasks import classification
+
+ACCURACY, TEACHER_ACCURACY = 0.9, 0.95
+DAY = 86_400.0
+
+
+def images(rng, count, *, brighter=0.0):
+    """Draw inputs, [n, 2, 2, 1]."""
+    values = rng.normal(120 + brighter, 40, (count, 2, 2, 1))
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def others(rng, classes, share):
+    """Replace a share of classes by others."""
+    wrong = rng.random(len(classes)) < share
+    return np.where(wrong, (classes + rng.integers(1, 3, len(classes))) % 3, classes)
+
+
+def sure(classes):
+    """Logits of somebody who is sure of classes, [n, 3]."""
+    return (np.eye(3)[classes] * 6).astype(np.float32)
+
+
+def make_world(folder: Path, *, teacher=True) -> Path:
+    """Leave a run whose model is right on `ACCURACY` of the rows, its teacher on more."""
+    run, rng = make_run(folder), np.random.default_rng(5)
+    model = OnnxModel(run / "export" / ARTEFACT)
+    shown = images(rng, 1500)
+    logits = model.predict(shown)
+    labels = others(rng, logits.argmax(axis=1), 1 - ACCURACY)
+    task = classification(CLASSES)
+    said = output_statistics(logits, Truth(labels=labels), task, scoring_of(task), confidence=0.95)
+    own = {ARTEFACT: {"sha256": sha256(run / "export" / ARTEFACT)} | said}
+    write_json(run / "reference.json", reference(input_statistics([shown]), own, labels, task))
+    tested = model.predict(images(rng, 1500))
+    truth = others(rng, tested.argmax(axis=1), 1 - ACCURACY)
+    arrays = {"label": truth, "index": np.arange(1500), "student": tested}
+    if teacher:
+        arrays["teacher"] = sure(others(rng, truth, 1 - TEACHER_ACCURACY))
+    write_arrays(run / "predictions/test_logits.npz", arrays)
+    scores = {"majority": {"accuracy": {"estimate": 0.6, "interval": [0.57, 0.63]}}}
+    write_json(run / "baseline.json", {"best": "majority", "baselines": scores})
+    return run
+
+
+def as_npy(image) -> bytes:
+    """Write one row as the log keeps it."""
+    file = io.BytesIO()
+    np.save(file, image)
+    return file.getvalue()
+
+
+def fill(
+    url, run, *, days=28, rows=150, audit=0.2, brighter=0.0, wrong=None, inputs=True, labels=True
+):
+    """Write what a model was asked, day by day until now; return its teacher's answers.
+
+    Args:
+        url: of the log.
+        run: see `make_world`.
+        days: how many.
+        rows: on each.
+        audit: share of the random slice, all of which have labels.
+        brighter: gray levels by which inputs have changed on the last day, from 0 on.
+        wrong: share of wrong answers by day, from 0 to 1 of the time; None stays as it was.
+        inputs: whether the log keeps them.
+        labels: whether there are any.
+    """
+    rng, now = np.random.default_rng(6), time.time()
+    path = run / "export" / ARTEFACT
+    model, artefact = OnnxModel(path), sha256(path)
+    engine = open_log(url)
+    if audit is not None:
+        set_audit_share(engine, audit)
+    said, ids, answers = [], [], []
+    with LogWriter(engine, WriterOptions(capacity=1_000_000, capacity_bytes=2**30)) as writer:
+        for day in range(days):
+            at = day / max(days - 1, 1)
+            shown = images(rng, rows, brighter=brighter * at)
+            logits = model.predict(shown)
+            truth = others(rng, logits.argmax(axis=1), wrong(at) if wrong else 1 - ACCURACY)
+            answers.append(sure(others(rng, truth, 1 - TEACHER_ACCURACY)))
+            chances = np.exp(log_softmax(logits))
+            for row in range(rows):
+                moment = now - (days - day) * DAY + row / rows * DAY
+                own = new_id(moment)
+                writer.put(
+                    Prediction(
+                        id=own,
+                        request=own,
+                        time=moment,
+                        model="pets",
+                        version=1,
+                        artefact_sha256=artefact,
+                        role="champion",
+                        latency_ms=1.0,
+                        input=as_npy(shown[row]) if inputs else None,
+                        output=logits[row].astype("<f4").tobytes(),
+                        label=int(logits[row].argmax()),
+                        confidence=float(chances[row].max()),
+                    )
+                )
+                ids.append(own)
+                said.append(Feedback(prediction=own, label=int(truth[row]), source="human"))
+    for one in said if labels else ():
+        add_feedback(engine, one)
+    engine.dispose()
+    return TeacherAnswers(
+        ids=np.array(ids),
+        logits=np.concatenate([np.zeros((0, 3), np.float32), *answers]),
+        model_sha256="t",
+        classes=CLASSES,
+    )
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """A run, see `make_world`."""
+    return make_world(tmp_path_factory.mktemp("world") / "run")

@@ -1,0 +1,173 @@
+"""The verb: what it says of worlds that stay, that change, and that change unseen."""
+
+import json
+import sqlite3
+from contextlib import closing
+
+import numpy as np
+import pytest
+from monitored import ACCURACY, fill, make_world
+
+from distill.files import read_json
+
+
+@pytest.fixture
+def asked(cli, world, tmp_path):
+    """Fill a log, look at it, and return exit code, stderr and what was found."""
+
+    def call(*overrides, run=world, teacher=True, **how):
+        url = f"sqlite:///{tmp_path}/log.db"
+        answers = fill(url, run, **how)
+        given = [f"run={run}", f"log.url={url}", f"out={tmp_path}/out", "alarm_rate=0.01"]
+        if teacher:
+            answers.write(tmp_path / "teacher.npz")
+            given.append(f"teacher.path={tmp_path}/teacher.npz")
+        ran = cli("monitor", *given, *overrides)
+        if ran.code not in (0, 3, 4):
+            return ran, None
+        document = json.loads(ran.stdout.splitlines()[-1])
+        assert document == read_json(tmp_path / "out/monitor.json")
+        assert "<script" not in (tmp_path / "out/monitor.html").read_text()
+        return ran, document["found"] | {"asks": document["asks"]}
+
+    return call
+
+
+def fired(found):
+    return {one["name"] for one in found["triggers"] if one["fires"]}
+
+
+def test_a_world_that_stays_asks_for_nothing(asked):
+    ran, found = asked()
+    assert (ran.code, found["asks"], fired(found)) == (0, None, set())
+    low, high = found["audited"]["interval"]
+    assert low < ACCURACY < high
+    assert found["audited"]["saving"] > 1.3
+    low, high = found["label_free"]["disagreement"]["interval"]
+    assert low < ACCURACY < high
+    low, high = found["bounds"]
+    assert low < ACCURACY < high
+    assert found["baseline"] == ["majority", 0.6]
+    assert found["num_rows"] == pytest.approx(7 * 150, abs=150)
+
+
+def test_inputs_that_drift_without_harm_ask_for_a_look_and_for_no_training(asked):
+    ran, found = asked(brighter=60.0)
+    assert (ran.code, found["asks"]) == (4, "investigate")
+    assert fired(found) == {"drift"}
+    first = found["changes"][0]
+    assert first["stands_out"]
+    assert "brightness" in {one["name"] for one in found["changes"] if one["stands_out"]}
+
+
+def test_answers_that_get_worse_unseen_are_told_by_labels(asked):
+    ran, found = asked(wrong=lambda at: 0.1 + 0.4 * at)
+    assert (ran.code, found["asks"]) == (3, "retrain")
+    assert "audited accuracy" in fired(found)
+    assert "drift" not in fired(found)
+    assert found["label_free"]["confidence"]["estimate"] > found["audited"]["estimate"] + 0.1
+    assert found["audited"]["estimate"] == pytest.approx(0.55, abs=0.1)
+    assert "accuracy is" in ran.stderr
+    assert found["decay"]["crossing_day"] == pytest.approx(21, abs=7)  # 0.9 to 0.5 passes 0.6
+
+
+def test_without_labels_it_says_what_it_cannot_know(asked):
+    ran, found = asked(labels=False, audit=None)
+    assert ran.code == 0
+    assert found["audited"] is None
+    assert "concept drift" in " ".join(found["cannot_know"])
+    assert found["decay"] is None
+
+
+def test_chosen_labels_are_no_audit(asked, world, tmp_path):
+    _, found = asked(audit=0.2)
+    assert found["audited"]["num_labels"] < 0.3 * found["num_rows"]  # the slice, not all
+    assert found["audit"].startswith("20.0%")
+
+
+def test_the_truth_of_all_rows_needs_no_slice(asked):
+    _, found = asked(audit=None)
+    assert found["audited"]["num_labels"] == pytest.approx(found["num_rows"], rel=0.01)
+    assert found["audit"].startswith("the truth of 100%")
+
+
+def test_a_teacher_that_is_gone_is_missed_and_nothing_else(asked, tmp_path):
+    ran, found = asked(f"teacher.path={tmp_path}/gone.onnx", teacher=False)
+    assert ran.code == 0
+    assert "disagreement" not in found["label_free"]
+    assert "gone.onnx" in " ".join(found["cannot_know"])
+    assert found["audited"]["saving"] == 1
+
+
+def test_without_inputs_answers_are_still_looked_at(asked):
+    ran, found = asked(inputs=False, teacher=False)
+    assert ran.code == 0
+    names = {one["name"] for one in found["changes"]}
+    assert "predicted class" in names
+    assert "brightness" not in names
+    assert "log.inputs=keep" in " ".join(found["cannot_know"])
+
+
+def test_a_new_model_is_left_alone_for_a_while(asked):
+    ran, found = asked(days=5, wrong=lambda at: 0.6)
+    assert ran.code in (0, 4)
+    held = next(one for one in found["triggers"] if one["name"] == "audited accuracy")
+    assert held["fires"]
+    assert "the model is new" in held["held"]
+
+
+def test_rules_of_the_calendar_and_of_labels(asked):
+    ran, found = asked("rules.max_age_days=14", "rules.min_new_labels=100")
+    assert ran.code == 3
+    assert fired(found) == {"age", "new labels"}
+
+
+def test_an_empty_log_is_one_message(cli, world, tmp_path):
+    fill(f"sqlite:///{tmp_path}/l.db", world, days=0)
+    ran = cli("monitor", f"run={world}", f"log.url=sqlite:///{tmp_path}/l.db")
+    assert ran.code == 1
+    assert "the log but it is empty" in ran.stderr
+
+
+def test_a_log_of_another_model_is_one_message_that_names_it(cli, world, tmp_path):
+    fill(f"sqlite:///{tmp_path}/l.db", world, days=2)
+    with closing(sqlite3.connect(tmp_path / "l.db")) as log, log:
+        log.execute("UPDATE distill_predictions SET artefact_sha256 = 'f00', model = 'birds'")
+    ran = cli("monitor", f"run={world}", f"log.url=sqlite:///{tmp_path}/l.db")
+    assert ran.code == 1
+    assert "they are of birds version 1" in " ".join(ran.stderr.split())
+
+
+def test_a_reference_of_another_file_is_one_message(cli, tmp_path):
+    run = make_world(tmp_path / "run")
+    figures = read_json(run / "reference.json")
+    figures["models"]["model.onnx"]["sha256"] = "0" * 64
+    (run / "reference.json").write_text(json.dumps(figures))
+    ran = cli("monitor", f"run={run}", f"log.url=sqlite:///{tmp_path}/l.db")
+    assert ran.code == 1
+    assert "of another file" in " ".join(ran.stderr.split())
+
+
+def test_a_run_that_has_not_ended_is_one_message(cli, tmp_path):
+    ran = cli("monitor", f"run={tmp_path}")
+    assert ran.code == 1
+    assert "verdict.json" in ran.stderr
+
+
+@pytest.mark.parametrize("wrong", ["window_days=0", "alarm_rate=2", "rules.max_drop=-1"])
+def test_numbers_that_make_no_sense_are_refused(cli, world, wrong):
+    ran = cli("monitor", f"run={world}", wrong)
+    assert ran.code == 2
+    assert wrong.split("=")[0] in ran.stderr
+
+
+def test_a_damaged_file_of_answers_is_one_message(cli, world, tmp_path):
+    fill(f"sqlite:///{tmp_path}/l.db", world, days=2)
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes(np.zeros(10).tobytes())
+    ran = cli(
+        "monitor", f"run={world}", f"log.url=sqlite:///{tmp_path}/l.db", f"teacher.path={broken}"
+    )
+    assert ran.code == 1
+    assert "broken.npz" in ran.stderr
+    assert "Traceback" not in ran.stderr
