@@ -78,7 +78,8 @@ async def load(
         count: of requests.
         connections: at a time.
         rate: a second, at random moments (Poisson); None asks again once it is answered. Latency
-            is then that from the moment at which a request was due.
+            is then that from the moment at which a request was due, also while no connection is
+            free.
         timeout_s: after which an answer does not count.
         num_units: that are drawn from.
 
@@ -99,6 +100,7 @@ async def load(
                 wait = start + moment - time.perf_counter()
                 if wait > 0:
                     await asyncio.sleep(wait)
+                    moment = None  # timers wake up to a millisecond late, which is ours
             since = time.perf_counter() if moment is None else start + moment
             unit = b"%06d" % rng.randrange(num_units)  # as long as what it replaces
             asked = rng.choice(requests).replace(b"{unit}", unit)
