@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import REPOSITORY
+from monitored import fill
 from served import ROW, make_table
 
 pytestmark = pytest.mark.slow
@@ -85,3 +86,20 @@ def test_it_serves_and_decides(home, tmp_path):
     )
     assert plan.returncode == 0, plan.stderr
     assert len(json.loads(plan.stdout.splitlines()[-1])["needs"]) == 4
+
+
+def test_it_monitors(home, world, tmp_path):
+    fill(f"sqlite:///{tmp_path}/log.db", world)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [
+        home / "bin/distill",
+        "monitor",
+        f"run={world}",
+        f"log.url=sqlite:///{tmp_path}/log.db",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["found"]["audited"]["num_labels"] > 100
+    assert (tmp_path / "outputs/monitor/monitor.html").is_file()
