@@ -39,6 +39,7 @@ ACTIONS = {
     "train": ("all", "teacher", "control", "student"),
     "promote": ("promote", "register", "rollback", "history"),
     "experiment": ("decide", "plan"),
+    "monitor": ("check", "simulate"),
 }
 EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
 

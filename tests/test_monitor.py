@@ -171,3 +171,23 @@ def test_a_damaged_file_of_answers_is_one_message(cli, world, tmp_path):
     assert ran.code == 1
     assert "broken.npz" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_policies_live_through_the_log(cli, world, tmp_path):
+    answers = fill(f"sqlite:///{tmp_path}/l.db", world, rows=60)
+    answers.write(tmp_path / "teacher.npz")
+    given = (f"run={world}", f"log.url=sqlite:///{tmp_path}/l.db", f"out={tmp_path}/out")
+    ran = cli("monitor", "simulate", *given, f"teacher.path={tmp_path}/teacher.npz")
+    assert ran.code == 0, ran.stderr
+    document = json.loads(ran.stdout.splitlines()[-1])
+    assert document == read_json(tmp_path / "out/simulate.json")
+    assert (document["num_rows"], document["num_days"]) == (28 * 60, 28)
+    assert [one["policy"] for one in document["outcomes"]][-1] == "hybrid"
+    assert "<svg" in (tmp_path / "out/simulate.html").read_text()
+
+
+def test_nothing_can_be_lived_through_without_inputs(cli, world, tmp_path):
+    fill(f"sqlite:///{tmp_path}/l.db", world, days=9, inputs=False)
+    ran = cli("monitor", "simulate", f"run={world}", f"log.url=sqlite:///{tmp_path}/l.db")
+    assert ran.code == 1
+    assert "log.inputs=keep" in ran.stderr

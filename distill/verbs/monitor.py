@@ -16,12 +16,20 @@ from distill.errors import UsageError, UserError
 from distill.files import from_json, read_json, to_json, write_json, write_text
 from distill.production.logged_inputs import stacked
 from distill.production.monitoring.observation import DAY, Ask, observe
-from distill.production.monitoring.page import BADGES, headline, page
+from distill.production.monitoring.page import (
+    BADGES,
+    headline,
+    page,
+    simulated_headline,
+    simulated_page,
+)
 from distill.production.monitoring.report import Report, report
+from distill.production.monitoring.simulation import Plan, simulate
+from distill.production.monitoring.streams import stream_of
 from distill.production.monitoring.triggers import Rules
 from distill.production.monitoring.world import World, open_world
 from distill.production.prediction_log.connection import Engine, open_log
-from distill.production.prediction_log.observed import served, span
+from distill.production.prediction_log.observed import labelled, served, span
 from distill.production.prediction_log.scope import Scope
 from distill.production.registry.place import fetch
 from distill.production.teacher_answers import TeacherAnswers, answers_of, read_answers
@@ -34,12 +42,70 @@ VERDICTS = {"retrain": "fail", "investigate": "inconclusive", None: "pass"}
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
+    """Look, or live through the log under each policy."""
+    return _simulate(cfg) if cfg.action == "simulate" else _check_now(cfg)
+
+
+def _simulate(cfg: DictConfig) -> dict[str, Any]:
+    plan = from_json(Plan, plain(cfg.plan), where="plan")
+    _check(cfg)
+    world, name = _world(cfg)
+    engine = open_log(cfg.log.url, new=False)
+    try:
+        until = float(cfg.until or time.time())
+        first = _first(engine, world, until)
+        rows = list(labelled(engine, Scope(until=until), world.artefact_sha256))
+    finally:
+        engine.dispose()
+    step = -(-len(rows) // cfg.max_rows) or 1
+    rows = [row for row in rows[::step] if row.input is not None]
+    ask, lost = _teacher(cfg, world)
+    teacher = None
+    if ask is not None and rows:
+        teacher = ask(
+            [row.id for row in rows], [row.input for row in rows if row.input is not None]
+        )
+    stream = stream_of(world, rows, teacher, first)
+    outcomes = simulate(stream, plan)
+    folder = Path(cfg.out)
+    document = {
+        "model": name,
+        "num_rows": len(rows),
+        "num_days": stream.num_days,
+        "says": simulated_headline(outcomes),
+        "page": str(folder / "simulate.html"),
+        "cannot_know": lost,
+        "outcomes": to_json(outcomes),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "simulate.json", document)
+    write_text(folder / "simulate.html", simulated_page(outcomes, name, plan.first_days))
+    console = Console(stderr=True)
+    table = Table(title=name, title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("policy")
+    for column in ("accuracy", "regret", "trainings", "needed", "labels", "delay"):
+        table.add_column(column, justify="right")
+    for one in outcomes:
+        table.add_row(
+            one.policy,
+            f"{one.accuracy:.1%}",
+            f"{one.regret:.2f}",
+            str(len(one.trainings)),
+            str(one.num_needed),
+            f"{one.labels:,}",
+            "" if one.delay_days is None else f"{one.delay_days:.1f} days",
+        )
+    console.print(table)
+    console.print(escape(document["says"]), style="bold")
+    console.print(f"page: {document['page']}")
+    return document
+
+
+def _check_now(cfg: DictConfig) -> dict[str, Any]:
     """Look and tell; exit with 3 to have it trained again, and with 4 to have somebody look."""
     rules = from_json(Rules, plain(cfg.rules), where="rules")
     _check(cfg)
-    root, artefact, name = _model(cfg)
-    roles = {file: role for role, file in ARTEFACTS.items()}
-    world = open_world(root, artefact, roles.get(artefact, artefact))
+    world, name = _world(cfg)
     console = Console(stderr=True)
     engine = open_log(cfg.log.url, new=False)
     try:
@@ -86,12 +152,18 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _check(cfg: DictConfig) -> None:
-    for key in ("window_days", "num_rows", "num_asked", "every_days"):
+    for key in ("window_days", "num_rows", "num_asked", "every_days", "max_rows"):
         if not isinstance(cfg[key], int | float) or not cfg[key] > 0:
             raise UsageError(f"Expected `{key}` > 0 but got {cfg[key]!r}.")
     for key in ("alarm_rate", "confidence"):
         if not isinstance(cfg[key], int | float) or not 0 < cfg[key] < 1:
             raise UsageError(f"Expected `{key}` between 0 and 1 but got {cfg[key]!r}.")
+
+
+def _world(cfg: DictConfig) -> tuple[World, str]:
+    root, artefact, name = _model(cfg)
+    roles = {file: role for role, file in ARTEFACTS.items()}
+    return open_world(root, artefact, roles.get(artefact, artefact)), name
 
 
 def _model(cfg: DictConfig) -> tuple[Path, str, str]:

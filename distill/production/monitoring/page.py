@@ -3,13 +3,16 @@
 Knows a report; knows nothing of logs.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from distill.pages import percent, percent_interval, render, svg
 from distill.production.monitoring.report import Report
+from distill.production.monitoring.simulation import Outcome
 
 INK, TEACHER, BASE = "#1f6fb4", "#7a4fa3", "#b3261e"
 NAMES = {
@@ -94,6 +97,53 @@ def headline(found: Report) -> str:
         now, how = found.label_free["confidence"], "by its own confidence, without any label"
     interval = percent_interval(now.interval, 1)
     return f"Accuracy is {percent(now.estimate, 1)} ({interval}) {how}; {then}."
+
+
+def simulated_page(outcomes: Sequence[Outcome], model: str, first_day: int) -> str:
+    """Render a simulation as HTML."""
+    return render(
+        "simulate.html",
+        {
+            "title": model,
+            "headline": simulated_headline(outcomes),
+            "picture": _lives(outcomes, first_day),
+            "rows": [
+                {
+                    "policy": one.policy,
+                    "accuracy": percent(one.accuracy, 1),
+                    "regret": f"{one.regret:.2f}",
+                    "trainings": str(len(one.trainings)),
+                    "needed": str(one.num_needed),
+                    "labels": f"{one.labels:,}",
+                    "delay": "" if one.delay_days is None else f"{one.delay_days:.1f}",
+                }
+                for one in outcomes
+            ],
+        },
+    )
+
+
+def simulated_headline(outcomes: Sequence[Outcome]) -> str:
+    """Say which policy lost least, and what it took."""
+    best = min(outcomes, key=lambda one: (one.regret, one.labels))
+    return (
+        f"`{best.policy}` would have lost least: {best.regret:.2f} accuracy-days, with "
+        f"{len(best.trainings)} trainings and {best.labels:,} labels."
+    )
+
+
+def _lives(outcomes: Sequence[Outcome], first_day: int) -> Markup:
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
+        for one in outcomes:
+            inner = np.convolve(one.by_day, np.ones(3) / 3, "valid")
+            days = range(first_day + 1, first_day + 1 + len(inner))
+            axes.plot(list(days), [100 * value for value in inner], label=one.policy, linewidth=1.4)
+        axes.set_xlabel("day of the log")
+        axes.set_ylabel("accuracy (%), mean of three days")
+        axes.legend(frameon=False, fontsize=9, ncols=3, loc="best")
+
+    return svg(draw, width=9, height=3.8, title="Accuracy by day, under each policy")
 
 
 def _accuracy(found: Report) -> list[dict[str, str]]:
