@@ -88,6 +88,7 @@ def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a log may be kept, each kind in its turn."""
     if request.param == "postgres":
         return request.getfixturevalue("postgres_url")
+    (tmp_path / "logs").mkdir(exist_ok=True)
     return f"sqlite:///{tmp_path}/logs/log.db"
 
 

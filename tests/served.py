@@ -21,9 +21,10 @@ from distill.production.serving.batcher import Batcher, Batching
 from distill.production.serving.catalogue import Catalogue, FileSource
 from distill.production.serving.editions import Loading, artefact_at
 from distill.production.serving.guard import Limits
+from distill.production.serving.listening import Listening, open_socket, url_of
 from distill.production.serving.log import MemoryLog
 from distill.production.serving.recording import Recorder
-from distill.production.serving.server import Listening, make_server, open_socket, url_of
+from distill.production.serving.server import make_server
 from distill.production.serving.service import Service
 from distill.production.serving.telemetry import Telemetry
 from distill.runtime import OnnxModel

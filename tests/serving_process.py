@@ -34,9 +34,11 @@ def process(*arguments, cwd, **environment):
     alarm = threading.Timer(120, running.kill)  # ends a test that would hang
     alarm.start()
     try:
-        line = running.stderr.readline()
-        address = re.search(r"http://\S+", line)
-        assert address, line + running.stderr.read()
+        said, address = "", None
+        while address is None and (line := running.stderr.readline()):
+            said, address = said + line, re.search(r"http://\S+", line)
+        assert address, said
+        running.said = said
         with httpx.Client(base_url=address[0], timeout=60) as client:
             yield running, client
     finally:

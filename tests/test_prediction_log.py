@@ -206,6 +206,7 @@ print(writer.lost)
 
 def test_a_log_is_the_same_file_from_another_folder(tmp_path, monkeypatch, opened):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").mkdir(exist_ok=True)
     engine = opened("sqlite:///logs/log.db")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -280,10 +281,10 @@ def test_a_folder_in_the_files_place_is_refused(tmp_path):
         open_log(f"sqlite:///{tmp_path}")
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(LogUnavailableError, match=r"Expected a folder .*/file/logs .*directory"):
-        open_log(f"sqlite:///{tmp_path}/file/logs/log.db")
+def test_a_folder_that_is_not_there_is_refused_and_not_made(tmp_path):
+    with pytest.raises(LogUnavailableError, match=r"Expected a folder .*/logs .* there is none"):
+        open_log(f"sqlite:///{tmp_path}/logs/log.db")
+    assert not (tmp_path / "logs").exists()
 
 
 def test_a_newer_log_is_refused(log_url, engine):

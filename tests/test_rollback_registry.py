@@ -28,7 +28,7 @@ from distill.production.serving.refusals import RefusedError
 from distill.production.serving.service import Asker, Service
 from distill.production.serving.signature import Checked
 from distill.production.serving.telemetry import Telemetry
-from distill.verbs.trials import _history, _old, _replaced
+from distill.verbs.trials import _history, _old, _replaced, _unproven
 
 EAGER = Policy(
     steps=(0.5,),
@@ -136,6 +136,7 @@ def serving(
             on_move=_history(home),
             replaced=_replaced(home),
             old=_old(home),
+            unproven=_unproven(home),
         )
         return Process(service, conductor, log)
 

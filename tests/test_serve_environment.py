@@ -64,7 +64,7 @@ def test_it_serves_and_decides(home, tmp_path):
     )
     try:
         assert process.stderr is not None
-        url = process.stderr.readline().split()[-1]
+        url = next(line for line in process.stderr if "http://" in line).split()[-1]
         answer = httpx.post(f"{url}/predict", json={"row": ROW}, timeout=60)
         assert answer.status_code == 200, answer.text
         assert answer.json()["label"] == "yes"

@@ -121,7 +121,7 @@ def frozen(started, name, end):
     """Be a worker that reports, and then does nothing more."""
     with open(started, "a") as file:
         file.write(f"{name} {os.getpid()}\n")
-    Line(end).ready()
+    Line(end).ready("pets")
     time.sleep(600)
 
 

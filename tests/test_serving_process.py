@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -73,15 +75,57 @@ def test_a_form_of_the_standard_library_and_plain_urllib_are_enough(pets, tmp_pa
         (("artefact=PETS", "deadline_ms=0"), 2, "deadline_ms"),
         (("artefact=PETS", "batch.max_size=-1"), 2, "batch.max_size"),
         (("artefact=PETS", "batch.max_delay=1"), 2, "max_delay_ms"),
-        (("artefact=PETS", "port=99999"), 1, "port"),
+        (("artefact=PETS", "port=99999"), 2, "`port` to be a whole number >= 0 and <= 65535"),
+        (("artefact=PETS", "port=abc"), 2, "but got 'abc'"),
+        (("artefact=PETS", "port=true"), 2, "but got True"),
+        (("artefact=PETS", "workers=0"), 2, "`workers` to be a whole number > 0"),
+        (("artefact=PETS", "workers=1.5"), 2, "`workers`"),
+        (("artefact=PETS", "host=127"), 2, "`host` to be a text"),
+        (("artefact=5",), 2, "`artefact` to be a text"),
+        (("artefact=PETS", "log.flush_ms=soon"), 2, "`log.flush_ms` to be a number > 0"),
+        (("artefact=PETS", "log.retention_days=month"), 2, "`log.retention_days`"),
+        (("artefact=PETS", "log.sync=maybe"), 2, "`log.sync`"),
+        (("artefact=PETS", "trial.slow_ms=x"), 2, "`trial.slow_ms`"),
+        (("artefact=PETS", "trial.holdout=1"), 2, "`trial.holdout` to be a number >= 0 and < 1"),
+        (("artefact=PETS", "trial.limits.niceness=20"), 2, "`trial.limits.niceness`"),
+        (("artefact=PETS", "rollout.margin=abc"), 2, "`rollout.margin`"),
+        (("artefact=PETS", "log.url=sqlit:///x.db"), 2, "`sqlite:///path/log.db`"),
+        (("artefact=PETS", "log.url=sqlite:///nope/x.db"), 1, "nope for the log but there is none"),
         (("artefact=PETS", "host=203.0.113.1"), 1, "203.0.113.1"),
+        (("artefact=PETS", "challenger=nope.onnx"), 1, "`challenger=nope.onnx`"),
     ],
 )
-def test_what_cannot_be_served_is_one_message(cli, pets, arguments, code, message):
+def test_what_cannot_be_served_is_one_message(cli, pets, tmp_path, arguments, code, message):
     ran = cli("serve", "port=0", *(given.replace("PETS", str(pets)) for given in arguments))
     assert ran.code == code, ran.stderr
     assert message in ran.stderr
     assert "Traceback" not in ran.stderr
+    assert not list(tmp_path.iterdir())  # no log of a service that never was
+
+
+@pytest.mark.parametrize("wrong", ["port=abc", "artefact=nope.onnx", "log.url=sqlit:///x.db"])
+def test_a_mistake_that_is_cheap_to_see_loads_no_library(wrong, tmp_path):
+    code = (
+        "import sys\nfrom distill.cli import main\n"
+        f"try: main(['serve', 'artefact=x.onnx', {wrong!r}])\n"
+        "except SystemExit as end: assert end.code in (1, 2)\n"
+        "print({'onnxruntime', 'scipy', 'uvicorn', 'sqlalchemy'} & set(sys.modules))"
+    )
+    (tmp_path / "x.onnx").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_a_new_log_and_a_rollout_without_a_challenger_are_told(pets, tmp_path):
+    given = (f"artefact={pets}", "port=0", "rollout=canary")
+    with process(*given, cwd=tmp_path) as (running, _):
+        assert f"A new prediction log is made: sqlite:///{tmp_path}/predictions.db" in running.said
+        assert "Nobody is tried" in running.said
+        assert "`challenger=new.onnx`" in running.said
+    with process(f"artefact={pets}", "port=0", cwd=tmp_path) as (running, _):
+        assert len(running.said.splitlines()) == 1
 
 
 def test_a_port_that_is_taken_is_one_message(cli, pets, tmp_path):

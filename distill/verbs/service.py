@@ -6,9 +6,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from distill.errors import UsageError
 from distill.files import from_json
 from distill.production.prediction_log.connection import open_log
 from distill.production.prediction_log.privacy import Privacy
@@ -24,10 +23,9 @@ from distill.production.serving.recording import Recorder
 from distill.production.serving.service import Service
 from distill.production.serving.telemetry import Telemetry
 from distill.verbs.registry import registry_place
-from distill.verbs.trials import REGISTRY, make_trials
+from distill.verbs.serve_settings import REGISTRY
+from distill.verbs.trials import make_trials, wanted_trials
 from distill.verbs.workspace import plain
-
-ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +47,6 @@ def opened(cfg: DictConfig, peers: Peers | None = None) -> Iterator[Opened]:
     Raises:
         UserError: there is nothing to serve, or it does not load.
     """
-    check(cfg)
     limits = from_json(Limits, plain(cfg.limits), where="limits")
     telemetry = Telemetry()
     loading = Loading(
@@ -57,10 +54,11 @@ def opened(cfg: DictConfig, peers: Peers | None = None) -> Iterator[Opened]:
         batching=from_json(Batching, plain(cfg.batch), where="batch"),
         on_batch=telemetry.on_batch,
     )
-    with closing(_log(cfg)) as predictions:
-        catalogue = Catalogue.open(_source(cfg), loading)
+    wanted = wanted_trials(cfg)
+    catalogue = Catalogue.open(_source(cfg), loading)
+    with closing(_log(cfg)) as predictions:  # last: what cannot be served leaves no log behind
         recorder, token = Recorder(log=predictions), os.environ.get(ADMIN_VARIABLE)
-        with closing(make_trials(cfg, catalogue, recorder, token)) as trials:
+        with closing(make_trials(cfg, wanted, catalogue, recorder, token)) as trials:
             service = Service(
                 catalogue=catalogue,
                 recorder=recorder,
@@ -92,38 +90,6 @@ def _log(cfg: DictConfig) -> Log:
     )
     writer = LogWriter(engine, options)
     return KeptLog(engine=engine, writer=writer, retention_days=cfg.log.retention_days)
-
-
-def check(cfg: DictConfig) -> None:
-    """Refuse numbers that make no sense.
-
-    Raises:
-        UsageError: there is one.
-    """
-    counts = (
-        "num_threads",
-        "workers",
-        "batch.max_size",
-        "batch.max_waiting",
-        "limits.max_body_bytes",
-        "limits.max_held_bytes",
-    )
-    for name in ("deadline_ms", "read_timeout_s", *counts):
-        value = OmegaConf.select(cfg, name)
-        if not isinstance(value, int | float) or not value > 0:
-            raise UsageError(f"Expected `{name}` > 0 but got {value!r}.")
-    if cfg.engine not in ENGINES:
-        raise UsageError(f"Expected `engine` of {', '.join(ENGINES)} but got {cfg.engine!r}.")
-    if cfg.workers > 1 and cfg.log.url is None:
-        raise UsageError(
-            "Expected `log.url=` with several workers: feedback may reach another one than the "
-            "prediction did."
-        )
-    if cfg.engine == "ray" and not (cfg.port and str(cfg.log.url).startswith("postgresql")):
-        raise UsageError(
-            "Expected `log.url=postgresql://...` and a `port` with `engine=ray`: its replicas may "
-            "be on several machines, where one file is not enough."
-        )
 
 
 def whole_paths(cfg: DictConfig) -> DictConfig:

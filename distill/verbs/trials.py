@@ -1,5 +1,6 @@
 """What `serve` tries beside the champion: from a configuration to a router and what leads it."""
 
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from distill.errors import UsageError
 from distill.files import from_json, to_json
 from distill.production.experiment.decision import Decision
 from distill.production.experiment.policy import Policy, Setting
@@ -30,9 +30,11 @@ from distill.production.serving.editions import Artefact, artefact_at
 from distill.production.serving.exchange import Router, SingleRouter
 from distill.production.serving.recording import Recorder
 from distill.verbs.registry import registry_place
+from distill.verbs.serve_settings import REGISTRY
 from distill.verbs.workspace import plain
 
-REGISTRY = "registry"
+log = logging.getLogger(__name__)
+
 Beside = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -53,34 +55,71 @@ class Trials:
     close: Callable[[], None] = lambda: None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is asked for.
+
+    Attributes:
+        policy: the rules.
+        conducting: the rest.
+        challengers: say who is tried; None for nobody.
+        place: the registry; None of plain files.
+    """
+
+    policy: Policy
+    conducting: Conducting
+    challengers: Source | None
+    place: Place | None
+
+
+def wanted_trials(cfg: DictConfig) -> Wanted:
+    """Read what is asked for, and say where that is nobody though a rollout was asked for.
+
+    Raises:
+        UsageError: rules or limits make no sense.
+        UserError: the challenger's file is not there.
+    """
+    place = registry_place(cfg) if cfg.artefact is None else None
+    policy = from_json(Policy, plain(cfg.rollout), where="rollout")
+    challengers = _challengers(cfg, place)
+    if policy.steps and (cfg.log.url is None or challengers is None):
+        log.warning(
+            "Nobody is tried beside the model: %s.",
+            "there is no log to decide from; name one with `log.url=`"
+            if cfg.log.url is None
+            else "there is no challenger; name one with `challenger=new.onnx`",
+        )
+    return Wanted(
+        policy=policy,
+        conducting=from_json(Conducting, plain(cfg.trial), where="trial"),
+        challengers=None if cfg.log.url is None else challengers,
+        place=place,
+    )
+
+
 def make_trials(
-    cfg: DictConfig, catalogue: Catalogue, recorder: Recorder, token: str | None
+    cfg: DictConfig, wanted: Wanted, catalogue: Catalogue, recorder: Recorder, token: str | None
 ) -> Trials:
     """Set up what is tried; without a challenger, or without a log, nothing is.
 
     Raises:
-        UsageError: there is a challenger to try, and no log to decide from.
-        UserError: the challenger's file is not there.
+        UserError: the log does not open.
     """
-    place = registry_place(cfg) if cfg.artefact is None else None
-    challengers = _challengers(cfg, place)
-    if cfg.log.url is None and cfg.challenger not in (None, REGISTRY):
-        raise UsageError("Expected `log.url=` with `challenger=`: decisions are made from it.")
-    if cfg.log.url is None or challengers is None:
+    if wanted.challengers is None:
         return Trials(router=SingleRouter())
-    conducting = from_json(Conducting, plain(cfg.trial), where="trial")
     engine = open_log(cfg.log.url, sync=cfg.log.sync)  # of its own: readers never starve the writer
-    router = TrialRouter(recorder, holdout=conducting.holdout)
+    router, place = TrialRouter(recorder, holdout=wanted.conducting.holdout), wanted.place
     conductor = Conductor(
         router=router,
         engine=engine,
         catalogue=catalogue,
-        challengers=challengers,
-        policy=from_json(Policy, plain(cfg.rollout), where="rollout"),
-        conducting=conducting,
+        challengers=wanted.challengers,
+        policy=wanted.policy,
+        conducting=wanted.conducting,
         on_move=_history(place),
         replaced=_replaced(place),
         old=_old(place),
+        unproven=_unproven(place),
     )
     return Trials(
         router=router,
@@ -140,3 +179,13 @@ def _old(place: Place | None) -> Callable[[Setting], Artefact | None]:
         return artefact_of(place, registered(place.read(), version))
 
     return artefact
+
+
+def _unproven(place: Place | None) -> Callable[[Setting], str | None]:
+    """Ask the registry why an experiment may not promote, however good its challenger is."""
+
+    def why(setting: Setting) -> str | None:
+        version = setting.challenger.version
+        return None if place is None or version is None else rollout.unproven(place, version)
+
+    return why

@@ -5,11 +5,13 @@ to be good goes no further; whoever does harm is gone at once, also within a whi
 champion. Knows no statistics and no requests.
 
     shadow -> canary 1 % -> ... -> canary 50 % -> promoted          `advance`, on proof
+                                               -> decided           where somebody else promotes
     shadow, canary -> aborted                                       `advance` on harm; `sent_away`
     promoted -> rolled_back                  `watch` on harm; `sent_away`; `rolled_back` by somebody
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -82,7 +84,13 @@ def begin(policy: Policy, now: float) -> State:
 
 
 def advance(
-    policy: Policy, state: State, decision: Decision, *, challenger_units: int, now: float
+    policy: Policy,
+    state: State,
+    decision: Decision,
+    *,
+    challenger_units: int,
+    now: float,
+    unproven: Callable[[], str | None] = lambda: None,
 ) -> State:
     """Take the next step, if there is one to take; an ended experiment stays as it is.
 
@@ -92,13 +100,14 @@ def advance(
         decision: on all that was seen so far.
         challenger_units: that the challenger has answered since the step began.
         now: UTC seconds; a clock that went back ends nothing.
+        unproven: says why it may not become champion by itself, and so is decided; asked then.
     """
     if state.stage.is_over:
         return state
     if decision.outcome is Outcome.FAIL:
         return sent_away(policy, state, decision.why, now)
     if decision.outcome is Outcome.PASS and challenger_units >= policy.min_units:
-        return _forward(policy, state, decision.why, now)
+        return _forward(policy, state, decision.why, now, unproven)
     if now - state.since > policy.max_step_seconds:
         why = f"no decision within {policy.max_step_seconds:g} s at {state.name}: {decision.why}"
         return sent_away(policy, state, why, now)
@@ -138,12 +147,17 @@ def rolled_back(state: State, why: str, now: float) -> State:
     return State(stage=Stage.ROLLED_BACK, since=now, why=why)
 
 
-def _forward(policy: Policy, state: State, why: str, now: float) -> State:
+def _forward(
+    policy: Policy, state: State, why: str, now: float, unproven: Callable[[], str | None]
+) -> State:
     following = 0 if state.step is None else state.step + 1
     if following < len(policy.steps):
         return _at_step(policy, following, now, why)
     if not policy.promotes or not policy.steps:
         return State(stage=Stage.DECIDED, since=now, why=why)
+    hindrance = unproven()
+    if hindrance is not None:
+        return State(stage=Stage.DECIDED, since=now, why=f"{why}; but {hindrance}")
     until = now + policy.rollback_window_seconds
     return State(stage=Stage.PROMOTED, weight=1.0, since=now, until=until, why=why)
 

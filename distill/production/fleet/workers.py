@@ -43,9 +43,9 @@ class Line:
     def __init__(self, end: Connection) -> None:
         self._end, self._lock = end, threading.Lock()
 
-    def ready(self) -> None:
-        """Report that requests are answered."""
-        self._end.send_bytes(b'{"ready": true}')
+    def ready(self, model: str) -> None:
+        """Report that requests are answered, and by which model."""
+        self._end.send_bytes(json.dumps({"ready": model}).encode())
 
     def failed(self, error: Exception) -> None:
         """Report why they are not and never will be."""
@@ -108,6 +108,7 @@ class Workers:
         hang_s: without a word from one that was ready, after which it is replaced.
         hub: what they said.
         num_restarts: how many were replaced.
+        model: that answers, as the last one to start has said.
     """
 
     target: Target
@@ -116,6 +117,7 @@ class Workers:
     hang_s: float = 30.0
     hub: Hub = field(default_factory=Hub)
     num_restarts: int = 0
+    model: str = ""
     _places: list[_Worker] = field(default_factory=list)
     _is_up: bool = False
     _is_ending: bool = False
@@ -169,7 +171,7 @@ class Workers:
                 if "failed" in said:
                     place.failure = said["failed"]
                 elif "ready" in said:
-                    place.is_ready = True
+                    place.is_ready, self.model = True, said["ready"]
                 else:
                     notices = self.hub.exchange(said["own"], said["num_calls"])
                     line.send_bytes(json.dumps(to_json(notices)).encode())

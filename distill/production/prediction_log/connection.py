@@ -4,6 +4,7 @@ sqlite in WAL mode, which several processes of one machine may write at once, or
 nothing of what rows mean.
 """
 
+import logging
 import os
 import secrets
 import sqlite3
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine as Engine
 from sqlalchemy import event, exc
 
-from distill.errors import UserError, without_passwords
+from distill.errors import UsageError, UserError, without_passwords
 from distill.production.prediction_log.schema import (
     SCHEMA_VERSION,
     create,
@@ -25,6 +26,8 @@ from distill.production.prediction_log.schema import (
     tables_of_ours,
     upgrade,
 )
+
+log = logging.getLogger(__name__)
 
 BUSY_MS = 5_000  # how long a writer waits for another one
 _ADVISORY_LOCK = 0x6469_7374_696C_6C  # PostgreSQL's key for making the tables; any number does
@@ -44,7 +47,7 @@ class LogUnavailableError(UserError):
 
 
 def open_log(url: str, *, sync: bool = False, new: bool = True) -> sa.Engine:
-    """Open a log; a new one is made, with its folder.
+    """Open a log; a new one is made, in a folder that is there.
 
     Args:
         url: `sqlite:///path/log.db` or `postgresql://user@host/database`; a password is better
@@ -55,7 +58,8 @@ def open_log(url: str, *, sync: bool = False, new: bool = True) -> sa.Engine:
         new: whether one may be made; whoever reads wants one that is there.
 
     Raises:
-        UserError: the URL is none of these, or a driver is missing.
+        UsageError: the URL is none of these.
+        UserError: a driver is missing.
         LogUnavailableError: the database cannot be opened, is none, or is of a newer distill.
     """
     parsed = _parsed(url)
@@ -89,6 +93,7 @@ def prepare(engine: sa.Engine) -> None:
             if not tables_of_ours(connection):
                 version, salt = str(SCHEMA_VERSION), secrets.token_hex(32)
                 create(connection, schema_version=version, salt=salt)
+                log.info("A new prediction log is made: %s.", shown(engine.url))
                 return
             found = upgrade(connection, read_meta(connection).get("schema_version", "none"))
     if found != str(SCHEMA_VERSION):
@@ -160,9 +165,9 @@ def _parsed(url: str) -> sa.URL:
     except (exc.ArgumentError, ValueError) as error:
         scheme, separator, _ = url.partition("://")  # the rest may hold a password
         found = f"`{scheme}://...`" if separator else repr(url)
-        raise UserError(f"Expected a database URL but got {found}. {known}") from error
+        raise UsageError(f"Expected a database URL but got {found}. {known}") from error
     if parsed.drivername not in _DRIVERS:
-        raise UserError(
+        raise UsageError(
             f"Expected a log in sqlite or PostgreSQL but got `{parsed.drivername}`. {known}"
         )
     return parsed.set(drivername=_DRIVERS[parsed.drivername])
@@ -171,19 +176,17 @@ def _parsed(url: str) -> sa.URL:
 def _sqlite(url: sa.URL, sync: bool) -> sa.Engine:
     name = url.database or ":memory:"
     if name == ":memory:" or name.startswith("file:") or url.query:
-        raise UserError(
+        raise UsageError(
             f"Expected a file for the log, which several processes open, but got "
             f"`{shown(url)}`. Write `sqlite:///path/log.db`, without options."
         )
     path = Path(name).resolve()  # whoever works in another folder means the same file
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        size_bytes = path.stat().st_size if path.is_file() else 0
-    except OSError as error:
+    if not path.parent.is_dir():
         raise LogUnavailableError(
-            f"Expected a folder {path.parent} for the log but found: {error.strerror}. "
-            "Name one that can be written."
-        ) from error
+            f"Expected a folder {path.parent} for the log but there is none. Make it, or name "
+            "another: `log.url=sqlite:///path/log.db`."
+        )
+    size_bytes = path.stat().st_size if path.is_file() else 0
     if 0 < size_bytes < _SMALLEST_BYTES:  # sqlite takes it for a new file and writes over it
         raise LogUnavailableError(
             f"Expected a prediction log in {path} but found: file is not a database. Name another."

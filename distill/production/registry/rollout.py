@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from distill.budget import Outcome
 from distill.files import HeldError, exclusive
 from distill.production.registry.ledger import Entry, Ledger
-from distill.production.registry.place import Place, registered
+from distill.production.registry.place import Place, cached, registered
+from distill.production.registry.promotion import verdict_finding
 
 _TRIES, _PAUSE_S = 25, 0.2  # while another process changes the registry
 _CLOCKS_S = 60.0  # by which two machines may differ
@@ -94,6 +96,23 @@ def take_back(
 
     ledger = _held(place, taken_back)
     return ledger.entries[-1] if is_champion else None
+
+
+def unproven(place: Place, version: int) -> str | None:
+    """Say why an experiment may not make a version champion: its verdict; None where it may.
+
+    Requests show whether a challenger is better than the champion, not whether it holds its budget.
+
+    Raises:
+        UserError: the version was never registered, or is not whole.
+    """
+    found = verdict_finding(cached(place, registered(place.read(), version)))
+    if found.outcome is Outcome.PASS:
+        return None
+    return (
+        f"{found.note}, and a rollout promotes what has passed alone: `promote to=champion "
+        f'version={version} force=true reason="..."` is for a person to say'
+    )
 
 
 def replaced(place: Place, version: int, since: float) -> Entry | None:

@@ -37,6 +37,7 @@ from distill.production.experiment.watch import Share, decide_aftermath
 from distill.production.prediction_log.connection import Engine
 from distill.production.prediction_log.moves import Move, add_move, moves_of
 from distill.production.registry.ledger import Entry
+from distill.production.routing.announcer import Announcer
 from distill.production.routing.challenger import Challenger, Limits
 from distill.production.routing.entrance import contract_beside, seen_otherwise, why_not
 from distill.production.routing.router import Trial, TrialRouter
@@ -103,6 +104,7 @@ class Conductor:
         replaced: finds what has put another in the place of a champion that was promoted at a
             moment; None while nothing has.
         old: finds the champion before, to be kept warm; None where it answers anyway.
+        unproven: says why a challenger may not become champion by itself; None where it may.
     """
 
     router: TrialRouter
@@ -114,6 +116,9 @@ class Conductor:
     on_move: Callable[[Setting, State, Decision | None], None] = lambda *_: None
     replaced: Callable[[Setting, float], Entry | None] = lambda *_: None
     old: Callable[[Setting], Artefact | None] = lambda _: None
+    unproven: Callable[[Setting], str | None] = lambda _: None
+    _announcer: Announcer = field(default_factory=Announcer)
+    _nobody: str = ""
     _number: int = 0
     _mark: Any = None
     _wanted: Artefact | None = None
@@ -171,14 +176,18 @@ class Conductor:
         if wanted is None or wanted.sha256 == champion.artefact_sha256:
             await self._end_trial()
             self.router.problem = None
+            same = f"The challenger is the file of the champion, {champion}."
+            self._announcer.say(self._nobody if wanted is None else same)
             return
         setting = self._setting(champion, wanted)
         if trial is not None and trial.setting.experiment == setting.experiment:
             return
         await self._end_trial()
         contracts = champion.contract, contract_beside(wanted.path)
-        self.router.problem = await asyncio.to_thread(why_not, self.engine, setting, *contracts)
-        if self.router.problem is not None:
+        hindrance = await asyncio.to_thread(why_not, self.engine, setting, *contracts)
+        self.router.problem = None if hindrance is None else str(hindrance)
+        if hindrance is not None:
+            self._announcer.say(hindrance.reason, str(hindrance))
             return
         challenger = Challenger(wanted.path, self.conducting.limits)
         trial = Trial(
@@ -192,6 +201,8 @@ class Conductor:
         await asyncio.to_thread(self._catch_up, trial)
         if not self._number:
             await asyncio.to_thread(self._move, trial, trial.state, setting)
+        trial.unproven = await asyncio.to_thread(self.unproven, setting)
+        self._announcer.begun(setting, trial.state, trial.unproven)
         if not trial.is_over:
             await challenger.start()
             await challenger.ready(self.conducting.limits.start_seconds)
@@ -253,7 +264,8 @@ class Conductor:
     def _named(self) -> Artefact | None:
         try:
             found = self.challengers.read()
-        except UserError:  # nobody is to be tried
+        except UserError as error:  # nobody is to be tried
+            self._nobody = str(error)
             return None
         return replace(found, sha256=found.sha256 or sha256(found.path))
 
@@ -274,8 +286,11 @@ class Conductor:
         )
 
     async def _end_trial(self) -> None:
-        trial, self.router.trial = self.router.trial, None
-        if trial is not None and trial.challenger is not None:
+        trial = self.router.trial
+        if trial is None:
+            return
+        self.router.end(self.catalogue.current.artefact_sha256)
+        if trial.challenger is not None:
             await trial.challenger.stop()
 
     def _advance(self, trial: Trial) -> None:
@@ -299,7 +314,15 @@ class Conductor:
     def _judge(self, trial: Trial) -> None:
         evidence, units = gather(self.engine, trial.setting, trial.state)
         before, decision = trial.state, decide(self.policy, evidence)
-        following = advance(self.policy, before, decision, challenger_units=units, now=time.time())
+        trial.decision = decision
+        following = advance(
+            self.policy,
+            before,
+            decision,
+            challenger_units=units,
+            now=time.time(),
+            unproven=lambda: trial.unproven,
+        )
         if (following.stage, following.step) != (before.stage, before.step):
             self._move(trial, following, decision)
         else:
@@ -311,7 +334,7 @@ class Conductor:
             begun = read_course(self.engine, setting.experiment).begun
             self._usual = setting.experiment, usual(self.engine, setting, begun, since)
         found = aftermath(self.engine, setting, self._usual[1], since)
-        decision = decide_aftermath(setting.policy, found)
+        decision = trial.decision = decide_aftermath(setting.policy, found)
         following = watch(setting.policy, trial.state, decision, now=time.time())
         if following is not trial.state:
             self._move(trial, following, decision)

@@ -8,78 +8,21 @@ nothing of statistics, nor of when the experiment moves on.
 import asyncio
 import dataclasses
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
-from distill.production.experiment.policy import Setting
-from distill.production.experiment.rollout import Stage, State
-from distill.production.prediction_log.records import Outcome, Role
+from distill.production.experiment.rollout import Stage
+from distill.production.prediction_log.records import Outcome
 from distill.production.routing.assignment import Arm, assign, is_held_out, position
 from distill.production.routing.challenger import Challenger, ChallengerError
+from distill.production.routing.trial import Trial, standing
 from distill.production.serving.exchange import Answer, InferenceRequest, SingleRouter
 from distill.production.serving.recording import Recorder
 from distill.production.serving.refusals import RefusedError
-from distill.production.serving.seen import Seen
 
+TOLD_S = 3_600.0  # for which the end of an experiment is told
 OUTCOMES: dict[str, Outcome] = {"timeout": "timeout", "busy": "rejected"}  # others: error
-
-
-@dataclass(kw_only=True)
-class Trial:
-    """A challenger that is being tried against a champion.
-
-    Attributes:
-        setting: who is tried against whom, and by which rules.
-        challenger: the process; None once the service itself answers by it, as the champion.
-        state: where the experiment is.
-        deadline_ms: of the challenger; at most half of what a request has left.
-        seen: by its training; None where that is as much as the champion's.
-        num_failures: in a row, up to now.
-        ban: why nobody is to be answered by it any more, from this moment on.
-    """
-
-    setting: Setting
-    challenger: Challenger | None
-    state: State
-    deadline_ms: float
-    seen: Seen | None = None
-    num_failures: int = 0
-    ban: str | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the challenger has nothing to do any more."""
-        return self.state.stage.is_over and not self.state.weight
-
-    @property
-    def watched_s(self) -> float:
-        """For how many seconds harm would still bring the old champion back."""
-        now = time.time()
-        return (self.state.until or 0) - now if self.state.is_watched(now) else 0.0
-
-    def by(self, request: InferenceRequest, role: Role) -> Answer:
-        """Make an answer of the challenger, without outputs yet."""
-        odd_rows = request.odd_rows
-        if self.seen is not None:
-            odd_rows = self.seen.odd_rows(request.feeds, request.num_rows)
-        return Answer(
-            outputs={},
-            model=self.setting.challenger.name,
-            version=self.setting.challenger.version,
-            artefact_sha256=self.setting.challenger.artefact_sha256,
-            role=role,
-            experiment=self.setting.experiment,
-            stage=self.state.stage,
-            odd_rows=odd_rows,
-        )
-
-    def counted(self, error: ChallengerError | None) -> None:
-        """Count a failure, or that there was none."""
-        self.num_failures = 0 if error is None else self.num_failures + 1
-        if self.ban is None and self.num_failures >= self.setting.policy.max_consecutive_failures:
-            self.ban = f"it failed {self.num_failures} times in a row; the last time: {error}"
 
 
 class TrialRouter:
@@ -93,6 +36,7 @@ class TrialRouter:
     def __init__(self, recorder: Recorder, holdout: float = 0.0) -> None:
         self.trial: Trial | None = None
         self.problem: str | None = None  # why there is no trial, or none that moves
+        self._past: tuple[float, dict[str, Any]] | None = None  # when a trial ended, and how
         self._single, self._recorder, self._holdout = SingleRouter(), recorder, holdout
         self._shadows: set[asyncio.Task[None]] = set()
 
@@ -187,29 +131,28 @@ class TrialRouter:
         failure = OUTCOMES.get(error.kind, "error"), str(error)
         self._recorder.put(request, by, _since_ms(started), failure=failure)
 
+    def end(self, champion_sha256: str) -> None:
+        """Let go of a trial; how it ended is told for a while.
+
+        Args:
+            champion_sha256: of the file that answers from now on.
+        """
+        trial, self.trial = self.trial, None
+        if trial is not None and trial.state.stage.is_over:
+            told = standing(trial)
+            if champion_sha256 == trial.setting.challenger.artefact_sha256:
+                told |= {"standing": "champion", "next": None, "is_champion": True}
+            self._past = time.monotonic(), told | {"is_over": True, "is_ready": False}
+
     def status(self) -> dict[str, Any] | None:
-        """Say which experiment is under way."""
-        trial = self.trial
-        if trial is None and self.problem is None:
-            return None
-        if trial is None:
+        """Say which experiment is under way, or why none is, or how the last one ended."""
+        if self.trial is not None:
+            return standing(self.trial) | {"problem": self.problem}
+        if self.problem is not None:
             return {"stage": "none", "is_paused": False, "is_over": True, "why": self.problem}
-        state, challenger = trial.state, trial.challenger
-        return {
-            "problem": self.problem,
-            "name": trial.setting.experiment,
-            "challenger": str(trial.setting.challenger),
-            "stage": state.name,
-            "weight": 0.0 if trial.ban else state.weight,
-            "is_paused": state.is_paused,
-            "is_over": trial.is_over,
-            "why": trial.ban or state.why,
-            "watched_s": trial.watched_s,
-            "is_champion": challenger is None and not trial.is_over,
-            "is_ready": challenger is not None and challenger.is_ready,
-            "num_starts": 0 if challenger is None else challenger.num_starts,
-            "last_error": None if challenger is None else challenger.last_error,
-        }
+        if self._past is None or time.monotonic() - self._past[0] > TOLD_S:
+            return None
+        return self._past[1] | {"problem": None}
 
     async def close(self) -> None:
         """Let the shadows end."""

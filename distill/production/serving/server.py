@@ -10,16 +10,15 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from distill.errors import UserError
 from distill.production.serving.documents import write_document
 from distill.production.serving.guard import Guard
+from distill.production.serving.listening import Listening
 from distill.production.serving.refusals import Kind, RefusedError
 
 log = logging.getLogger(__name__)
@@ -27,51 +26,6 @@ log = logging.getLogger(__name__)
 SWITCH_INTERVAL_S = 0.0005  # a model's thread that is done waits for Python no longer than this
 
 MAX_HEADER_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listening:
-    """Where and how long to listen.
-
-    Attributes:
-        host: to bind to; anything but 127.0.0.1 is open to the network.
-        port: 0 takes a free one.
-        read_timeout_s: for a client to send a whole request.
-        keep_alive_s: for which an idle connection is kept.
-        shutdown_s: for requests under way at the end.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    read_timeout_s: float = 10.0
-    keep_alive_s: int = 75
-    shutdown_s: int = 10
-
-
-def open_socket(listening: Listening) -> socket.socket:
-    """Bind.
-
-    Raises:
-        UserError: the address is taken, or is not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        found.bind((listening.host, listening.port))
-    except (OSError, OverflowError) as error:
-        found.close()
-        raise UserError(
-            f"Expected to listen at {listening.host}:{listening.port} but {error}. Name another "
-            "`port`, or 0 for any that is free."
-        ) from error
-    return found
-
-
-def url_of(bound: socket.socket) -> str:
-    """Where a socket is reached."""
-    host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Server(uvicorn.Server):
