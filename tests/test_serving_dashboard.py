@@ -27,9 +27,27 @@ def test_status_sums_up_what_was_asked(busy):
     status = client.get("/status").json()
     assert (status["num_answered"], status["num_refused"]) == (3, 2)
     assert status["errors"] == {"malformed": 1, "input": 1}
-    assert status["skew"] == [{"kind": "shape", "column": "image", "count": 1}]
+    assert status["skew"] == []  # what is refused is an error, and no skew
     assert status["latency"].keys() == {"p50_ms", "p95_ms", "p99_ms"}
     assert status["roles"] == {"champion": 3}
+
+
+def test_status_says_how_often_each_role_was_right_and_who_answers(busy):
+    _, client = busy
+    told = client.post(INFER, json={"inputs": [ENTRY]}).json()["parameters"]["prediction_id"]
+    for _ in range(2):  # the second one is no news
+        said = {"prediction_id": told, "label": "cat", "outcome": {"click": 1}}
+        assert client.post("/feedback", json=said).status_code == 200
+    status = client.get("/status").json()
+    own = status["feedback"]["champion"]
+    assert (own["right"] + own["wrong"], own["other"]) == (1, 1)
+    assert status["num_restarts"] == 0
+    (process,) = status["processes"]
+    assert process["num_answered"] == 4
+    metrics = client.get("/metrics").text
+    assert 'distill_feedback_total{role="champion",told="other"} 1.0' in metrics
+    assert "distill_experiment_problem 0.0" in metrics
+    assert "distill_experiment_info" not in metrics
 
 
 def test_metrics_are_in_prometheus_text_with_what_answers_now(busy):
@@ -76,7 +94,9 @@ def test_the_page_shows_traffic_and_trouble_in_a_browser(busy, require, tmp_path
     assert shown("state") == "in trouble"
     assert "Expected &lt;/p&gt;&lt;b&gt;version 2" in page
     assert float(shown("p50")) > 0
-    assert "<td>shape: image</td><td>1</td>" in page
+    assert "<td>input</td><td>1</td>" in page
     assert page.count('class="ok"') == 60
+    assert re.search(r"<td>one \(\d+\)</td><td>in trouble</td>", page)
+    assert "nobody has said yet" in page
     heights = re.findall(r'class="ok"[^>]* height="([\d.]+)"', page)
     assert any(float(height) > 0 for height in heights)

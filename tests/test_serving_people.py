@@ -118,7 +118,19 @@ def test_a_sliver_is_not_stretched_to_cover_a_square():
     with pytest.raises(RefusedError, match="1 x 60,000") as refused:  # it would be 3 gigapixels
         read_picture(bomb(1, 60_000), takes)
     assert refused.value.status == 413
-    assert read_picture(bomb(1, 500), takes).shape == (1, 224, 224, 3)
+    assert read_picture(bomb(1, 500), takes).pixels.shape == (1, 224, 224, 3)
+
+
+def test_what_was_done_to_a_picture_is_said_and_counted(pets, rng):
+    with running(make_service(pets)) as client:
+        odd = client.post("/predict", content=picture(rng, (100, 90, 3))).json()
+        as_it_is = client.post("/predict", content=picture(rng, (2, 2))).json()
+        skew = client.get("/status").json()["skew"]
+    assert odd["adapted"] == {"resized": "from 90 x 100 to 2 x 2", "greyed": "from RGB"}
+    assert "adapted" not in as_it_is
+    assert {(own["kind"], own["column"]): own["count"] for own in skew} == {
+        ("resized", "image"): 1, ("greyed", "image"): 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -219,6 +231,19 @@ def test_other_documents_are_400(table_client, body):
     assert set(answer.json()) == {"error"}
 
 
+def test_a_label_that_is_none_is_no_skew_and_says_what_it_should_be(pets, rng):
+    with running(make_service(pets)) as client:
+        said = client.post("/predict", content=picture(rng, (2, 2))).json()
+        for label, found in (("owll", "'owll'"), (5, "but got 5")):
+            told = {"prediction_id": said["prediction_id"], "label": label}
+            answer = client.post("/feedback", json=told)
+            assert answer.status_code == 400
+            assert found in answer.json()["error"]
+        status = client.get("/status").json()
+    assert status["skew"] == []
+    assert status["errors"] == {"input": 2}
+
+
 def test_what_is_unlike_training_is_counted_by_column(people_table):
     service = make_service(people_table)
     with running(service) as client:
@@ -230,10 +255,9 @@ def test_what_is_unlike_training_is_counted_by_column(people_table):
         status = client.get("/status").json()
         metrics = client.get("/metrics").text
     counted = {(own["kind"], own["column"]): own["count"] for own in status["skew"]}
-    assert counted == {
-        ("category", "city"): 1, ("gap", "member"): 1, ("missing", "age"): 1, ("unknown", ""): 1,
-        ("dtype", "age"): 1,
-    }  # fmt: skip
+    assert counted == {("category", "city"): 1, ("gap", "member"): 1}  # of what was answered
+    assert 'distill_refused_inputs_total{column="age",kind="missing"} 1.0' in metrics
+    assert 'distill_refused_inputs_total{column="age",kind="dtype"} 1.0' in metrics
     assert 'distill_skew_total{column="city",kind="category",model="pets"} 1.0' in metrics
     assert status["errors"] == {"input": 3}
 

@@ -309,3 +309,10 @@ def test_one_long_text_among_many_short_ones_takes_no_more_memory_than_the_body(
     entries[-2]["data"] = entries[-1]["data"]
     answer = echo_client.post(INFER, json={"inputs": entries, "outputs": wanted})
     assert answer.status_code == 400
+
+
+def test_a_number_beyond_its_type_is_told_with_the_types_bounds(client):
+    body = {"inputs": [IMAGE | {"data": [1, 2, 300, 4]}]}
+    answer = client.post(INFER, json=body)
+    assert answer.status_code == 400
+    assert "UINT8 in `data` of the input `image`, 0 to 255, but found 300" in answer.json()["error"]

@@ -74,6 +74,13 @@ def test_feedback_decides_about_a_shadow_and_everybody_can_read_it(folder, tmp_p
         own = until(client, lambda own: own["is_over"])
         assert own["stage"] == "aborted"
         (name,) = client.get("/experiments").json()["experiments"]
+        metrics = client.get("/metrics").text.splitlines()
+        assert f'distill_experiment_verdict{{experiment="{name}",verdict="fail"}} 1.0' in metrics
+        assert f'distill_experiment_weight{{experiment="{name}"}} 0.0' in metrics
+        assert any(
+            "distill_experiment_info" in line and 'stage="aborted"' in line for line in metrics
+        )
+        assert any(line.startswith("distill_experiment_difference") for line in metrics)
         decision = client.get(f"/experiments/{name}/decision").json()
         assert (decision["result"], decision["weight"]) == ("Failed", 0)
         assert client.post(f"/experiments/{name}/gate").status_code == 409

@@ -51,6 +51,7 @@ def _summed_up(service: Service) -> Snapshot:
         "errors": dict(telemetry.errors),
         "roles": dict(telemetry.roles),
         "skew": [[*key, count] for key, count in telemetry.skew.items()],
+        "feedback": [[*key, count] for key, count in telemetry.feedback.items()],
         "seconds": [list(second) for second in telemetry.seconds],
         "latencies_ms": list(telemetry.latencies_ms),
         "num_latencies": len(telemetry.latencies_ms),
@@ -78,10 +79,7 @@ def status(service: Service) -> dict[str, Any]:
     all_of_them = [_summed_up(service), *service.peers.others]
     alive, total = latest(all_of_them), totals(all_of_them)
     roles = _added(one["roles"] for one in all_of_them)
-    skew: Counter[tuple[str, str]] = Counter()
-    for one in all_of_them:
-        for kind, column, count in one["skew"]:
-            skew[kind, column] += count
+    skew, feedback = (_by_two(one[name] for one in all_of_them) for name in ("skew", "feedback"))
     current = service.catalogue.current
     return {
         **total,
@@ -95,6 +93,11 @@ def status(service: Service) -> dict[str, Any]:
             {"kind": kind, "column": column, "count": count}
             for (kind, column), count in skew.most_common()
         ],
+        "feedback": {
+            role: {what: feedback[role, what] for what in ("right", "wrong", "other")}
+            for role in sorted({role for role, _ in feedback})
+        },
+        "num_restarts": len(all_of_them) - len(alive),
         "model": current.model,
         "version": current.version,
         "artefact_sha256": current.artefact_sha256,
@@ -139,6 +142,15 @@ class _Given:
 
 def _added(counts: Iterable[dict[str, int]]) -> Counter[str]:
     return sum((Counter(one) for one in counts), Counter())
+
+
+def _by_two(counted: Iterable[list[list[Any]]]) -> Counter[tuple[str, str]]:
+    """Add up what several have counted by two names."""
+    found: Counter[tuple[str, str]] = Counter()
+    for own in counted:
+        for first, second, count in own:
+            found[first, second] += count
+    return found
 
 
 def _problem(one: Snapshot) -> str | None:

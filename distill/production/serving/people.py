@@ -4,6 +4,7 @@ Knows bodies and forms; what answers mean is for `answers` to say.
 """
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from starlette.datastructures import UploadFile
@@ -17,18 +18,19 @@ from distill.production.prediction_log.feedback import (
     ConflictingFeedbackError,
     UnknownPredictionError,
 )
-from distill.production.prediction_log.records import Prediction, is_id
+from distill.production.prediction_log.records import LABEL, Feedback, Prediction, is_id
 from distill.production.serving.answers import said
 from distill.production.serving.documents import read_document, text_field
 from distill.production.serving.editions import Edition
 from distill.production.serving.guard import body_of
 from distill.production.serving.infer import unit_of
-from distill.production.serving.pictures import read_picture
+from distill.production.serving.pictures import Picture, read_picture
 from distill.production.serving.pool import Pool
 from distill.production.serving.protocol import Tensor
-from distill.production.serving.refusals import Kind, RefusedError, bad_input, malformed
+from distill.production.serving.refusals import Kind, Oddity, RefusedError, bad_input, malformed
 from distill.production.serving.rows import read_rows
 from distill.production.serving.service import Asker, Service
+from distill.production.serving.signature import Checked
 from distill.production.serving.truths import truths
 
 MAX_DECODING = 64  # pictures that wait or are decoded
@@ -68,15 +70,18 @@ class People:
         is_json = b"json" in headers.get(b"content-type", b"")
         if contract.table is not None or is_json:
             inputs, unit, several = self._rows(contract, body_of(request.scope))
+            checked, adapted = edition.signature.check(inputs), {}
         else:
-            inputs, unit = await self._picture(contract, request)
-            several = False
-        checked = edition.signature.check(inputs)
+            picture, unit = await self._picture(contract, request)
+            several, adapted = False, picture.adapted
+            checked = _checked(edition, picture)
         asker = Asker(endpoint="predict", unit=unit or unit_of(headers), started=started)
         ids, answer = await self._service.ask(edition, checked, asker)
         answers = said(contract, answer.outputs[contract.output])
         rows = [{"prediction_id": own} | row for own, row in zip(ids, answers, strict=True)]
-        who = {"model": answer.model, "version": answer.version}
+        who: dict[str, Any] = {"model": answer.model, "version": answer.version}
+        if adapted:
+            who["adapted"] = adapted
         return who | {"predictions": rows} if several else rows[0] | who
 
     def _rows(self, contract: Contract, body: bytes) -> tuple[dict[str, Tensor], str | None, bool]:
@@ -98,13 +103,10 @@ class People:
             raise malformed("Expected `row` to be an object, and `rows` a list of objects.")
         return read_rows(given, contract.table.columns), text_field(document, "unit"), several
 
-    async def _picture(
-        self, contract: Contract, request: Request
-    ) -> tuple[dict[str, Tensor], str | None]:
+    async def _picture(self, contract: Contract, request: Request) -> tuple[Picture, str | None]:
         assert contract.input is not None
         data, unit = await _uploaded(request)
-        pixels = await self._decoders.run(read_picture, data, contract.input)
-        return {contract.input.name: Tensor(datatype="UINT8", values=pixels)}, unit
+        return await self._decoders.run(read_picture, data, contract.input), unit
 
     async def feedback(self, request: Request) -> dict[str, Any]:
         """Keep what turned out about a prediction.
@@ -121,10 +123,19 @@ class People:
         prediction_id = text_field(document, "prediction_id")
         if prediction_id is None:
             raise malformed("Expected `prediction_id`, as the answer gave it.")
-        return await self._readers.run(self._keep, prediction_id, document)
+        found, news = await self._readers.run(self._keep, prediction_id, document)
+        for one in news:
+            self._service.telemetry.told(found.role, _told(found, one))
+        return {
+            "prediction_id": prediction_id,
+            "kept": len(news),
+            "known_before": not news,
+        }
 
-    def _keep(self, prediction_id: str, document: dict[str, Any]) -> dict[str, Any]:
-        """Hold what is said against the prediction, and keep it. Blocks."""
+    def _keep(
+        self, prediction_id: str, document: dict[str, Any]
+    ) -> tuple[Prediction, list[Feedback]]:
+        """Hold what is said against the prediction, and keep what is news. Blocks."""
         log = self._service.recorder.log
         try:
             found = log.find(prediction_id) if is_id(prediction_id) else None
@@ -133,16 +144,32 @@ class People:
                     f"Expected the id of a prediction but {prediction_id[:60]!r} is none that is "
                     "kept."
                 )
-            news = truths(document, found, self._edition_of(found))
-            kept = [log.feedback(one) for one in news]
+            said = truths(document, found, self._edition_of(found))
+            return found, [one for one in said if log.feedback(one)]
         except UserError as error:
             raise _of_the_log(error) from error
-        return {"prediction_id": prediction_id, "kept": sum(kept), "known_before": not any(kept)}
 
     def _edition_of(self, prediction: Prediction) -> Edition:
         catalogue = self._service.catalogue
         same = (e for e in catalogue.warm if e.artefact_sha256 == prediction.artefact_sha256)
         return next(same, catalogue.current)
+
+
+def _checked(edition: Edition, picture: Picture) -> Checked:
+    """Hold a picture against the model; what was done to it counts as skew."""
+    assert edition.contract is not None
+    assert edition.contract.input is not None
+    name = edition.contract.input.name
+    checked = edition.signature.check({name: Tensor(datatype="UINT8", values=picture.pixels)})
+    odd = tuple(Oddity(kind=kind, column=name) for kind in picture.adapted)
+    return replace(checked, oddities=checked.oddities + odd)
+
+
+def _told(prediction: Prediction, feedback: Feedback) -> str:
+    """Name what turned out: right or wrong of a class, other of all else."""
+    if feedback.name != LABEL or prediction.label is None:
+        return "other"
+    return "right" if feedback.label == prediction.label else "wrong"
 
 
 def _of_the_log(error: UserError) -> RefusedError:

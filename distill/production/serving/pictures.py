@@ -6,6 +6,7 @@ own (`distill.decode`). Knows nothing of HTTP.
 
 import io
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,25 @@ from distill.decode import ImageFormat, decode_image
 from distill.production.serving.refusals import Kind, RefusedError, malformed
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+_GREY = ("1", "L", "LA", "La", "I", "F", "I;16")  # Pillow's modes without colour
 MAX_PIXELS = 40_000_000  # of the file, and of what it is resized to on the way
 
 
-def read_picture(data: bytes, takes: ImageInput) -> NDArray[np.uint8]:
-    """Decode a picture and bring it to a model's format, [1, H, W, C].
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """What a model is given of a picture.
+
+    Attributes:
+        pixels: [1, H, W, C].
+        adapted: what was done to it that is no mere decoding, by kind: resized, greyed.
+    """
+
+    pixels: NDArray[np.uint8]
+    adapted: dict[str, str]
+
+
+def read_picture(data: bytes, takes: ImageInput) -> Picture:
+    """Decode a picture and bring it to a model's format, as training did with its own.
 
     Raises:
         RefusedError: it is no picture, is truncated, or has too many pixels.
@@ -31,7 +46,7 @@ def read_picture(data: bytes, takes: ImageInput) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what we look at ourselves, and odd metadata
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                width, height = image.size
+                (width, height), mode = image.size, image.mode
     except Image.DecompressionBombError as error:
         raise _too_large("far beyond", takes) from error
     except Exception as error:  # Pillow's readers raise all sorts for a damaged file
@@ -43,11 +58,17 @@ def read_picture(data: bytes, takes: ImageInput) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return decode_image(data, wanted)[None]
+            pixels = decode_image(data, wanted)[None]
     except Exception as error:  # likewise
         raise malformed(
             f"Expected a whole picture but it is truncated or damaged ({str(error)[:80]})."
         ) from error
+    adapted = {}
+    if (width, height) != (takes.width, takes.height):
+        adapted["resized"] = f"from {width} x {height} to {takes.width} x {takes.height}"
+    if takes.channels == 1 and mode not in _GREY:
+        adapted["greyed"] = f"from {mode}"
+    return Picture(pixels=pixels, adapted=adapted)
 
 
 def _check_size(width: int, height: int, takes: ImageInput) -> None:

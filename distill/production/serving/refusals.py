@@ -28,7 +28,8 @@ class Oddity:
     """One way in which inputs are not as those that a model was trained on.
 
     Attributes:
-        kind: missing, unknown, dtype, shape, range, category or gap.
+        kind: category, gap, resized or greyed; of an input that is refused missing, unknown, dtype,
+            shape or range.
         column: of the input; empty where it has no name of ours, which a client could make up.
         count: of rows.
     """
@@ -46,7 +47,8 @@ class RefusedError(Exception):
         message: what was expected, what was found, and what to do.
         status: of HTTP.
         retry_after_s: when it is worth trying again.
-        oddity: what was wrong with the input, to be counted.
+        oddity: what was wrong with the input, to be counted among the errors: it is a mistake of
+            the client's, and no model was asked.
 
     Attributes:
         part_of: name and stage of the experiment in which the champion failed, as one compared.

@@ -14,6 +14,7 @@ from typing import Any
 from distill.production.serving.catalogue import Catalogue
 from distill.production.serving.editions import Edition
 from distill.production.serving.exchange import Answer, InferenceRequest, Router, SingleRouter
+from distill.production.serving.experiment_metrics import ExperimentCollector
 from distill.production.serving.peers import Peers
 from distill.production.serving.protocol import non_finite
 from distill.production.serving.recording import Recorder, new_ids
@@ -70,8 +71,13 @@ class Service:
     def __post_init__(self) -> None:
         """Tie the counters to what they count."""
         self.telemetry.watch_queue(lambda: self.catalogue.current.batcher.waiting)
+        self.telemetry.registry.register(ExperimentCollector(self.router_status))
         self.catalogue.on_change = self._changed
         self._changed(self.catalogue.current)
+
+    def router_status(self) -> dict[str, Any] | None:
+        """What whoever is the router now says of its experiment."""
+        return self.router.status()
 
     def _changed(self, edition: Edition) -> None:
         self.telemetry.changed(edition.model, edition.label, edition.artefact_sha256)
@@ -99,7 +105,8 @@ class Service:
             odd_rows=checked.odd_rows,
         )
         if checked.oddities:
-            self._odd(edition, *checked.oddities)
+            self.telemetry.odd(edition.model, checked.oddities)
+            self.recorder.odd(edition.model, edition.version, checked.oddities)
         try:
             answer = await self.router.route(request)
             _check_finite(edition, answer)
@@ -128,14 +135,8 @@ class Service:
             )
 
     def refused(self, endpoint: str, refusal: RefusedError) -> None:
-        """Count a refusal, and the oddity behind it."""
-        self.telemetry.refused(endpoint, refusal.kind.value)
-        if refusal.oddity is not None:
-            self._odd(self.catalogue.current, refusal.oddity)
-
-    def _odd(self, edition: Edition, *oddities: Any) -> None:
-        self.telemetry.odd(edition.model, oddities)
-        self.recorder.odd(edition.model, edition.version, oddities)
+        """Count a refusal; it is an error, and never skew."""
+        self.telemetry.refused(endpoint, refusal.kind.value, refusal.oddity)
 
 
 def defect(error: Exception) -> RefusedError:

@@ -34,6 +34,12 @@ class Telemetry:
         self._errors = Counter(
             "distill_errors", "Requests that got no answer.", ["endpoint", "kind"], **given
         )
+        self._wrong = Counter(
+            "distill_refused_inputs",
+            "Inputs that were refused, by what was wrong with which.",
+            ["kind", "column"],
+            **given,
+        )
         self._latency = Histogram(
             "distill_request_latency_seconds",
             "From the request's headers to its answer.",
@@ -47,11 +53,17 @@ class Telemetry:
         self._waiting = Gauge("distill_queue_depth", "Requests that wait or run.", **given)
         self._skew = Counter(
             "distill_skew",
-            "Rows with an input unlike those of training.",
+            "Rows that were answered, with an input unlike those of training.",
             ["model", "kind", "column"],
             **given,
         )
         self._roles = Counter("distill_answers", "Answers by the model's role.", ["role"], **given)
+        self._feedback = Counter(
+            "distill_feedback",
+            "Predictions told right, wrong, or something else about, by the role of who gave them.",
+            ["role", "told"],
+            **given,
+        )
         self._info = Gauge(
             "distill_model_info",
             "The model that answers now.",
@@ -69,6 +81,7 @@ class Telemetry:
         self.errors: dict[str, int] = {}
         self.skew: dict[tuple[str, str], int] = {}
         self.roles: dict[str, int] = {}
+        self.feedback: dict[tuple[str, str], int] = {}
         self.since = time.time()
 
     def answered(self, endpoint: str, version: str, role: str, latency_ms: float) -> None:
@@ -90,9 +103,11 @@ class Telemetry:
         self.latencies_ms.append(latency_ms)
         self._second()[1] += 1
 
-    def refused(self, endpoint: str, kind: str) -> None:
-        """Count a request without an answer."""
+    def refused(self, endpoint: str, kind: str, oddity: Oddity | None = None) -> None:
+        """Count a request without an answer, and what was wrong with its input."""
         self._errors.labels(endpoint, kind).inc()
+        if oddity is not None:
+            self._wrong.labels(oddity.kind, oddity.column).inc()
         self.errors[kind] = self.errors.get(kind, 0) + 1
         self._second()[2] += 1
 
@@ -106,6 +121,11 @@ class Telemetry:
             self._skew.labels(model, one.kind, one.column).inc(one.count)
             key = (one.kind, one.column)
             self.skew[key] = self.skew.get(key, 0) + one.count
+
+    def told(self, role: str, what: str) -> None:
+        """Count what turned out about a prediction: right, wrong or other."""
+        self._feedback.labels(role, what).inc()
+        self.feedback[role, what] = self.feedback.get((role, what), 0) + 1
 
     def watch_queue(self, depth: Callable[[], float]) -> None:
         """Read how many wait when somebody looks."""

@@ -133,8 +133,11 @@ def from_data(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> ND
         with np.errstate(over="ignore"):  # what is too large for the type is an infinity
             array = np.array(flat, dtype)
     except OverflowError as error:
+        limits = np.iinfo(dtype)
+        odd = next(value for value in flat if not limits.min <= value <= limits.max)
         raise bad_input(
-            f"Expected values of {datatype} in `data` of the input `{name}` but {error}."
+            f"Expected values of {datatype} in `data` of the input `{name}`, {limits.min} to "
+            f"{limits.max}, but found {reprlib.repr(odd)}."
         ) from error
     return array.reshape(shape)
 

@@ -6,6 +6,7 @@ Of one of several classes the log keeps its number as `label`; of all other task
 
 import math
 import re
+import reprlib
 from typing import Any
 
 from distill.contract import Contract
@@ -13,7 +14,7 @@ from distill.errors import nearest
 from distill.production.prediction_log.records import LABEL, Feedback, Prediction
 from distill.production.serving.documents import text_field
 from distill.production.serving.editions import Edition
-from distill.production.serving.refusals import Oddity, bad_input, malformed
+from distill.production.serving.refusals import bad_input, malformed
 from distill.tasks import TaskKind
 
 MAX_OUTCOMES = 20
@@ -85,11 +86,15 @@ def _label(given: Any, contract: Contract | None) -> dict[str, tuple[int | None,
 
 
 def _class(given: Any, names: tuple[str, ...]) -> int:
-    if type(given) is not str or given not in names:
-        shown = given[:60] if type(given) is str else type(given).__name__
+    if type(given) is not str:
         raise bad_input(
-            f"Expected `label` to be one of the classes but got {shown!r}. {nearest(shown, names)}",
-            Oddity(kind="category", column="label"),
+            f"Expected `label` to be the name of a class, as text, but got {reprlib.repr(given)}. "
+            f"{nearest(str(given)[:60], names)}"
+        )
+    if given not in names:
+        raise bad_input(
+            f"Expected `label` to be one of the classes but got {given[:60]!r}. "
+            f"{nearest(given[:60], names)}"
         )
     return names.index(given)
 
