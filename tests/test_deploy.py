@@ -163,3 +163,19 @@ def test_the_champion_is_deployed_out_of_the_registry(cli, home, register, promo
     assert ran.code == 0, ran.stderr
     assert ran.document["chosen_by_verdict"]
     assert ran.document["artefact_sha256"] == home.champion().artefact_sha256
+
+
+def test_what_to_do_next_is_said_and_stands_at_the_top_of_the_files(tmp_path):
+    path = exported(tmp_path / "export")
+    given = f"artefact={path}", "deploy=kserve", "deploy.storage_uri=gs://bucket/digits/3"
+    ran = run_cli("export", *given, "run_dir=run", cwd=tmp_path)
+    assert ran.code == 0, ran.stderr
+    folder = tmp_path / "run" / "export" / "deploy"
+    assert f"upload what is in {folder}/model_repository to gs://bucket/digits/3" in ran.stderr
+    assert f"kubectl apply -f {folder}/{kserve.MANIFEST}" in ran.stderr
+    assert "kubectl apply" in (folder / kserve.MANIFEST).read_text().split("apiVersion")[0]
+    ran = run_cli("export", given[0], "deploy=triton", "run_dir=other", cwd=tmp_path)
+    repository = tmp_path / "other/export/deploy/model_repository"
+    assert f"tritonserver --model-repository={repository}" in ran.stderr
+    (name,) = repository.iterdir()
+    assert f"/v2/models/{name.name}/ready" in ran.stderr

@@ -8,6 +8,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 
 from distill.deployment.deploy.model import Deployment, read_model, write_files
 from distill.errors import UsageError
@@ -88,13 +89,18 @@ def deploy_stage(workspace: Workspace, path: Path, deployment: Deployment) -> di
         }
 
     texts = {name: text if isinstance(text, str) else None for name, text in files.items()}
-    return workspace.stage(
+    done = workspace.stage(
         "deploy",
         compute,
         values={"files": texts, "passed": passed},
         inputs=(path,),
         outputs=tuple(f"{FOLDER}/{name}" for name in files),
     )
+    if workspace.leads:
+        workspace.console.print(f"{folder} is written. Next:", soft_wrap=True, highlight=False)
+        for number, step in enumerate(deployment.steps(folder), start=1):
+            workspace.console.print(f"  {number}. {escape(step)}", soft_wrap=True, highlight=False)
+    return done
 
 
 def shipped(folder: Path, names: Sequence[str]) -> Path:

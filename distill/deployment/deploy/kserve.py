@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from distill.deployment.deploy.model import Model, check_name, check_whole_number, name_of
-from distill.deployment.deploy.triton import Triton
+from distill.deployment.deploy.triton import REPOSITORY, Triton
 from distill.errors import UsageError
 from distill.files import sha256
 
@@ -82,7 +82,36 @@ class KServe:
     def files(self, model: Model) -> dict[str, str | Path]:
         """Lay out the repository to upload, and the manifest to apply after that."""
         text = yaml.safe_dump(self.manifest(model), sort_keys=False, allow_unicode=True)
-        return {**self._named(model).files(model), MANIFEST: text}
+        return {**self._named(model).files(model), MANIFEST: self._head() + text}
+
+    def steps(self, folder: Path) -> tuple[str, ...]:
+        """Say what is uploaded where, then applied."""
+        repository = folder / REPOSITORY
+        return (
+            f"upload what is in {repository} to {self.storage_uri}: {self._upload(repository)}",
+            f"kubectl apply -f {folder / MANIFEST}",
+            "kubectl get inferenceservice, until it is ready",
+        )
+
+    def _upload(self, folder: Path) -> str:
+        """Name the command for what lies in a folder, where there is one for its kind of place."""
+        tools = {
+            "gs": "gcloud storage cp -r",
+            "s3": "aws s3 cp --recursive",
+            "hdfs": "hdfs dfs -put",
+        }
+        tool = tools.get(self.storage_uri.partition("://")[0])
+        if tool is None:
+            return "with the tool of that storage"
+        what = f"{folder}/" if tool.startswith("aws") else f"{folder}/*"
+        return f"{tool} {what} {self.storage_uri}"
+
+    def _head(self) -> str:
+        return (
+            "# Written by `distill export deploy=kserve`. First upload what is in\n"
+            f"# {REPOSITORY}/ to {self.storage_uri}, then:\n"
+            f"#   kubectl apply -f {MANIFEST}\n"
+        )
 
     def manifest(self, model: Model) -> dict[str, Any]:
         """Say what the cluster should run."""

@@ -60,6 +60,10 @@ class Deployment(Protocol):
         """Say what it reads: relative path to text, or to the file that is copied."""
         ...
 
+    def steps(self, folder: Path) -> tuple[str, ...]:
+        """Say what is to be done with what was written to a folder, a command in each."""
+        ...
+
 
 def read_model(path: Path) -> Model:
     """Read an artefact's facts from it.

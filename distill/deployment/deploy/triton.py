@@ -22,6 +22,10 @@ from distill.errors import UsageError, UserError
 from distill.files import to_json
 from distill.tasks import TaskKind
 
+_HEAD = (
+    "# Written by `distill export deploy=`. Start Triton on the folder that holds this one's:\n"
+    "#   tritonserver --model-repository=model_repository\n"
+)
 REPOSITORY, LABELS = "model_repository", "labels.txt"
 VERSION = 1
 _TYPES = {
@@ -81,11 +85,20 @@ class Triton:
         folder = f"{REPOSITORY}/{name}"
         labels = _labels(model)
         return {
-            f"{folder}/config.pbtxt": text_format(self.config(model)),
+            f"{folder}/config.pbtxt": _HEAD + text_format(self.config(model)),
             f"{folder}/{CONTRACT_FILE}": json.dumps(to_json(model.contract), indent=2) + "\n",
             **({f"{folder}/{LABELS}": "\n".join(labels) + "\n"} if labels else {}),
             f"{folder}/{VERSION}/model.onnx": model.path,
         }
+
+    def steps(self, folder: Path) -> tuple[str, ...]:
+        """Say how Triton is started with it, and asked."""
+        repository = (folder / REPOSITORY).resolve()
+        name = self.name or next(own.name for own in repository.iterdir())
+        return (
+            f"tritonserver --model-repository={repository}",
+            f"curl -f http://127.0.0.1:8000/v2/models/{name}/ready",
+        )
 
     def config(self, model: Model) -> dict[str, Any]:
         """Say what the model takes and answers, as a ModelConfig.
