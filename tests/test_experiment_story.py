@@ -132,6 +132,18 @@ def test_a_page_says_in_words_what_was_decided_and_why(engine):
     assert "://" not in text.replace("http://www.w3.org", "")
 
 
+def test_a_challenger_that_is_no_worse_passes_by_its_interval_and_not_by_a_p_value(engine):
+    shadowed(engine, (0.9, 0.9), count=1500)
+    moved(engine, 2, START + 1500, State(stage=Stage.DECIDED, since=START + 1500, why="no worse"))
+    told = document(tell(engine, SETTING.experiment, num_points=0))
+    estimate = told["estimate"]
+    assert told["result"] == "Successful"
+    assert estimate["interval"][0] > -0.01
+    assert estimate["p_value_of_no_difference"] == 1
+    assert "above -0.01" in estimate["reading"]
+    assert "is_enough" not in estimate
+
+
 def test_one_row_of_each_unit_counts_in_pairs(engine):
     with LogWriter(engine) as writer:
         for at in range(50):
@@ -176,7 +188,9 @@ def test_the_verb_writes_both_and_prints_the_decision(engine, url, tmp_path, cap
     with pytest.raises(SystemExit) as ended:
         main(["experiment", f"log.url={url}", f"out={tmp_path}/out"])
     assert ended.value.code == 3
-    printed = json.loads(capfd.readouterr().out.splitlines()[-1])
+    out, err = capfd.readouterr()
+    assert f"page: {tmp_path}/out/experiment.html" in err
+    printed = json.loads(out.splitlines()[-1])
     assert printed == json.loads((tmp_path / "out" / "decision.json").read_text())
     assert printed["verdict"] == "fail"
     assert (tmp_path / "out" / "experiment.html").is_file()

@@ -45,6 +45,7 @@ def _decide(cfg: DictConfig, console: Console) -> dict[str, Any]:
         table.add_row(finding.rule, f"[{colour}]{finding.outcome}[/{colour}]", escape(finding.note))
     console.print(table)
     console.print(f"[bold]{story.state.name}[/bold]: {escape(result['why'])}")
+    console.print(f"decision: {escape(str(decision))}\npage: {escape(str(told))}", soft_wrap=True)
     return result
 
 

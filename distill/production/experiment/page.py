@@ -112,8 +112,8 @@ def picture(story: Story) -> Markup:
         if policy.margin:
             axes.axhline(-policy.margin * scale, color=BAD, linestyle="--", linewidth=1)
             axes.annotate(
-                "margin", (1, -policy.margin * scale), xycoords=("axes fraction", "data"),
-                ha="right", va="top", color=BAD, fontsize=9,
+                "margin", (1.01, -policy.margin * scale), xycoords=("axes fraction", "data"),
+                ha="left", va="center", color=BAD, fontsize=9, annotation_clip=False,
             )  # fmt: skip
         for step in story.steps[1:]:
             at = (step.time - start) / per

@@ -3,6 +3,7 @@
 Knows nothing of pages and pictures.
 """
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -134,12 +135,33 @@ def document(story: Story) -> dict[str, Any]:
         "why": story.decision.why if not state.stage.is_over else state.why,
         "champion": to_json(story.setting.champion),
         "challenger": to_json(story.setting.challenger),
-        "estimate": to_json(story.decision.estimate) if story.decision.estimate else None,
+        "estimate": _estimate(story),
         "findings": to_json(story.decision.findings),
         "aftermath": to_json(story.aftermath.findings) if story.aftermath else None,
         "evidence": to_json(story.evidence),
         "policy": to_json(story.setting.policy),
         "steps": to_json(story.steps),
+    }
+
+
+def _estimate(story: Story) -> dict[str, Any] | None:
+    """Say what is known of the outcome, by names that cannot be taken for what decides.
+
+    Whether there is enough for a limit theorem is in the interval already: until then it is
+    endless, or exact, as that of pairs is.
+    """
+    found, policy = story.decision.estimate, story.setting.policy
+    if found is None:
+        return None
+    return {
+        "challenger_minus_champion": found.estimate,
+        "interval": list(found.interval) if math.isfinite(found.interval[1]) else None,
+        "count": found.count,
+        "p_value_of_no_difference": found.p_value,
+        "reading": (
+            f"It passes once the whole interval is above -{policy.margin:g}, the margin. The "
+            "p-value is of no difference at all: it may be large for one that is no worse."
+        ),
     }
 
 
