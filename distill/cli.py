@@ -80,18 +80,39 @@ def _dispatch(arguments: list[str]) -> int:
     verb, *rest = arguments
     if verb not in VERBS:
         raise UsageError(f"Unknown verb `{verb}`. {nearest(verb, VERBS)}")
+    if {"-h", "--help"} & {*rest}:
+        print(_help(verb))
+        return 0
     return _run_verb(verb, _with_action(verb, rest))
 
 
+def _help(verb: str) -> str:
+    from distill.verbs.options import help_of
+
+    action = f" [{'|'.join(ACTIONS[verb])}]" if verb in ACTIONS else ""
+    return (
+        f"distill {verb}{action} [key=value ...]: {VERBS[verb]}\n\n{help_of(config_dir(), verb)}\n"
+        f"distill {verb} --cfg job       the configuration that comes of it\n"
+        f"distill {verb} --hydra-help    further options"
+    )
+
+
 def _with_action(verb: str, rest: list[str]) -> list[str]:
-    """Turn one bare word after the verb into `action=`."""
-    if not rest or not re.fullmatch(r"[A-Za-z_]+", rest[0]):
+    """Turn one bare word, wherever it stands, into `action=`."""
+    bare = [
+        at
+        for at, word in enumerate(rest)
+        if re.fullmatch(r"[A-Za-z_]+", word) and not (at and rest[at - 1].startswith("-"))
+    ]
+    if not bare:
         return rest
-    actions = ACTIONS.get(verb, ())
-    if rest[0] not in actions:
-        known = nearest(rest[0], actions) if actions else f"`{verb}` has none."
-        raise UsageError(f"Unknown action `{rest[0]}` for `{verb}`. {known}")
-    return [f"action={rest[0]}", *rest[1:]]
+    actions, word = ACTIONS.get(verb, ()), rest[bare[0]]
+    if word not in actions:
+        known = nearest(word, actions) if actions else f"`{verb}` has none."
+        raise UsageError(f"Unknown action `{word}` for `{verb}`. {known}")
+    if len(bare) > 1:
+        raise UsageError(f"Expected one action but got `{word}` and `{rest[bare[1]]}`.")
+    return [f"action={word}", *(own for at, own in enumerate(rest) if at != bare[0])]
 
 
 def _as_text(override: str) -> str:
@@ -130,7 +151,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
         except Exception as error:  # the other jobs of a multirun go on; reported below
             errors.append(error)
             if multirun:
-                _report(_as_usage_error(error))
+                _report(_as_usage_error(error, verb))
 
     overrides = [_as_text(override) for override in overrides]
     # Hydra's parser wants all overrides together: options such as --config-dir go first.
@@ -139,9 +160,9 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(task)()
     except Exception as error:
-        raise _as_usage_error(error) from error
+        raise _as_usage_error(error, verb) from error
     if errors and not multirun:
-        raise _as_usage_error(errors[0]) from errors[0]
+        raise _as_usage_error(errors[0], verb) from errors[0]
     if multirun:
         document = {"runs": documents, "num_failed": len(errors)}
     elif documents:
@@ -150,7 +171,8 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
         return 0  # --help, --cfg, --info
     if launched().leads:
         print(json.dumps(document), flush=True)
-    codes = [EXIT_CODES.get(done.get("verdict", "pass"), 0) for done in documents]
+    judged = (done.get("verdict", done.get("promotion", "pass")) for done in documents)
+    codes = [EXIT_CODES.get(outcome, 0) for outcome in judged]
     return 1 if errors else max(codes)
 
 
@@ -171,7 +193,7 @@ def config_dir() -> Path:
     raise UserError(f"Expected the configuration in {package / 'conf'}. Install distill again.")
 
 
-def _as_usage_error(error: Exception) -> Exception:
+def _as_usage_error(error: Exception, verb: str) -> Exception:
     """Say what Hydra found wrong in a configuration, with the nearest names."""
     from hydra.errors import HydraException
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -188,7 +210,7 @@ def _as_usage_error(error: Exception) -> Exception:
         name = key.group(1) if key else "a value"
         return UsageError(f"Expected a value for `{name}` but none is given. Add `{name}=...`.")
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return UsageError(_nearest_config_names(text))
+        return UsageError(_nearest_config_names(text, verb))
     return error
 
 
@@ -201,7 +223,9 @@ def _causes(error: Exception) -> list[Exception]:
     return found
 
 
-def _nearest_config_names(text: str) -> str:
+def _nearest_config_names(text: str, verb: str) -> str:
+    from distill.verbs.options import groups_of, keys_of
+
     option = re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text)
     if option:
         group, name = option.groups()
@@ -209,7 +233,7 @@ def _nearest_config_names(text: str) -> str:
         return f"Unknown option `{group}={name}`. {nearest(name, known)}"
     key = re.search(r"Key '([^']+)' is not in struct\n\s+full_key: (\S+)", text)
     if key:
-        full, known = key.group(2), _config_keys()
+        full, known = key.group(2), keys_of(config_dir(), verb)
         if full in known:
             return (
                 f"Unknown config key `{full}` of the chosen options: another option of its group "
@@ -219,35 +243,13 @@ def _nearest_config_names(text: str) -> str:
     group = re.search(r"Could not override '([^']+)'\.?\s*\n?.*No match in the defaults", text)
     if group:
         name = group.group(1)
-        groups = [path.name for path in config_dir().iterdir() if path.is_dir()]
-        keys = groups if get_close_matches(name, groups) else [*_config_keys(), *groups]
+        groups = [*groups_of(config_dir(), verb)]
+        known = [*keys_of(config_dir(), verb), *groups]
+        keys = groups if get_close_matches(name, groups) else known
         return f"Unknown config key `{name}`. {nearest(name, keys)}"
     first = [line.strip() for line in text.splitlines() if line.strip()]
     text = " ".join(dict.fromkeys(first[:4]))
     return text.replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception.", ".")
-
-
-def _config_keys() -> list[str]:
-    """List all dotted keys that occur in the shipped configuration."""
-    from omegaconf import DictConfig, OmegaConf
-
-    def walk(node: Any, prefix: str) -> list[str]:
-        keys = []
-        for key in map(str, node if isinstance(node, DictConfig) else ()):
-            name = f"{prefix}{key}"
-            keys.append(name)
-            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
-                keys += walk(node[key], f"{name}.")
-        return keys
-
-    found: set[str] = set()
-    for path in sorted(config_dir().rglob("*.yaml")):
-        group = path.parent.relative_to(config_dir())
-        loaded = OmegaConf.load(path)
-        is_global = path.read_text().startswith("# @package _global_")
-        prefix = "" if str(group) == "." or is_global else f"{group}."
-        found.update(k for k in walk(loaded, prefix) if "defaults" not in k and "hydra" not in k)
-    return sorted(found)
 
 
 def _report(error: BaseException) -> int:

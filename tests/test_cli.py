@@ -17,6 +17,35 @@ def test_help_lists_every_verb(cli):
     assert cli("--version").stdout.strip() == distill.__version__
 
 
+@pytest.mark.parametrize(
+    ("verb", "there", "not_there"),
+    [
+        (
+            "serve",
+            ("# 0 takes a free one", "rollout   ab, canary, shadow", "# that it has"),
+            "student",
+        ),
+        ("experiment", ("# or postgresql://", "[decide|plan]"), "groups"),
+        ("promote", ("# a tie is within it", "registry  local"), "rollout"),
+        ("pipeline", ("student ", "# first folder under outputs/"), "rollout"),
+    ],
+)
+def test_help_shows_a_verbs_own_groups_and_its_comments(cli, verb, there, not_there):
+    ran = cli(verb, "--help")
+    assert ran.code == 0
+    assert all(text in ran.stdout for text in there)
+    assert not_there not in ran.stdout.partition("groups, ")[2]
+
+
+def test_an_action_is_one_word_wherever_it_stands(cli):
+    ran = cli("promote", "registry.folder=X", "rollback")
+    assert (ran.code, "registry at X/" in ran.stderr) == (1, True)
+    ran = cli("promote", "registry.folder=X", "rolback")
+    assert (ran.code, "Did you mean `rollback`" in ran.stderr) == (2, True)
+    ran = cli("promote", "rollback", "history")
+    assert (ran.code, "Expected one action" in ran.stderr) == (2, True)
+
+
 def test_import_pulls_nothing_heavy():
     heavy = "{'torch', 'hydra', 'numpy', 'onnxruntime'}"
     code = f"import sys, distill, distill.cli; print({heavy} & set(sys.modules))"
@@ -31,6 +60,8 @@ def test_import_pulls_nothing_heavy():
         (["train", "teachr"], "Did you mean `teacher`"),
         (["baseline", "anotate"], "Did you mean `annotate`"),
         (["evaluate", "now"], "`evaluate` has none"),
+        (["serve", "prot=8101"], "Unknown config key `prot`. Did you mean `port`"),
+        (["serve", "rollot=canary"], "Did you mean `rollout`"),
         (["pipeline", "seeed=3"], "Unknown config key `seeed`. Did you mean `seed`"),
         (["pipeline", "optimizer.lrr=1"], "Did you mean `optimizer.lr`"),
         (["pipeline", "data=digitz"], "Unknown option `data=digitz`. Did you mean `digits`"),

@@ -54,7 +54,7 @@ def test_from_run_to_champion_and_back(runs, cli):
     assert (ran.code, ran.document["version"], ran.document["model"]) == (0, 1, "pets")
     assert cli("promote", "register", "run_dir=a").document["registered"] is False
     ran = cli("promote", "to=champion")
-    assert (ran.code, ran.document["verdict"], ran.document["promoted"]) == (0, "pass", True)
+    assert (ran.code, ran.document["promotion"], ran.document["promoted"]) == (0, "pass", True)
     cli("promote", "register", "run_dir=b")
     ran = cli("promote", "to=champion", "version=2")
     assert ran.code == 0
@@ -77,7 +77,7 @@ def test_a_loss_exits_3_and_a_wider_margin_bears_it(runs, promoted):
     promoted("promote", "register", "run_dir=worse")
     ran = promoted("promote", "to=champion")
     assert (ran.code, ran.document["promoted"]) == (3, False)
-    assert "drop_vs_champion fails" in ran.stderr
+    assert "`drop_vs_champion` is not held" in ran.stderr
     ran = promoted("promote", "to=champion", "rules.max_drop_vs_champion=0.12")
     assert (ran.code, ran.document["promoted"]) == (0, True)
 
@@ -86,7 +86,7 @@ def test_what_is_inconclusive_exits_4(runs, promoted):
     make_run(runs / "close", Run(seed=3, num_wrong=115))
     promoted("promote", "register", "run_dir=close")
     ran = promoted("promote", "to=champion")
-    assert (ran.code, ran.document["verdict"]) == (4, "inconclusive")
+    assert (ran.code, ran.document["promotion"]) == (4, "inconclusive")
 
 
 def test_force_is_shown_in_the_history(runs, promoted):
@@ -275,7 +275,7 @@ def test_a_new_run_asks_the_champion_and_is_promoted_on_a_test_set_of_its_own(
     assert first.document["promoted"], first.stderr
     new = (*SHORT, "budget=none", "data.test_fraction=0.3")
     alone = cli("pipeline", "run_dir=new", *new)
-    assert (alone.code, alone.document["verdict"]) == (0, "pass"), alone.stderr
+    assert (alone.code, alone.document["promotion"]) == (0, "pass"), alone.stderr
     cli("promote", "register", "run_dir=new")
     ran = cli("promote", "to=champion")
     assert (ran.code, ran.document["promoted"]) == (4, False)

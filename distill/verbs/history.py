@@ -75,7 +75,8 @@ def _told(entry: Entry) -> list[str]:
     lines = [f"[bold]{what} {version}[/bold]{forced} by {escape(entry.who)}"]
     if entry.reason:
         lines.append(f'"{escape(entry.reason)}"')
-    lines += map(_evidence, entry.evidence)
+    if entry.action != "rollout":  # its reason says what decided; promotions are not to be buried
+        lines += map(_evidence, entry.evidence)
     if entry.action == "register":
         lines.append(f"{escape(entry.artefact)} {entry.artefact_sha256[:12]}")
     return lines
@@ -83,7 +84,7 @@ def _told(entry: Entry) -> list[str]:
 
 def _evidence(finding: Any) -> str:
     text = f"{_name(finding['rule'])}: {_coloured(finding['outcome'])}"
-    if finding["measured"] is not None:
+    if finding["measured"] is not None and finding["interval"] is not None:
         return (
             f"{text}, {percent(finding['measured'])} ({percent_interval(finding['interval'])}), "
             f"limit {percent(finding['limit'])}"

@@ -78,7 +78,7 @@ def _promote(cfg: DictConfig, console: Console) -> dict[str, Any]:
         "to": cfg.to,
         "model": place.model,
         "version": decision.version,
-        "verdict": str(decision.outcome),
+        "promotion": str(decision.outcome),
         "promoted": decision.entry is not None,
         "forced": decision.entry is not None and decision.entry.forced,
         "why": decision.why,

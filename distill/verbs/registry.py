@@ -25,7 +25,7 @@ def registry_place(cfg: DictConfig, name: str | None = None) -> Place:
         if len(known) != 1:
             found = f"{len(known)}: {', '.join(known)}" if known else "none"
             raise UserError(
-                f"Expected `registry.model=`, or one model in the registry {folder}, but found "
+                f"Expected `registry.model=`, or one model in the registry at {folder}/, but found "
                 f"{found}. " + ("Name one." if known else "Run `promote register run_dir=...`.")
             )
         model = known[0]

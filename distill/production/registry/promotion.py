@@ -101,7 +101,8 @@ def challenger_findings(candidate: Package) -> list[Finding]:
     """A challenger must not have failed its budget; it may be an open question."""
     verdict = Outcome(candidate.verdict["verdict"])
     outcome = Outcome.FAIL if verdict is Outcome.FAIL else Outcome.PASS
-    return [Finding(rule="verdict", outcome=outcome, note=f"the verdict is {verdict}")]
+    note = f"the verdict is {verdict}"
+    return [Finding(rule="verdict_has_not_failed", outcome=outcome, note=note)]
 
 
 def verdict_finding(candidate: Package) -> Finding:

@@ -6,7 +6,7 @@ files and the server have modules of their own.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -114,8 +114,8 @@ class Registry:
         outcome = conjunction([finding.outcome for finding in findings])
         forced = request.force and outcome is not Outcome.PASS
         if outcome is not Outcome.PASS and not forced:
-            bad = [f.rule for f in findings if f.outcome is not Outcome.PASS]
-            why = f"Version {version} is not promoted: {', '.join(bad)} {_verb(outcome)}."
+            bad = [f for f in findings if f.outcome is outcome]
+            why = f"Version {version} is not promoted: {_said(bad, outcome)}"
             return Decision(
                 outcome=outcome, entry=None, version=version, findings=findings, why=why
             )
@@ -290,5 +290,16 @@ def _marks(package: Package, scoring: Scoring, audit: Callable[[Contract], Any])
     return scoring.marks(answers, Truth(labels=labels))
 
 
-def _verb(outcome: Outcome) -> str:
-    return "fails" if outcome is Outcome.FAIL else "is not decided"
+def _said(findings: Sequence[Finding], outcome: Outcome) -> str:
+    """Say which rules are in the way, and what to do."""
+    names = " and ".join(f"`{finding.rule}`" for finding in findings)
+    are = "is" if len(findings) == 1 else "are"
+    if outcome is Outcome.FAIL:
+        return (
+            f"{names} {are} not held. Look at what each says; `force=true "
+            'reason="..."` sets them aside.'
+        )
+    return (
+        f"{names} {are} not decided. Test on more samples, let `audit=` decide, or try it beside "
+        'the champion: `to=challenger`. `force=true reason="..."` sets rules aside.'
+    )
