@@ -7,7 +7,7 @@ compared by `distill.metrics.compare_paired`.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from distill.metrics import Array, Interval, bootstrap
 from distill.resampling import Blocks, paired
@@ -123,10 +123,10 @@ def compare_right_labels(
     residuals = difference - rows.sizes * centre
     added = (1 / num_labels - centre) ** 2 + (-1 / num_labels - centre) ** 2
     error = np.sqrt(residuals @ residuals + added) / (n + 2)
-    half_width = error * stats.norm.ppf(0.5 + confidence / 2)
+    half_width = error * special.ndtri(0.5 + confidence / 2)
     if blocks is not None:
         freedom = max(rows.num_groups - 1, 0)
-        half_width = error * stats.t.ppf(0.5 + confidence / 2, freedom) if freedom else 2.0
+        half_width = error * special.stdtrit(freedom, 0.5 + confidence / 2) if freedom else 2.0
     return Comparison(
         estimate=float(difference.sum() / n),
         interval=(float(max(centre - half_width, -1)), float(min(centre + half_width, 1))),
@@ -184,7 +184,7 @@ def _log_ratio(difference: Array, base: Array, confidence: float) -> tuple[float
         return np.divide(log_ratios - centre, errors, out=np.zeros(len(errors)), where=usable)
 
     low, high = bootstrap({"t": studentised}, num, confidence)["t"].interval
-    least = float(stats.t.ppf(0.5 + confidence / 2, num - 1))
+    least = float(special.stdtrit(num - 1, 0.5 + confidence / 2))
     ends = centre - max(high, least) * error, centre - min(low, -least) * error
     return float(centre), (float(ends[0]), float(ends[1]))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 Array = NDArray[Any]
 Interval = tuple[float, float]
@@ -134,6 +134,8 @@ def score_predictions(
 
 def proportion(hits: Array, *, confidence: float = 0.95) -> Estimate:
     """A share of successes with its Wilson score interval (Wilson, 1927)."""
+    from scipy import stats  # takes a second to load, which a rollback does not have
+
     result = stats.binomtest(int(np.sum(hits)), len(hits))
     low, high = result.proportion_ci(confidence, method="wilson")
     return Estimate(estimate=float(np.mean(hits)), interval=(float(low), float(high)))
@@ -180,6 +182,8 @@ def compare_paired(first: Array, second: Array, *, confidence: float = 0.95) -> 
     Raises:
         ValueError: the models did not answer the same number of samples.
     """
+    from scipy import stats  # takes a second to load, which a rollback does not have
+
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     if first.shape != second.shape:
         raise ValueError(f"Expected paired answers but got {first.shape} and {second.shape}.")
@@ -187,7 +191,7 @@ def compare_paired(first: Array, second: Array, *, confidence: float = 0.95) -> 
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     p_first, p_second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
     centre = p_first - p_second
-    z = stats.norm.ppf(0.5 + confidence / 2)
+    z = special.ndtri(0.5 + confidence / 2)
     half_width = z * np.sqrt((p_first + p_second - centre**2) / (n + 2))
     discordant = only_first + only_second
     p_value = stats.binomtest(only_first, discordant).pvalue if discordant else 1.0

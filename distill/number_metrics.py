@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from distill.errors import UserError
 from distill.metrics import Array, Estimate, bootstrap
@@ -262,5 +261,7 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 def _not_certain(share: Estimate, n: int, confidence: float) -> Estimate:
     if 0 < share.estimate < 1:
         return share
+    from scipy import stats  # takes a second to load, which a rollback does not have
+
     low, high = stats.binomtest(round(share.estimate * n), n).proportion_ci(confidence, "wilson")
     return Estimate(estimate=share.estimate, interval=(float(low), float(high)))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from distill.errors import UsageError
 
@@ -316,7 +316,7 @@ def planned_bounds(fractions: Any, *, alpha: float = 0.05) -> Numbers:
         raise UsageError(
             f"Expected looks at fractions that rise, of (0, 1], but got {fractions.tolist()}."
         )
-    spent = 4 * stats.norm.sf(stats.norm.isf(alpha / 4) / np.sqrt(fractions))
+    spent = 4 * special.ndtr(special.ndtri(alpha / 4) / np.sqrt(fractions))
     points, mass = np.polynomial.legendre.leggauss(_STEPS)
     bounds, nodes, weights = [], np.zeros(1), np.ones(1)  # where the walk is, with which mass
     before = np.diff(fractions, prepend=0)
@@ -326,7 +326,7 @@ def planned_bounds(fractions: Any, *, alpha: float = 0.05) -> Numbers:
         def excess(bound: float, *at: Any) -> float:
             nodes, weights, scale, total, error = at
             edge = bound * math.sqrt(total)
-            out = stats.norm.sf((edge - nodes) / scale) + stats.norm.cdf((-edge - nodes) / scale)
+            out = special.ndtr((nodes - edge) / scale) + special.ndtr((-edge - nodes) / scale)
             return float(weights @ out) - error
 
         at = (nodes, weights, scale, total, error)
@@ -334,6 +334,11 @@ def planned_bounds(fractions: Any, *, alpha: float = 0.05) -> Numbers:
         bounds.append(bound)
         edge = bound * math.sqrt(total)
         inside = points * edge
-        density = stats.norm.pdf((inside[:, None] - nodes) / scale) / scale
+        density = _normal((inside[:, None] - nodes) / scale) / scale
         nodes, weights = inside, mass * edge * (density @ weights)
     return np.array(bounds)
+
+
+def _normal(x: Any) -> Any:
+    """The standard normal density."""
+    return np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)

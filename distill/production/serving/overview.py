@@ -50,6 +50,7 @@ def _summed_up(service: Service) -> Snapshot:
         "num_answered": telemetry.num_answered,
         "errors": dict(telemetry.errors),
         "roles": dict(telemetry.roles),
+        "adapted": dict(telemetry.pictures),
         "skew": [[*key, count] for key, count in telemetry.skew.items()],
         "feedback": [[*key, count] for key, count in telemetry.feedback.items()],
         "seconds": [list(second) for second in telemetry.seconds],
@@ -89,6 +90,7 @@ def status(service: Service) -> dict[str, Any]:
         "latency": _quantiles(all_of_them),
         "roles": dict(roles),
         "fallbacks": roles["fallback"],
+        "adapted": dict(_added(one["adapted"] for one in all_of_them)),
         "skew": [
             {"kind": kind, "column": column, "count": count}
             for (kind, column), count in skew.most_common()

@@ -4,7 +4,6 @@ Knows bodies and forms; what answers mean is for `answers` to say.
 """
 
 import time
-from dataclasses import replace
 from typing import Any
 
 from starlette.datastructures import UploadFile
@@ -27,10 +26,9 @@ from distill.production.serving.infer import unit_of
 from distill.production.serving.pictures import Picture, read_picture
 from distill.production.serving.pool import Pool
 from distill.production.serving.protocol import Tensor
-from distill.production.serving.refusals import Kind, Oddity, RefusedError, bad_input, malformed
+from distill.production.serving.refusals import Kind, RefusedError, bad_input, malformed
 from distill.production.serving.rows import read_rows
 from distill.production.serving.service import Asker, Service
-from distill.production.serving.signature import Checked
 from distill.production.serving.truths import truths
 
 MAX_DECODING = 64  # pictures that wait or are decoded
@@ -74,7 +72,10 @@ class People:
         else:
             picture, unit = await self._picture(contract, request)
             several, adapted = False, picture.adapted
-            checked = _checked(edition, picture)
+            assert contract.input is not None
+            pixels = Tensor(datatype="UINT8", values=picture.pixels)
+            checked = edition.signature.check({contract.input.name: pixels})
+            self._service.telemetry.adapted(picture.adapted)
         asker = Asker(endpoint="predict", unit=unit or unit_of(headers), started=started)
         ids, answer = await self._service.ask(edition, checked, asker)
         answers = said(contract, answer.outputs[contract.output])
@@ -153,16 +154,6 @@ class People:
         catalogue = self._service.catalogue
         same = (e for e in catalogue.warm if e.artefact_sha256 == prediction.artefact_sha256)
         return next(same, catalogue.current)
-
-
-def _checked(edition: Edition, picture: Picture) -> Checked:
-    """Hold a picture against the model; what was done to it counts as skew."""
-    assert edition.contract is not None
-    assert edition.contract.input is not None
-    name = edition.contract.input.name
-    checked = edition.signature.check({name: Tensor(datatype="UINT8", values=picture.pixels)})
-    odd = tuple(Oddity(kind=kind, column=name) for kind in picture.adapted)
-    return replace(checked, oddities=checked.oddities + odd)
 
 
 def _told(prediction: Prediction, feedback: Feedback) -> str:

@@ -28,8 +28,7 @@ class Oddity:
     """One way in which inputs are not as those that a model was trained on.
 
     Attributes:
-        kind: category, gap, resized or greyed; of an input that is refused missing, unknown, dtype,
-            shape or range.
+        kind: category or gap; of an input that is refused missing, unknown, dtype, shape or range.
         column: of the input; empty where it has no name of ours, which a client could make up.
         count: of rows.
     """

@@ -5,7 +5,7 @@ Knows names and numbers; knows nothing of HTTP, nor of models.
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -57,6 +57,9 @@ class Telemetry:
             ["model", "kind", "column"],
             **given,
         )
+        self._adapted = Counter(
+            "distill_adapted_pictures", "Pictures that were resized or greyed.", ["kind"], **given
+        )
         self._roles = Counter("distill_answers", "Answers by the model's role.", ["role"], **given)
         self._feedback = Counter(
             "distill_feedback",
@@ -80,6 +83,7 @@ class Telemetry:
         self.num_answered = 0
         self.errors: dict[str, int] = {}
         self.skew: dict[tuple[str, str], int] = {}
+        self.pictures: dict[str, int] = {}
         self.roles: dict[str, int] = {}
         self.feedback: dict[tuple[str, str], int] = {}
         self.since = time.time()
@@ -126,6 +130,12 @@ class Telemetry:
         """Count what turned out about a prediction: right, wrong or other."""
         self._feedback.labels(role, what).inc()
         self.feedback[role, what] = self.feedback.get((role, what), 0) + 1
+
+    def adapted(self, kinds: Iterable[str]) -> None:
+        """Count what was done to a picture, as training did: resized, greyed. It is no skew."""
+        for kind in kinds:
+            self._adapted.labels(kind).inc()
+            self.pictures[kind] = self.pictures.get(kind, 0) + 1
 
     def watch_queue(self, depth: Callable[[], float]) -> None:
         """Read how many wait when somebody looks."""
