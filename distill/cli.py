@@ -244,7 +244,7 @@ def _nearest_config_names(text: str, verb: str) -> str:
     if group:
         name = group.group(1)
         groups = [*groups_of(config_dir(), verb)]
-        known = [*keys_of(config_dir(), verb), *groups]
+        known = {*keys_of(config_dir(), verb), *groups}
         keys = groups if get_close_matches(name, groups) else known
         return f"Unknown config key `{name}`. {nearest(name, keys)}"
     first = [line.strip() for line in text.splitlines() if line.strip()]

@@ -275,7 +275,7 @@ def test_a_new_run_asks_the_champion_and_is_promoted_on_a_test_set_of_its_own(
     assert first.document["promoted"], first.stderr
     new = (*SHORT, "budget=none", "data.test_fraction=0.3")
     alone = cli("pipeline", "run_dir=new", *new)
-    assert (alone.code, alone.document["promotion"]) == (0, "pass"), alone.stderr
+    assert (alone.code, alone.document["verdict"]) == (0, "pass"), alone.stderr
     cli("promote", "register", "run_dir=new")
     ran = cli("promote", "to=champion")
     assert (ran.code, ran.document["promoted"]) == (4, False)
