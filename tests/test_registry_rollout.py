@@ -1,12 +1,15 @@
+import io
 import time
 
 import pytest
 from registered import agree, rollback
+from rich.console import Console
 
 from distill.errors import UserError
 from distill.production.registry import rollout
 from distill.production.registry.history import periods
 from distill.production.registry.registry import open_registry
+from distill.verbs.history import show_history
 
 EVIDENCE = ({"rule": "errors", "outcome": "pass", "measured": 0.0},)
 
@@ -18,6 +21,16 @@ def two(register, promote):
     promote()
     register(seed=1)
     promote("challenger")
+
+
+def test_steps_of_a_rollout_do_not_bury_promotions_in_what_history_shows(home, two):
+    ratio = {"rule": "sample_ratio", "outcome": "pass", "note": "as it should be", "limit": 0.01}
+    rollout.note(home, 2, "canary 5%: no worse", ({**ratio, "measured": 1.0, "interval": None},))
+    shown = io.StringIO()
+    show_history(Console(file=shown, width=150), "pets", home.read(), None)
+    assert "canary 5%: no worse" in shown.getvalue()
+    assert "sample ratio" not in shown.getvalue()
+    assert "()" not in shown.getvalue()
 
 
 def test_a_step_is_in_the_history_with_its_evidence_and_changes_nobody(home, two):

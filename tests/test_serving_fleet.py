@@ -42,6 +42,8 @@ def arguments(pets, tmp_path):
 
 def test_all_share_an_address_a_log_and_what_they_count(arguments, tmp_path):
     with process(*arguments, cwd=tmp_path, DISTILL_ADMIN_TOKEN="abc") as (running, client):
+        assert "), by 2 workers, answers at http://" in running.said
+        assert "pets" in running.said.splitlines()[-1]
         answered = []
         while len(found := processes(client)) < 2 or not all(o["num_answered"] for o in found):
             answered += ask(client)

@@ -51,7 +51,7 @@ def _by_workers(cfg: DictConfig, bound: socket, url: str) -> dict[str, Any]:
         shutdown_s=listening(cfg).shutdown_s + ENDING_S,
     )
     workers.run(
-        lambda: log.info("%s answers at %s, from %d workers", workers.model, url, cfg.workers)
+        lambda: log.info("%s, by %d workers, answers at %s", workers.model, cfg.workers, url)
     )
     restarts = {"num_restarts": workers.num_restarts}
     return _document(url, workers.hub.said()) | {"workers": cfg.workers} | restarts
