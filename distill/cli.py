@@ -33,6 +33,7 @@ VERBS = {
     "serve": "answer over HTTP: the registry's champion, or an artefact by its path",
     "monitor": "is the model in production still what it was: drift, accuracy, decay, triggers",
     "experiment": "what the log says of a challenger; `plan`: how many requests it would take",
+    "feedback": "`select` what people label, `export`, `import`, `collect` a dataset version",
 }
 ACTIONS = {
     "baseline": ("score", "annotate"),
@@ -40,6 +41,7 @@ ACTIONS = {
     "promote": ("promote", "register", "rollback", "history"),
     "experiment": ("decide", "plan"),
     "monitor": ("check", "simulate"),
+    "feedback": ("select", "export", "import", "collect"),
 }
 EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
 

@@ -73,25 +73,37 @@ def test_the_bound_is_clopper_and_pearsons(num_audited, data, confidence):
 
 def test_nothing_audited_proves_nothing():
     assert lower_bound(0, 0, confidence=0.95) == 0.0
-    proof = prove(np.zeros(0), np.zeros(0, bool), target=0.9)
-    assert (proof.threshold, proof.lower_bound) == (None, None)
+    proof = prove(np.zeros(0), np.zeros(0, bool), np.zeros(0, bool), target=0.9)
+    assert (proof.threshold, proof.level, proof.may_teach) == (None, None, False)
 
 
 def test_the_smallest_threshold_that_is_proven_is_taken():
     confidences = np.repeat([0.55, 0.99], [200, 400])
     right = np.concatenate([np.arange(200) % 2 == 0, np.ones(400, bool)])
-    proof = prove(confidences, right, target=0.95)
+    proof = prove(confidences, right, np.zeros(600, bool), target=0.95)
     assert proof.threshold == 0.6  # nothing lies between, so it costs nothing
     each = 1 - 0.05 / len(GRID)
-    assert proof.lower_bound == pytest.approx(lower_bound(400, 400, confidence=each))
+    assert proof.level.lower_bound == pytest.approx(lower_bound(400, 400, confidence=each))
     assert [own.num_audited for own in proof.levels][:2] == [600, 400]
 
 
 def test_it_stops_when_the_bound_falls_below_the_target():
-    confidences, right = np.full(300, 0.995), np.ones(300, bool)
-    assert prove(confidences, right, target=0.97).threshold == 0.5
+    confidences, right, alike = np.full(300, 0.995), np.ones(300, bool), np.zeros(300, bool)
+    assert prove(confidences, right, alike, target=0.97).threshold == 0.5
     right[:10] = False
-    assert prove(confidences, right, target=0.97).threshold is None
+    assert prove(confidences, right, alike, target=0.97).threshold is None
+
+
+def test_a_teacher_that_is_right_where_all_is_easy_may_not_teach_where_it_differs():
+    confidences, differs = np.full(1000, 0.995), np.arange(1000) < 20
+    right = ~differs
+    right[:10] = True  # a coin where they differ, and never wrong elsewhere
+    proof = prove(confidences, right, differs, target=0.95)
+    assert proof.threshold == 0.5
+    assert (proof.level.num_differing, proof.level.num_differing_right) == (20, 10)
+    assert not proof.may_teach
+    right[:20] = True
+    assert prove(confidences, right, differs, target=0.95).may_teach
 
 
 def test_a_teacher_just_below_the_target_is_let_through_no_oftener_than_claimed(rng):
@@ -99,14 +111,15 @@ def test_a_teacher_just_below_the_target_is_let_through_no_oftener_than_claimed(
     for _ in range(1000):
         confidences = rng.uniform(0.5, 1, 400)
         right = rng.random(400) < 0.899
-        wrongly += prove(confidences, right, target=0.9, confidence=0.9).threshold is not None
+        proof = prove(confidences, right, right, target=0.9, confidence=0.9)
+        wrongly += proof.threshold is not None
     assert stats.binomtest(wrongly, 1000, 0.1, alternative="greater").pvalue > 1e-4
 
 
 @pytest.mark.parametrize("wrong", [{"target": 1.0}, {"target": 0.9, "confidence": 0}])
 def test_a_target_that_is_none_is_refused(wrong):
     with pytest.raises(UsageError, match="between 0 and 1"):
-        prove(np.ones(1), np.ones(1, bool), **wrong)
+        prove(np.ones(1), np.ones(1, bool), np.ones(1, bool), **wrong)
 
 
 LOGITS = np.array([[9.0, 0, 0], [0, 9.0, 0], [0.1, 0, 0], [np.nan] * 3])
@@ -116,6 +129,11 @@ def test_each_prediction_is_in_the_tier_that_its_teacher_earns():
     found = tiers(LOGITS, np.array([0, 0, 0, 0]), threshold=0.9)
     assert found == [Tier.AGREE, Tier.SOFT_LABEL, Tier.UNSURE, Tier.UNSURE]
     assert counted(found) == {"agree": 1, "soft_label": 1, "unsure": 2, "adjudicate": 0}
+
+
+def test_where_a_teacher_may_not_teach_people_say():
+    found = tiers(LOGITS, np.array([0, 0, 0, 0]), threshold=0.9, may_teach=False)
+    assert found == [Tier.AGREE, Tier.UNSURE, Tier.UNSURE, Tier.UNSURE]
 
 
 def test_without_proof_people_say_everything():

@@ -115,7 +115,7 @@ def test_every_experiment_composes(experiment, cli):
     "group", sorted(p.name for p in CONF.iterdir() if p.is_dir() and p.name != "experiment")
 )
 def test_every_option_of_every_group_composes(group, cli):
-    verbs = {"deploy": "export", "rollout": "serve"}
+    verbs = {"deploy": "export", "rollout": "serve", "strategy": "feedback"}
     verb = verbs.get(group, "search")  # has the pipeline's groups, and its own
     for path in sorted((CONF / group).glob("*.yaml")):
         ran = cli(verb, f"{group}={path.stem}", "--cfg", "job")

@@ -103,7 +103,8 @@ def bald(pool: Pool) -> Walk:
     if members is None or len(members) < 2:
         raise UsageError(
             "Expected the answers of two members of an ensemble or more for `strategy=bald` but "
-            f"got {0 if members is None else len(members)}. Name them: `members=[a.onnx,b.onnx]`."
+            f"got {0 if members is None else len(members)}. Name them: "
+            "`teacher.members=[a.onnx,b.onnx]`."
         )
     each = np.stack([log_softmax(own) for own in members])  # [M, N, C]
     mean = np.log(np.maximum(np.exp(each).mean(axis=0), np.finfo(np.float64).tiny))
@@ -120,7 +121,7 @@ def disagreement(pool: Pool) -> Walk:
     if pool.teacher_logits is None:
         raise UsageError(
             "Expected a teacher for `strategy=disagreement` but there is none, or it answers "
-            "nothing. Name it with `teacher=`, or take `strategy=margin`."
+            "nothing. Name it with `teacher.path=`, or take `strategy=margin`."
         )
     return _by_score(divergence(pool.teacher_logits, pool.logits), pool)
 

@@ -24,12 +24,19 @@ class Level:
         num_audited: rows above it whose truth is known.
         num_right: of them.
         lower_bound: of the precision.
+        num_differing: of the audited rows, to which the model says something else.
+        num_differing_right: of them, where the teacher is right.
+        differing_lower_bound: of the precision where they differ, which is far lower: most rows are
+            easy, and on those both are right.
     """
 
     threshold: float
     num_audited: int
     num_right: int
     lower_bound: float
+    num_differing: int
+    num_differing_right: int
+    differing_lower_bound: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,7 @@ class Proof:
 
     Attributes:
         target: precision that is asked for.
+        differing_target: likewise, where the model says something else.
         confidence: of all bounds together.
         levels: of the grid, in order.
         threshold: the smallest one whose lower bound reaches the target; None where none does, and
@@ -45,14 +53,21 @@ class Proof:
     """
 
     target: float
+    differing_target: float
     confidence: float
     levels: tuple[Level, ...]
     threshold: float | None
 
     @property
-    def lower_bound(self) -> float | None:
-        """Of the precision above the threshold."""
-        return next((o.lower_bound for o in self.levels if o.threshold == self.threshold), None)
+    def level(self) -> Level | None:
+        """What is known above the threshold."""
+        return next((own for own in self.levels if own.threshold == self.threshold), None)
+
+    @property
+    def may_teach(self) -> bool:
+        """Whether the teacher's word is proven where it differs, too, and may be trained on."""
+        own = self.level
+        return own is not None and own.differing_lower_bound >= self.differing_target
 
 
 def lower_bound(num_right: int, num_audited: int, *, confidence: float) -> float:
@@ -69,8 +84,10 @@ def lower_bound(num_right: int, num_audited: int, *, confidence: float) -> float
 def prove(
     confidences: NDArray[np.floating],
     right: NDArray[np.bool_],
+    differs: NDArray[np.bool_],
     *,
     target: float,
+    differing_target: float = 0.5,
     confidence: float = 0.95,
     grid: Sequence[float] = GRID,
 ) -> Proof:
@@ -82,14 +99,18 @@ def prove(
     Args:
         confidences: of the teacher in its answers to audited rows, [N] from 0 to 1.
         right: whether each answer is the truth, [N].
+        differs: whether the model says something else, [N].
         target: precision that is asked for.
+        differing_target: likewise where they differ; above a half, the teacher is right there more
+            often than the model.
         confidence: that the precision is above the bound, of all levels together.
         grid: of thresholds; chosen before the data.
 
     Raises:
         UsageError: target or confidence are no such thing.
     """
-    for name, value in (("target", target), ("confidence", confidence)):
+    given = {"target": target, "differing_target": differing_target, "confidence": confidence}
+    for name, value in given.items():
         if not 0 < value < 1:
             raise UsageError(f"Expected `{name}` between 0 and 1 but got {value}.")
     each = 1 - (1 - confidence) / len(grid)
@@ -97,18 +118,22 @@ def prove(
     for threshold in sorted(grid):
         above = confidences >= threshold
         num_right, num_audited = int(right[above].sum()), int(above.sum())
-        bound = lower_bound(num_right, num_audited, confidence=each)
-        levels.append(
-            Level(
-                threshold=threshold,
-                num_audited=num_audited,
-                num_right=num_right,
-                lower_bound=bound,
-            )
+        apart = above & differs
+        num_differing_right, num_differing = int(right[apart].sum()), int(apart.sum())
+        level = Level(
+            threshold=threshold,
+            num_audited=num_audited,
+            num_right=num_right,
+            lower_bound=lower_bound(num_right, num_audited, confidence=each),
+            num_differing=num_differing,
+            num_differing_right=num_differing_right,
+            differing_lower_bound=lower_bound(num_differing_right, num_differing, confidence=each),
         )
+        levels.append(level)
     reached = [own.threshold for own in levels if own.lower_bound >= target]
     return Proof(
         target=target,
+        differing_target=differing_target,
         confidence=confidence,
         levels=tuple(levels),
         threshold=reached[0] if reached else None,

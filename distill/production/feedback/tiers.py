@@ -43,6 +43,7 @@ def tiers(
     labels: NDArray[np.int64],
     *,
     threshold: float | None,
+    may_teach: bool = True,
 ) -> list[Tier]:
     """Say what becomes of each prediction.
 
@@ -50,13 +51,15 @@ def tiers(
         teacher_logits: [N, C]; NaN where there is no answer.
         labels: that the model gave, [N].
         threshold: of the teacher's confidence; None where nothing is proven, and then people say.
+        may_teach: whether it is proven where it differs, too; else people say there.
     """
     if threshold is None:
         return [Tier.UNSURE] * len(labels)
     sure = confidences(teacher_logits) >= threshold
     same = np.nan_to_num(teacher_logits, nan=-np.inf).argmax(axis=1) == labels
+    apart = Tier.SOFT_LABEL if may_teach else Tier.UNSURE
     return [
-        Tier.UNSURE if not s else Tier.AGREE if a else Tier.SOFT_LABEL
+        Tier.UNSURE if not s else Tier.AGREE if a else apart
         for s, a in zip(sure, same, strict=True)
     ]
 

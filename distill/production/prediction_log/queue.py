@@ -120,18 +120,25 @@ def set_audit_share(engine: sa.Engine, share: float) -> list[tuple[float, float]
     return audit_shares(engine)
 
 
-def reviewed(engine: sa.Engine, classes_sha256: str, *, page: int = 500) -> Iterator[Reviewed]:
+def reviewed(
+    engine: sa.Engine, classes_sha256: str, *, page: int = 500, inputs: bool = True
+) -> Iterator[Reviewed]:
     """Read the items of a list of classes with all that was said, in the order of their ids.
 
     Args:
         engine: an open log.
         classes_sha256: see `QueueItem`.
         page: items read at once.
+        inputs: whether to read inputs, which are most of the bytes.
 
     Raises:
         LogUnavailableError: the database cannot be read now.
     """
     query = _items(classes_sha256).order_by(_Q.prediction).limit(page)
+    if not inputs:
+        query = query.with_only_columns(
+            *(sa.null().label("input") if c.name == "input" else c for c in query.selected_columns)
+        )
     last = ""
     while True:
         with talking_to(engine), engine.connect() as connection:

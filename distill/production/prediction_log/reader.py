@@ -106,6 +106,20 @@ def stream(
         start = (last.time, last.id)
 
 
+def inputs_of(engine: sa.Engine, predictions: Sequence[str]) -> dict[str, bytes]:
+    """Read the inputs of predictions by id; those that were not kept, or are gone, are left out.
+
+    Raises:
+        LogUnavailableError: the database cannot be read now.
+    """
+    found: dict[str, bytes] = {}
+    with talking_to(engine), engine.connect() as connection:
+        for ids in _chunks(predictions):
+            query = sa.select(_P.id, _P.input).where(_P.id.in_(ids), _P.input.is_not(None))
+            found.update((row.id, row.input) for row in connection.execute(query))
+    return found
+
+
 def recent(engine: sa.Engine, scope: Scope, *, bucket_s: float) -> list[Rates]:
     """Count what happened in each stretch of time, by model and role, in the order of time.
 

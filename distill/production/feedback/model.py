@@ -1,0 +1,109 @@
+"""The model whose predictions are looked at: its classes, its columns, what it says of an input.
+
+Knows an artefact and its contract; knows nothing of the log.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.columns import Column
+from distill.contract import CONTRACT_FILE, HASH_KEY, Contract, load_contract
+from distill.errors import UserError
+from distill.files import sha256, sha256_json
+from distill.production.logged_inputs import stacked
+from distill.runtime import OnnxModel
+from distill.tasks import TaskKind
+
+EMBEDDING = "embedding"  # name of the output that an artefact may have besides its answers
+BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """An artefact that tells classes apart.
+
+    Attributes:
+        path: of the file.
+        sha256: of it.
+        contract: that stands beside it.
+    """
+
+    path: Path
+    sha256: str
+    contract: Contract
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of the logits."""
+        return self.contract.asks.outputs
+
+    @property
+    def classes_sha256(self) -> str:
+        """What labels of one list of classes are kept under."""
+        return classes_sha256(self.classes)
+
+    @property
+    def columns(self) -> tuple[Column, ...] | None:
+        """Of a table; None of images."""
+        return None if self.contract.table is None else self.contract.table.columns
+
+    def inputs(self, rows: list[bytes]) -> NDArray[Any]:
+        """Bring logged rows to what the model takes, [N, ...] or records, [N]."""
+        return stacked(rows, self.columns)
+
+    @cached_property
+    def _session(self) -> OnnxModel:
+        return OnnxModel(self.path)
+
+    @property
+    def has_embedding(self) -> bool:
+        """Whether the artefact gives its penultimate features as an output of that name."""
+        return EMBEDDING in self._session.output_names
+
+    def embed(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Give the penultimate features, [N, D], where the artefact has such an output."""
+        model = self._session
+        parts = [
+            model.session.run([EMBEDDING], model.prepared(inputs[at : at + BATCH]))[0]
+            for at in range(0, len(inputs), BATCH)
+        ]
+        return np.concatenate([np.asarray(part, np.float32) for part in parts])
+
+
+def classes_sha256(classes: tuple[str, ...]) -> str:
+    """Hash a list of classes: labels are numbers, and mean nothing under another one."""
+    return sha256_json(list(classes))
+
+
+def open_model(path: Path) -> Model:
+    """Read an artefact's contract, and see that the two belong together.
+
+    Raises:
+        UserError: there is none, it is another's, or its task is no classification.
+        ModelError: the file is no ONNX model.
+    """
+    session = OnnxModel(path)
+    folder = path.parent
+    if not (folder / CONTRACT_FILE).is_file():
+        raise UserError(
+            f"Expected {CONTRACT_FILE} beside {path}, which names the classes that people choose "
+            "from, but there is none. Name an export folder's file: `artefact=.../export`."
+        )
+    contract = load_contract(folder)
+    if session.metadata.get(HASH_KEY) != contract.sha256:
+        raise UserError(
+            f"Expected {folder / CONTRACT_FILE} to be the contract of {path.name} but it is "
+            "another's. Name a file in the folder that it was exported to."
+        )
+    if contract.asks.kind is not TaskKind.CLASSIFICATION:
+        raise UserError(
+            f"Expected a model that tells classes apart but {path} answers "
+            f"{contract.asks.kind.replace('_', ' ')}. People label classes alone; send what turned "
+            "out of numbers and of several labels to /feedback."
+        )
+    return Model(path=path, sha256=sha256(path), contract=contract)

@@ -1,0 +1,102 @@
+"""What is known of a reviewed row, and what an audit says of a model and of its teacher.
+
+Only audited rows judge. What people disagree about, and have not settled, counts against whoever is
+judged: leaving it out would make the rest look better. Knows rows of the queue and logits.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.metrics import Estimate, proportion
+from distill.production.feedback.audit import evenly
+from distill.production.feedback.precision import Proof, prove
+from distill.production.feedback.tiers import confidences
+from distill.production.prediction_log.queue import HUMAN, Reviewed
+
+DELAYED = "delayed_truth"
+TEACHER = "teacher"
+CONTESTED = -2  # people said something, and differ
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audited:
+    """An audit so far.
+
+    Attributes:
+        ids: of the rows whose truth is known or contested, [n], all drawn with one probability.
+        labels: the truth, [n]; `CONTESTED` where people differ.
+        predicted: by the model, [n].
+        num_drawn: rows that were drawn.
+        num_open: of them, of which nothing is known yet.
+    """
+
+    ids: list[str]
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    num_drawn: int
+    num_open: int
+
+    def accuracy(self, *, confidence: float) -> Estimate | None:
+        """Of the model; None before anything is known."""
+        if not self.ids:
+            return None
+        return proportion(self.labels == self.predicted, confidence=confidence)
+
+    def proof(self, teacher_logits: NDArray[np.floating], **targets: Any) -> Proof:
+        """Tell above which confidence a teacher may label; see `precision.prove`.
+
+        Args:
+            teacher_logits: of these rows, [n, C]; NaN where there is no answer.
+            targets: of `prove`.
+        """
+        sure = confidences(teacher_logits)
+        known = np.isfinite(sure)
+        says = teacher_logits[known].argmax(axis=1)
+        right, differs = says == self.labels[known], says != self.predicted[known]
+        return prove(sure[known], right, differs, **targets)
+
+
+def label_of(row: Reviewed) -> tuple[int, str] | None:
+    """What is settled about a row, and by whom: `delayed_truth` or `human`."""
+    if row.truth is not None:
+        return row.truth, HUMAN if row.truth_source == HUMAN else DELAYED
+    return None if row.item.label is None else (row.item.label, HUMAN)
+
+
+def verdict_on(row: Reviewed) -> int | None:
+    """The class that judges a row: the truth, or most people's; `CONTESTED`; None where unknown.
+
+    It does not wait for an adjudication, which those rows alone wait for where somebody was wrong.
+    """
+    if row.truth is not None:
+        return row.truth
+    said = Counter(own.label for own in row.annotations if own.label is not None)
+    if not said:
+        return None
+    (top, count), *_ = said.most_common(1)
+    return top if top is not None and 2 * count > said.total() else CONTESTED
+
+
+def audited(rows: Sequence[Reviewed]) -> Audited:
+    """Put the audited rows of a queue together.
+
+    Args:
+        rows: of the queue; chosen ones are left out.
+    """
+    drawn = [row for row in rows if row.item.split == "audit"]
+    probabilities = np.array([row.item.inclusion_probability for row in drawn], np.float64)
+    even = evenly([row.item.prediction for row in drawn], probabilities)
+    kept = [row for row, own in zip(drawn, even, strict=True) if own]
+    known = [(row, label) for row in kept if (label := verdict_on(row)) is not None]
+    return Audited(
+        ids=[row.item.prediction for row, _ in known],
+        labels=np.array([label for _, label in known], np.int64),
+        predicted=np.array([row.prediction.label for row, _ in known], np.int64),
+        num_drawn=len(drawn),
+        num_open=sum(verdict_on(row) is None for row in drawn),
+    )

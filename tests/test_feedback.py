@@ -1,0 +1,560 @@
+"""`feedback`, from a log to a dataset version, as a user runs it."""
+
+import io
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from feedback_logs import (
+    START,
+    answered,
+    fill,
+    make_teacher,
+    pictures,
+    teacher_weights,
+    with_embedding,
+)
+from prediction_logs import prediction, write
+from registry_runs import CLASSES
+from scipy import stats
+from served import CITIES, make_table, table_task
+
+from distill.errors import UserError
+from distill.files import sha256, sha256_json
+from distill.production.feedback import logged as module
+from distill.production.feedback.audit import place_of
+from distill.production.feedback.dataset import read_version
+from distill.production.prediction_log.annotations import answer
+from distill.production.prediction_log.connection import open_log
+from distill.production.prediction_log.feedback import add_feedback
+from distill.production.prediction_log.queue import find_item, queued, reviewed
+from distill.production.prediction_log.reader import find
+from distill.production.prediction_log.records import Annotation, Feedback
+from distill.production.serving.recording import row_bytes
+from distill.production.teacher_answers import TeacherAnswers
+from distill.runtime import OnnxModel
+from distill.tasks import TaskKind
+
+CLASSES_SHA256 = sha256_json(list(CLASSES))
+AUDIT = "looking.audit_share=0.2"
+
+
+@pytest.fixture
+def log(tmp_path):
+    engine = open_log(f"sqlite:///{tmp_path}/predictions.db")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def model(pets):
+    return pets / "model.onnx"
+
+
+@pytest.fixture
+def loop(cli, pets):
+    """Run an action on the pets; gives its document, or its error."""
+
+    def call(action, *overrides, artefact=pets):
+        ran = cli("feedback", action, f"artefact={artefact}", *overrides)
+        assert "Traceback" not in ran.stderr, ran.stderr
+        return ran.document if ran.code == 0 else ran.stderr
+
+    return call
+
+
+def label_all(engine, truth, who="ann", *, only=None):
+    """Answer all open items as the truth has them."""
+    count = 0
+    for row in list(reviewed(engine, CLASSES_SHA256)):
+        if row.item.label is None and (only is None or row.item.split == only):
+            own = Annotation(
+                prediction=row.item.prediction, annotator=who, label=truth[row.prediction.id]
+            )
+            answer(engine, own)
+            count += 1
+    return count
+
+
+@pytest.fixture
+def taught(log, model, tmp_path):
+    """A log of 800 predictions, a teacher, and the truth, which is what the teacher says."""
+    images = pictures(800)
+    records = fill(log, model, images)
+    teacher = make_teacher(tmp_path / "teacher.onnx", 0.3 * teacher_weights())
+    labels = OnnxModel(teacher).predict(images).argmax(axis=1)
+    return records, teacher, {r.id: int(own) for r, own in zip(records, labels, strict=True)}
+
+
+def test_the_audit_is_drawn_by_id_and_the_budget_is_spent_on_the_unsure(loop, log, taught):
+    records, _, _ = taught
+    done = loop("select", AUDIT, "limits.budget=30")
+    drawn = {record.id for record in records if place_of(record.id) < 0.2}
+    rows = {row.item.prediction: row for row in reviewed(log, CLASSES_SHA256)}
+    audit = {one for one, row in rows.items() if row.item.split == "audit"}
+    active = set(rows) - audit
+    assert audit == drawn
+    assert (done["num_audit_drawn"], done["num_selected"]) == (len(drawn), 30)
+    assert {rows[one].item.inclusion_probability for one in audit} == {0.2}
+    assert {rows[one].item.inclusion_probability for one in active} == {None}
+    # by hand: the smallest margins of all others, equal inputs once
+    logits = {r.id: np.frombuffer(r.output, "<f4").astype(float) for r in records}
+    gaps = {}
+    for record in sorted(records, key=lambda r: (r.time, r.id)):
+        if record.id not in drawn:
+            p = np.sort(np.exp(logits[record.id]) / np.exp(logits[record.id]).sum())
+            gaps.setdefault(record.input, (p[-1] - p[-2], record.id))
+    expected = {one for _, one in sorted(gaps.values())[:30]}
+    assert active == expected
+
+
+def test_what_was_selected_is_not_selected_again_and_new_rows_are(loop, log, model, taught):
+    first = loop("select", AUDIT, "limits.budget=30")
+    before = queued(log)
+    again = loop("select", AUDIT, "limits.budget=30")
+    assert again["num_audit_drawn"] == 0
+    assert again["num_selected"] == 30
+    assert len(queued(log) - before) == 30
+    fill(log, model, pictures(100, seed=5), time=START + 5000)
+    grown = loop("select", AUDIT, "limits.budget=0")
+    assert grown["num_predictions"] == first["num_predictions"] + 100
+    assert grown["num_selected"] == 0
+    assert grown["num_audit_drawn"] > 0
+
+
+def test_a_proven_teacher_saves_labels_and_teaches_where_it_differs(loop, log, taught):
+    _, teacher, truth = taught
+    named = f"teacher.path={teacher}"
+    first = loop("select", AUDIT, named, "limits.budget=0")
+    assert first["teacher"]["threshold"] is None
+    assert "labels nothing" in first["notes"][0]
+    assert first["tiers"]["unsure"] == first["num_candidates"]
+    num = label_all(log, truth)
+    label_all(log, truth, who="bob")  # two against a teacher, where it takes two
+    done = loop("select", AUDIT, named, "limits.budget=20")
+    assert done["audit"]["num_judged"] == num
+    assert done["teacher"]["threshold"] == 0.5
+    assert done["teacher"]["may_teach"]
+    assert done["tiers"]["agree"] > 100
+    assert done["tiers"]["soft_label"] > 5
+    assert done["num_selected"] == 20
+    for row in reviewed(log, CLASSES_SHA256):
+        assert row.item.split == "audit" or row.item.tier == "unsure"
+    found = loop("collect", AUDIT, named, "max_teacher_share=0.9")
+    assert found["counts"]["audit"] == {"human": num}
+    assert found["counts"]["active"] == {}  # a teacher without any human label beside it
+    label_all(log, truth)
+    label_all(log, truth, who="bob")
+    found = loop("collect", AUDIT, named, "max_teacher_share=0.5")
+    assert found["counts"]["active"]["teacher"] <= found["counts"]["active"]["human"]
+    rows, manifest = read_version(Path(found["dataset"]))
+    by_teacher = rows.sources == "teacher"
+    assert by_teacher.sum() == found["counts"]["active"]["teacher"]
+    expected = OnnxModel(teacher).predict(rows.inputs)
+    np.testing.assert_allclose(rows.teacher_logits[by_teacher], expected[by_teacher], rtol=1e-5)
+    assert (rows.labels[by_teacher] == -1).all()
+    assert [truth[one] for one in rows.ids[~by_teacher]] == rows.labels[~by_teacher].tolist()
+    level = next(own for own in manifest["teacher"]["proof"]["levels"] if own["threshold"] == 0.5)
+    assert set(rows.weights[by_teacher]) == {level["differing_lower_bound"]}
+    assert not set(rows.of("audit").sources) & {"teacher"}
+
+
+def test_a_teacher_that_gets_worse_is_stopped(loop, log, taught):
+    _, teacher, truth = taught
+    loop("select", AUDIT, "limits.budget=10")
+    wrong = {one: (label + (i % 4 == 0)) % 3 for i, (one, label) in enumerate(truth.items())}
+    label_all(log, wrong)
+    done = loop("select", AUDIT, f"teacher.path={teacher}", "limits.budget=0")
+    assert done["teacher"]["threshold"] is None
+    collected = loop("collect", AUDIT, f"teacher.path={teacher}")
+    assert "teacher" not in collected["counts"]["active"]
+
+
+def test_active_rows_never_judge(loop, log, taught):
+    _, teacher, truth = taught
+    loop("select", AUDIT, "limits.budget=50")
+    label_all(log, truth, only="active")
+    done = loop("select", AUDIT, f"teacher.path={teacher}", "limits.budget=0")
+    assert done["audit"]["num_judged"] == 0
+    assert done["audit"]["accuracy"] is None
+    assert done["teacher"]["threshold"] is None
+
+
+def test_the_audit_tells_the_models_accuracy(loop, log, taught):
+    records, _, truth = taught
+    loop("select", AUDIT, "limits.budget=100")
+    label_all(log, truth)
+    found = loop("select", AUDIT, "limits.budget=0")["audit"]
+    drawn = [record for record in records if place_of(record.id) < 0.2]
+    right = sum(record.label == truth[record.id] for record in drawn)
+    low, high = stats.binomtest(right, len(drawn)).proportion_ci(0.95, method="wilson")
+    assert found["accuracy"]["estimate"] == pytest.approx(right / len(drawn))
+    assert found["accuracy"]["interval"] == pytest.approx([low, high])
+    whole = np.mean([record.label == truth[record.id] for record in records])
+    assert low < whole < high
+
+
+def test_a_version_is_whole_says_what_came_before_and_is_not_made_twice(
+    loop, log, taught, tmp_path
+):
+    records, _, truth = taught
+    loop("select", AUDIT, "limits.budget=10")
+    label_all(log, truth, only="audit")
+    first = loop("collect", AUDIT)
+    assert loop("collect", AUDIT)["is_new"] is False
+    free = next(r for r in records if r.id not in queued(log))
+    add_feedback(log, Feedback(prediction=free.id, label=truth[free.id], source="shop"))
+    second = loop("collect", AUDIT)
+    assert second["is_new"]
+    one, two = (json.loads(Path(own["manifest"]).read_text()) for own in (first, second))
+    assert (one["parent"], two["parent"]) == (None, {"version": 1, "sha256": one["sha256"]})
+    assert two["counts"]["active"] == {"delayed_truth": 1}
+    for name, expected in two["files"].items():
+        assert sha256(tmp_path / "outputs/feedback/dataset_0002" / name) == expected
+    rows, _ = read_version(tmp_path / "outputs/feedback/dataset_0002")
+    image = np.load(io.BytesIO(free.input))
+    np.testing.assert_array_equal(rows.of("active").inputs, image[None])
+    assert np.isnan(rows.of("active").inclusion_probabilities).all()
+    assert set(rows.of("audit").inclusion_probabilities) == {0.2}
+
+
+def test_a_changed_version_is_refused(loop, log, taught, tmp_path):
+    loop("select", AUDIT, "limits.budget=0")
+    label_all(log, taught[2])
+    path = tmp_path / loop("collect", AUDIT)["dataset"]
+    np.save(path / "inputs.npy", np.zeros(3))
+    with pytest.raises(UserError, match=r"inputs.npy as the manifest has it"):
+        read_version(path)
+
+
+def test_an_input_of_the_audit_is_not_trained_on(loop, log, model):
+    images = np.repeat(pictures(1), 60, axis=0)  # everybody sends the same picture
+    records = fill(log, model, images)
+    loop("select", AUDIT, "limits.budget=5")
+    for record in records:
+        add_feedback(log, Feedback(prediction=record.id, label=1))
+    found = loop("collect", AUDIT)
+    assert found["counts"]["active"] == {}
+    assert found["num_leaks"] == 60 - found["counts"]["audit"]["delayed_truth"] > 0
+
+
+def test_a_teacher_that_is_gone_is_said_and_people_go_on(loop, log, taught):
+    done = loop("select", AUDIT, "teacher.path=gone.onnx", "limits.budget=5")
+    assert done["num_selected"] == 5
+    assert "people label alone" in done["notes"][0]
+    assert done["teacher"]["problem"] == done["notes"][0]
+    refused = loop("select", AUDIT, "teacher.path=gone.onnx", "strategy=disagreement")
+    assert "Expected a teacher for `strategy=disagreement`" in refused
+
+
+def test_a_teacher_is_asked_once_and_its_answers_outlive_it(loop, log, taught, tmp_path):
+    _, teacher, truth = taught
+    loop("select", AUDIT, f"teacher.path={teacher}", "limits.budget=5", "strategy=disagreement")
+    store = next((tmp_path / "outputs/feedback").glob("teacher_answers_*.npz"))
+    teacher.unlink()
+    label_all(log, truth)
+    label_all(log, truth, who="bob")
+    done = loop("select", AUDIT, f"teacher.path={store}", "limits.budget=5")
+    assert done["teacher"]["threshold"] == 0.5
+
+
+def test_the_strategy_asks_what_the_teacher_contradicts_the_most(loop, log, taught):
+    records, teacher, _ = taught
+    loop("select", AUDIT, f"teacher.path={teacher}", "strategy=disagreement", "limits.budget=5")
+    said = OnnxModel(teacher).predict(np.stack([np.load(io.BytesIO(r.input)) for r in records]))
+
+    def softmax(x):
+        return np.exp(x) / np.exp(x).sum()
+
+    apart = {
+        r.id: stats.entropy(softmax(t), softmax(np.frombuffer(r.output, "<f4")))
+        for r, t in zip(records, said, strict=True)
+        if place_of(r.id) >= 0.2
+    }
+    for row in reviewed(log, CLASSES_SHA256):
+        if row.item.split == "active":
+            assert row.item.score == pytest.approx(apart[row.item.prediction], rel=1e-3)
+            assert apart[row.item.prediction] >= sorted(apart.values())[-12]
+
+
+def test_a_teacher_of_other_classes_is_refused(loop, log, taught, tmp_path):
+    other = make_teacher(tmp_path / "other.onnx", classes=("cat", "owl", "dog"))
+    assert "cat, owl, dog" in loop("select", AUDIT, f"teacher.path={other}")
+    narrow = TeacherAnswers(
+        ids=np.array([taught[0][0].id]), logits=np.zeros((1, 2), np.float32), model_sha256="a" * 64
+    )
+    narrow.write(tmp_path / "narrow.npz")
+    assert "3 classes" in loop("select", AUDIT, f"teacher.path={tmp_path / 'narrow.npz'}")
+
+
+def test_members_of_an_ensemble_are_asked_for_bald(loop, log, taught, tmp_path):
+    paths = [make_teacher(tmp_path / f"{i}.onnx", teacher_weights(seed=i)) for i in range(2)]
+    done = loop(
+        "select",
+        AUDIT,
+        "strategy=bald",
+        f"teacher.members=[{paths[0]},{paths[1]}]",
+        "limits.budget=5",
+    )
+    assert (done["strategy"], done["num_selected"]) == ("bald", 5)
+    assert "two members" in loop("select", AUDIT, "strategy=bald")
+    assert "gone" in loop(
+        "select", AUDIT, "strategy=bald", f"teacher.members=[{paths[0]},gone.onnx]"
+    )
+
+
+def test_the_embedding_is_what_distances_are_of_where_there_is_one(loop, log, pets, tmp_path):
+    folder = tmp_path / "export"
+    shutil.copytree(pets, folder)
+    with_embedding(pets / "model.onnx", folder / "model.onnx")
+    fill(log, folder / "model.onnx", pictures(60))
+    done = loop("select", AUDIT, "strategy=core_set", "limits.budget=3", artefact=folder)
+    assert done["has_embedding"]
+    rows = [r for r in reviewed(log, CLASSES_SHA256) if r.item.split == "active"]
+    rows.sort(key=lambda row: -row.item.priority)
+    first, second, _ = (np.load(io.BytesIO(r.prediction.input)).ravel() for r in rows)
+    gap = np.linalg.norm(first.astype(float) - second)
+    assert rows[1].item.score == pytest.approx(gap)
+    assert rows[2].item.score <= gap
+
+
+def test_units_and_costs_are_minded(loop, log, model):
+    images = pictures(100)
+    fill(log, model, images, unit="one")
+    done = loop("select", AUDIT, "limits.per_unit=2", "limits.budget=50", "costs={owl: 5}")
+    assert done["num_selected"] == 2
+    assert done["num_over_unit"] > 0
+    wrong = loop("select", AUDIT, "costs={owll: 5}")
+    assert "Did you mean `owl`?" in wrong
+
+
+@pytest.mark.parametrize("privacy", ["hash", "drop"])
+def test_without_inputs_the_audit_still_judges_and_the_rest_is_said(loop, log, model, privacy):
+    records = fill(
+        log, model, pictures(80), input=None, input_sha256="b" * 64 if privacy == "hash" else None
+    )
+    done = loop("select", AUDIT, "limits.budget=5")
+    assert done["num_selected"] == 0
+    assert "no input in the log" in done["notes"][0]
+    for record in records:
+        add_feedback(log, Feedback(prediction=record.id, label=record.label))
+    assert loop("select", AUDIT, "limits.budget=5")["audit"]["accuracy"]["estimate"] == 1.0
+    assert "the log keeps none" in loop("collect", AUDIT)
+    assert "inputs are kept with" in loop("export")
+
+
+def test_an_empty_log_and_a_log_of_another_model_are_told_apart(loop, log, cli):
+    assert "it is empty" in loop("select")
+    write(log, *(prediction(model="digits", artefact_sha256="f" * 64) for _ in range(3)))
+    assert "it has 3 of digits (ffffffffffff)" in loop("select")
+
+
+def test_failures_shadows_and_rows_of_the_future_are_no_answers(loop, log, model):
+    images = pictures(30)
+    fill(log, model, images, role="shadow")
+    write(log, *answered(model, images, outcome="error", output=b"", label=None))
+    fill(log, model, images[:4], time=9e9)
+    refused = loop("select", AUDIT)
+    assert "60 are failures, shadows or of other classes and 4 are of a time to come" in refused
+    fill(log, model, images)
+    done = loop("select", AUDIT, "limits.budget=3")
+    assert done["num_predictions"] == 30
+    assert "a clock is wrong" in done["notes"][0]
+
+
+def test_a_log_that_grows_while_it_is_read_ends(loop, log, model, monkeypatch):
+    fill(log, model, pictures(1500))
+    real, grown = module.stream, []
+
+    def stream(*arguments, **options):
+        for number, row in enumerate(real(*arguments, **options)):
+            if number % 500 == 0 and len(grown) < 50:
+                grown.extend(fill(log, model, pictures(10, seed=number), time=8e9))
+            yield row
+
+    monkeypatch.setattr(module, "stream", stream)
+    done = loop("select", AUDIT, "limits.budget=1")
+    assert done["num_predictions"] == 1500
+
+
+def test_what_cannot_be_is_one_message(loop, log, taught, cli, tmp_path):
+    assert "audit_share" in loop("select", "looking.audit_share=0")
+    assert "budget" in loop("select", "limits.budgets=3")
+    assert "there is none" in loop("select", "log.url=sqlite:///other.db")
+    assert "Unknown option `strategy=margn`" in loop("select", "strategy=margn")
+    assert "nothing is labelled" not in loop("select", AUDIT)
+    assert "there is none yet" in loop("collect", AUDIT)
+    assert "Name them: `files=[a.json]`" in loop("import")
+    assert "max_teacher_share" in loop("collect", AUDIT, "max_teacher_share=1")
+    ran = cli("feedback", "selct")
+    assert (ran.code, "Did you mean `select`" in ran.stderr) == (2, True)
+
+
+def test_a_bare_file_and_a_model_of_numbers_are_refused(loop, log, echo, tmp_path):
+    assert "names the classes" in loop("select", artefact=echo)
+    numbers = make_table(tmp_path / "numbers", table_task(TaskKind.REGRESSION))
+    assert "answers regression" in loop("select", artefact=numbers)
+
+
+def exported(loop, log, taught, budget=20):
+    loop("select", AUDIT, f"limits.budget={budget}", "looking.overlap=0")
+    done = loop("export")
+    return done, json.loads(Path(done["tasks"]).read_text())
+
+
+def annotated(task, *said, **facts):
+    """Annotations as Label Studio exports them: (who, choice)."""
+    return task | {
+        "annotations": [
+            {
+                "id": i,
+                "completed_by": who,
+                "result": []
+                if choice is None
+                else [{"type": "choices", "from_name": "label", "value": {"choices": [choice]}}],
+                "was_cancelled": False,
+                "lead_time": 2.5,
+                "created_at": "2026-11-01T10:00:00.000000Z",
+            }
+            | facts
+            for i, (who, choice) in enumerate(said)
+        ]
+    }
+
+
+def test_tasks_go_out_with_answers_and_come_back_by_id(loop, log, taught, tmp_path):
+    records, _, truth = taught
+    done, tasks = exported(loop, log, taught)
+    by_id = {record.id: record for record in records}
+    assert {task["data"]["pred_id"] for task in tasks} == queued(log)
+    for task in tasks:
+        (said,), own = task["predictions"], by_id[task["data"]["pred_id"]]
+        assert said["score"] == own.confidence
+        assert said["result"][0]["value"]["choices"] == [CLASSES[own.label]]
+        assert task["data"]["image"].startswith("data:image/png;base64,")
+    assert 'Choice value="owl"' in Path(done["config"]).read_text()
+    back = [
+        annotated(task, (i % 2, CLASSES[truth[task["data"]["pred_id"]]]))
+        for i, task in enumerate(tasks)
+    ]
+    (tmp_path / "back.json").write_text(json.dumps(back))
+    found = loop("import", "files=[back.json]")
+    assert found["num_new"] == found["settled"] == len(tasks)
+    again = loop("import", "files=[back.json]")
+    assert (again["num_new"], again["num_annotations"]) == (0, len(tasks))
+    for task in tasks:
+        one = task["data"]["pred_id"]
+        assert [(f.label, f.source) for f in find(log, one).feedback] == [(truth[one], "human")]
+    (kept,) = find_item(log, one).annotations
+    assert (kept.lead_time_s, kept.time) == (2.5, 1793527200.0)
+
+
+def test_cancelled_answers_are_left_out_and_two_who_differ_are_adjudicated(
+    loop, log, taught, tmp_path
+):
+    _, tasks = exported(loop, log, taught)
+    back = [
+        annotated(tasks[0], (1, "cat"), was_cancelled=True),
+        annotated(tasks[1], (1, None)),
+        annotated(tasks[2], (1, "cat"), (2, "dog")),
+        annotated(tasks[3], (1, "cat"), (2, "cat"), (3, "dog")),
+        annotated(tasks[4], (1, "dog"), (2, "dog")),
+    ]
+    (tmp_path / "back.json").write_text(json.dumps(back))
+    found = loop("import", "files=[back.json]")
+    assert (found["num_cancelled"], found["adjudicate"], found["settled"]) == (2, 1, 2)
+    pairs = {(p["first"], p["second"]): p for p in found["agreement"]["pairs"]}
+    # ann 1 and 2: cat/dog, cat/cat, dog/dog; p_o = 2/3, p_e = 2/3 * 1/3 + 1/3 * 2/3 = 4/9
+    assert (pairs["1", "2"]["num_both"], pairs["1", "2"]["num_same"]) == (3, 2)
+    assert pairs["1", "2"]["cohen_kappa"] == pytest.approx((2 / 3 - 4 / 9) / (1 - 4 / 9))
+    ids = [task["data"]["pred_id"] for task in tasks]
+    labels = [find_item(log, one).item.label for one in ids[:5]]
+    assert labels == [None, None, None, CLASSES.index("cat"), CLASSES.index("dog")]
+
+
+def test_unknown_choices_are_named_and_nothing_is_taken(loop, log, taught, tmp_path):
+    _, tasks = exported(loop, log, taught)
+    back = [annotated(tasks[0], (1, "cat")), annotated(tasks[1], (1, "Owl"))]
+    (tmp_path / "back.json").write_text(json.dumps(back))
+    refused = loop("import", "files=[back.json]")
+    assert "'Owl'" in refused
+    assert "Did you mean `owl`?" in refused
+    assert find_item(log, tasks[0]["data"]["pred_id"]).annotations == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('[{"data": {"pred_id"', "truncated"),
+        ("{}", "list of tasks"),
+        ('[{"image": "x", "choice": "cat"}]', "not JSON-MIN"),
+        ("[1]", "task 0"),
+        ('[{"data": {"pred_id": "x"}, "annotations": ["cat"]}]', "as objects"),
+        ("\xff", "truncated"),
+    ],
+)  # fmt: skip
+def test_what_is_no_export_is_one_message(loop, log, taught, tmp_path, content, says):
+    (tmp_path / "back.json").write_bytes(content.encode("latin-1"))
+    assert says in loop("import", "files=[back.json]")
+
+
+def test_answers_to_another_log_are_refused(loop, log, taught, tmp_path):
+    _, tasks = exported(loop, log, taught)
+    tasks[0]["data"]["pred_id"] = "0" * 30
+    (tmp_path / "back.json").write_text(json.dumps([annotated(tasks[0], (1, "cat"))]))
+    assert "none of 1 is of one with these classes" in loop("import", "files=[back.json]")
+
+
+def test_two_choices_of_one_person_are_refused(loop, log, taught, tmp_path):
+    _, tasks = exported(loop, log, taught)
+    task = annotated(tasks[0], (1, "cat"))
+    task["annotations"][0]["result"][0]["value"]["choices"] = ["cat", "dog"]
+    (tmp_path / "back.json").write_text(json.dumps([task]))
+    assert "2: cat, dog" in loop("import", "files=[back.json]")
+
+
+def test_rows_of_a_table_go_round_the_loop(loop, log, people_table, tmp_path):
+    artefact, count = people_table / "model.onnx", 40
+    rng = np.random.default_rng(0)
+    feeds = {
+        "age": rng.normal(size=(count, 1)) * 40,
+        "member": rng.choice([0.0, 1.0, np.nan], (count, 1)),
+        "city": rng.choice([*CITIES, ""], (count, 1)).astype(object),
+        "since": rng.integers(0, 9, (count, 1)) * 86_400_000,
+    }
+    own = sha256(artefact)
+    write(
+        log,
+        *(
+            prediction(
+                artefact_sha256=own,
+                input=row_bytes(feeds, i, has_rows=True),
+                output=np.array([0.0, feeds["age"][i, 0] / 9], "<f4").tobytes(),
+                label=int(feeds["age"][i, 0] > 0),
+                confidence=0.7,
+                time=START + i,
+            )
+            for i in range(count)
+        ),
+    )
+    loop("select", AUDIT, "limits.budget=10", "looking.overlap=0", artefact=people_table)
+    tasks = json.loads(Path(loop("export", artefact=people_table)["tasks"]).read_text())
+    assert {*tasks[0]["data"]["row"]} == {"age", "member", "city", "since"}
+    assert Counter(type(v) for t in tasks for v in t["data"]["row"].values()) == {
+        str: 4 * len(tasks)
+    }
+    back = [annotated(task, (1, "yes")) for task in tasks]
+    (tmp_path / "back.json").write_text(json.dumps(back))
+    loop("import", "files=[back.json]", artefact=people_table)
+    found = loop("collect", AUDIT, artefact=people_table)
+    rows, _ = read_version(tmp_path / found["dataset"])
+    place = {(START + i): i for i in range(count)}
+    order = [place[moment] for moment in rows.times]
+    for name, values in feeds.items():
+        np.testing.assert_array_equal(
+            rows.inputs[name], values[order, 0].astype(rows.inputs[name].dtype)
+        )
+    assert (rows.labels == 1).all()
