@@ -6,10 +6,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastapi import FastAPI
 from omegaconf import DictConfig
 
 from distill.files import from_json
-from distill.production.prediction_log.connection import open_log
+from distill.production.prediction_log.connection import Engine, open_log
 from distill.production.prediction_log.privacy import Privacy
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
 from distill.production.serving.application import ADMIN_VARIABLE, make_application
@@ -20,12 +21,15 @@ from distill.production.serving.guard import Guard, Limits
 from distill.production.serving.log import KeptLog, Log, MemoryLog
 from distill.production.serving.peers import Peers
 from distill.production.serving.recording import Recorder
+from distill.production.serving.review import review
 from distill.production.serving.service import Service
 from distill.production.serving.telemetry import Telemetry
 from distill.verbs.registry import registry_place
 from distill.verbs.serve_settings import REGISTRY
 from distill.verbs.trials import make_trials, wanted_trials
 from distill.verbs.workspace import plain
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,10 @@ def opened(cfg: DictConfig, peers: Peers | None = None) -> Iterator[Opened]:
     catalogue = Catalogue.open(_source(cfg), loading)
     with closing(_log(cfg)) as predictions:  # last: what cannot be served leaves no log behind
         recorder, token = Recorder(log=predictions), os.environ.get(ADMIN_VARIABLE)
-        with closing(make_trials(cfg, wanted, catalogue, recorder, token)) as trials:
+        with (
+            closing(make_trials(cfg, wanted, catalogue, recorder, token)) as trials,
+            _desk_log(cfg) as (engine, why_not),
+        ):
             service = Service(
                 catalogue=catalogue,
                 recorder=recorder,
@@ -69,8 +76,37 @@ def opened(cfg: DictConfig, peers: Peers | None = None) -> Iterator[Opened]:
                 peers=peers or Peers(),
                 beside=trials.beside,
             )
-            application = make_application(service, limits, trials.doors)
+            desk = review(engine, service, why_not)
+
+            def doors(application: FastAPI) -> None:
+                trials.doors(application)
+                desk(application)
+
+            application = make_application(service, limits, doors)
             yield Opened(service=service, application=application)
+
+
+@contextmanager
+def _desk_log(cfg: DictConfig) -> Iterator[tuple[Engine | None, str]]:
+    """Open the log for those who label, or say why nobody does."""
+    why_not = ""
+    if cfg.log.url is None:
+        why_not = "items are kept in a prediction log, and `log.url=null` has none."
+    elif cfg.review is None and cfg.host not in LOCAL:
+        why_not = (
+            f"it shows logged inputs to whoever reaches {cfg.host}. Set `review=true` where all "
+            "who do may see them."
+        )
+    elif cfg.review is False:
+        why_not = "`review=false` turns it off."
+    if why_not:
+        yield None, why_not
+        return
+    engine = open_log(cfg.log.url, sync=cfg.log.sync)  # of its own: people never starve the writer
+    try:
+        yield engine, ""
+    finally:
+        engine.dispose()
 
 
 def _source(cfg: DictConfig) -> Source:
