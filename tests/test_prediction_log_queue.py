@@ -365,3 +365,4 @@ def test_labels_are_read_by_item_and_person(engine, fill):
         Annotation(prediction=one, annotator=who, label=label, time=0.0)
         for one, who, label in [(first, "ann", 1), (first, "bob", 2), (second, "ann", 0)]
     ]
+    assert {own.prediction for own in answers(engine, CLASSES, last=1)} == {second}

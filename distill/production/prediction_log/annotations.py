@@ -159,8 +159,13 @@ def take_back(
     return True
 
 
-def answers(engine: sa.Engine, classes_sha256: str) -> list[Annotation]:
-    """Read all labels that people gave to items of a list of classes, by item and person.
+def answers(engine: sa.Engine, classes_sha256: str, *, last: int | None = None) -> list[Annotation]:
+    """Read labels that people gave to items of a list of classes, by item and person.
+
+    Args:
+        engine: an open log.
+        classes_sha256: see `QueueItem`.
+        last: so many items alone, those with the latest predictions; None is all.
 
     Raises:
         LogUnavailableError: the database cannot be read now.
@@ -171,6 +176,11 @@ def answers(engine: sa.Engine, classes_sha256: str) -> list[Annotation]:
         .where(_Q.classes_sha256 == classes_sha256, _A.label.is_not(None))
         .order_by(_A.prediction, _A.annotator)
     )
+    if last is not None:
+        labelled = sa.select(_A.prediction).join(QUEUE, _Q.prediction == _A.prediction)
+        labelled = labelled.where(_Q.classes_sha256 == classes_sha256, _A.label.is_not(None))
+        newest = labelled.distinct().order_by(_A.prediction.desc()).limit(last)
+        query = query.where(_A.prediction.in_(newest))
     with talking_to(engine), engine.connect() as connection:
         return [record_of(Annotation, row) for row in connection.execute(query).mappings()]
 
