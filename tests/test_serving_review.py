@@ -271,6 +271,12 @@ def started(browser, desk, name="Ann"):
     browser.until(SHOWN)
 
 
+def press(browser, key):
+    """Press a key once the page listens: what is pressed before an item is shown is not for it."""
+    browser.until("!busy")
+    browser.press(key)
+
+
 def keep(browser, name, **size):
     """Leave a screenshot where `DISTILL_PICTURES` says, for people to look at."""
     if folder := os.environ.get("DISTILL_PICTURES"):
@@ -287,21 +293,22 @@ def test_pictures_are_labelled_by_keys_in_a_browser(desk, log, items, require, t
         page = browser.js("document.body.innerText")
         assert "%" not in page
         assert "teacher" not in page
-        browser.press("2")
+        press(browser, "2")
         browser.until("!document.getElementById('last').hidden")
         browser.until("document.getElementById('status').innerText.startsWith('1 of 3')")
         assert re.search(r"you\s+dog\s+the model\s+\w+, 63 % sure\s+the teacher\s+owl, 88 % sure",
                          text(browser, "opinions"))  # fmt: skip
         keep(browser, "review_answered.png")
         keep(browser, "review_dark.png", dark=True)
-        browser.press("z")
+        press(browser, "z")
         browser.until("document.getElementById('status').innerText.startsWith('0 of 3')")
-        browser.press(" ")
+        press(browser, " ")
         browser.until("document.getElementById('opinions').innerText.includes('skipped it')")
+        browser.until("!busy")
         browser.js("document.querySelectorAll('#classes button')[0].click()")
         browser.until("document.getElementById('opinions').innerText.includes('cat')")
         browser.until("document.getElementById('status').innerText.includes('1 for you now')")
-        browser.press("3")
+        press(browser, "3")
         browser.until("document.getElementById('item').innerText.includes('nothing for you now')")
         keep(browser, "review_done.png")
         assert browser.problems == []
@@ -325,11 +332,11 @@ def test_an_answer_that_is_not_heard_is_given_again_by_the_same_key(
             "async (...a) => { await window.real(...a); throw new TypeError('cut'); }",  # it does
         ):
             browser.js(f"window.fetch = {broken}; 0")
-            browser.press("2")
+            press(browser, "2")
             browser.until("!busy && !document.getElementById('problem').hidden")
             assert "Nothing is lost" in text(browser, "problem")
         browser.js("window.fetch = window.real; 0")
-        browser.press("2")
+        press(browser, "2")
         browser.until("document.getElementById('status').innerText.startsWith('1 of 3')")
         assert browser.js("document.getElementById('problem').hidden")
     assert [(own.prediction, own.label) for own in answers(log, CLASSES_SHA256)] == [(items[0], 1)]
@@ -367,7 +374,7 @@ def test_rows_of_a_table_are_labelled_in_a_browser(people_table, log, require, t
             "age\t40.5", "member\tyes", "city\t</td><b>Oslo", "since\t1970-01-02",
         ]  # fmt: skip
         keep(browser, "review_row.png")
-        browser.press("2")
+        press(browser, "2")
         browser.until("document.getElementById('opinions').innerText.includes('yes, 75 % sure')")
         assert "teacher" not in text(browser, "opinions")
         browser.until("document.querySelector('#row').innerText.includes('not given')")

@@ -89,8 +89,8 @@ def opened(cfg: DictConfig, peers: Peers | None = None) -> Iterator[Opened]:
 @contextmanager
 def _desk_log(cfg: DictConfig) -> Iterator[tuple[Engine | None, str]]:
     """Open the log for those who label, or say why nobody does."""
-    why_not = ""
-    if cfg.log.url is None:
+    url, why_not = cfg.log.url, ""
+    if url is None:
         why_not = "items are kept in a prediction log, and `log.url=null` has none."
     elif cfg.review is None and cfg.host not in LOCAL:
         why_not = (
@@ -99,10 +99,10 @@ def _desk_log(cfg: DictConfig) -> Iterator[tuple[Engine | None, str]]:
         )
     elif cfg.review is False:
         why_not = "`review=false` turns it off."
-    if why_not:
+    if url is None or why_not:
         yield None, why_not
         return
-    engine = open_log(cfg.log.url, sync=cfg.log.sync)  # of its own: people never starve the writer
+    engine = open_log(url, sync=cfg.log.sync)  # of its own: people never starve the writer
     try:
         yield engine, ""
     finally:

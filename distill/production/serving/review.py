@@ -237,8 +237,9 @@ def _label(document: dict[str, Any], classes: tuple[str, ...]) -> int | None:
 def _lead_time(document: dict[str, Any]) -> float | None:
     """How long it took, as the page has measured it; nonsense is unknown."""
     seconds = document.get("seconds")
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    return float(seconds) if is_number and 0 <= seconds <= MAX_LEAD_S else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return None
+    return float(seconds) if 0 <= seconds <= MAX_LEAD_S else None
 
 
 def _said_in_http(error: UserError) -> RefusedError:
