@@ -1,9 +1,12 @@
 """Kappas of the people of a queue, by hand; an audit judges, and what is contested counts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from distill.production.feedback.audit import place_of
 from distill.production.feedback.opinions import agreement
 from distill.production.feedback.verdicts import CONTESTED, audited, label_of, verdict_on
 from distill.production.prediction_log.queue import Reviewed
@@ -101,3 +104,14 @@ def test_chosen_rows_do_not_judge():
     found = audited([row(1, settled=1, split="active")] * 5)
     assert found.accuracy(confidence=0.95) is None
     assert found.num_drawn == 0
+
+
+def test_rows_of_a_time_with_a_larger_share_do_not_count_more():
+    ids = [f"{i:030x}" for i in range(200)]
+    rows = []
+    for i, one in enumerate(ids):
+        own = row(0, settled=0, probability=0.9 if i < 100 else 0.3)
+        rows.append(replace(own, item=replace(own.item, prediction=one)))
+    found = audited(rows)
+    assert found.ids == [one for one in ids if place_of(one) < 0.3]
+    assert found.num_drawn == 200
