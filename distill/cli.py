@@ -241,7 +241,9 @@ def _nearest_config_names(text: str, verb: str) -> str:
                 f"Unknown config key `{full}` of the chosen options: another option of its group "
                 f"has it. Look at `--cfg job -p {full.rpartition('.')[0]}`."
             )
-        return f"Unknown config key `{full}`. {nearest(full, known)}"
+        tops = {name.partition(".")[0] for name in known} | {*groups_of(config_dir(), verb)}
+        near = tops if "." not in full and get_close_matches(full, tops) else known
+        return f"Unknown config key `{full}`. {nearest(full, near)}"
     group = re.search(r"Could not override '([^']+)'\.?\s*\n?.*No match in the defaults", text)
     if group:
         name = group.group(1)
