@@ -1,6 +1,7 @@
 """Fixtures: real digits, a small trained run, and packages that a machine may lack."""
 
 import json
+import logging
 import os
 import platform
 import shutil
@@ -93,8 +94,11 @@ def cli(tmp_path, monkeypatch, capfd) -> Callable[..., Ran]:
     def call(*arguments: str) -> Ran:
         monkeypatch.setattr(sys, "argv", sys.argv)
         monkeypatch.setattr(sys, "path", [*sys.path])
+        logger = logging.getLogger("distill")
+        before = logger.handlers, logger.propagate, logger.level
         with pytest.raises(SystemExit) as exit_info:
             main(list(arguments))
+        logger.handlers, logger.propagate, logger.level = before  # ours writes to what is closed
         out, err = capfd.readouterr()
         assert isinstance(exit_info.value.code, int)
         return Ran(code=exit_info.value.code, stdout=out, stderr=err)

@@ -114,8 +114,9 @@ def of_points(
     side[0, : len(first)] = 1
     side[1:] = rng.permuted(np.tile(side[0], (num_shuffles, 1)), axis=1)
     m, n = len(first), len(second)
-    within = np.einsum("si,si->s", side @ kernel, side)
-    across = np.einsum("si,si->s", side @ kernel, 1 - side)
+    sums = side @ kernel
+    within = (sums * side).sum(axis=1)
+    across = sums.sum(axis=1) - within
     other = kernel.sum() - within - 2 * across
     found = within / (m * (m - 1)) + other / (n * (n - 1)) - 2 * across / (m * n)
     return Drift(
