@@ -9,6 +9,7 @@ import pytest
 from monitored import ACCURACY, fill, make_world
 
 from distill.files import read_json
+from distill.production.teacher_answers import TeacherAnswers
 
 
 @pytest.fixture
@@ -154,7 +155,13 @@ def test_a_run_that_has_not_ended_is_one_message(cli, tmp_path):
     assert "verdict.json" in ran.stderr
 
 
-@pytest.mark.parametrize("wrong", ["window_days=0", "alarm_rate=2", "rules.max_drop=-1"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "window_days=0", "alarm_rate=2", "rules.max_drop=-1", "until=yesterday", "max_rows=0.5",
+        "rules.cooldown_days=soon", "plan.labels=1.5",
+    ],
+)  # fmt: skip
 def test_numbers_that_make_no_sense_are_refused(cli, world, wrong):
     ran = cli("monitor", f"run={world}", wrong)
     assert ran.code == 2
@@ -191,3 +198,16 @@ def test_nothing_can_be_lived_through_without_inputs(cli, world, tmp_path):
     ran = cli("monitor", "simulate", f"run={world}", f"log.url=sqlite:///{tmp_path}/l.db")
     assert ran.code == 1
     assert "log.inputs=keep" in ran.stderr
+
+
+def test_a_teacher_of_other_classes_says_nothing(asked, tmp_path):
+    own = TeacherAnswers(
+        ids=np.array(["x"]),
+        logits=np.zeros((1, 3), np.float32),
+        model_sha256="t",
+        classes=("owl", "dog", "cat"),
+    )
+    own.write(tmp_path / "other.npz")
+    ran, _ = asked(f"teacher.path={tmp_path}/other.npz", teacher=False, days=9)
+    assert ran.code == 1
+    assert "the 3 classes cat, dog, owl but it has 3: owl, dog, cat" in " ".join(ran.stderr.split())

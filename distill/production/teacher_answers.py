@@ -92,6 +92,21 @@ class TeacherAnswers:
             classes=self.classes,
         )
 
+    def checked(self, classes: Sequence[str], who: str) -> "TeacherAnswers":
+        """Return them if they are of the model's classes.
+
+        Raises:
+            UserError: they are of others, or of another number.
+        """
+        if self.classes:
+            check_classes(classes, self.classes, who)
+        if self.num_classes != len(classes):
+            raise UserError(
+                f"Expected {who} to answer {len(classes)} classes, as the model does, but it "
+                f"answers {self.num_classes}. Name its own teacher."
+            )
+        return self
+
     def write(self, path: Path) -> None:
         """Write them as .npz, whole or not at all."""
         write_arrays(

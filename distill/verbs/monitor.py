@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from distill.errors import UsageError, UserError
+from distill.errors import UserError
 from distill.files import from_json, read_json, to_json, write_json, write_text
 from distill.production.logged_inputs import stacked
 from distill.production.monitoring.observation import DAY, Ask, observe
@@ -34,10 +34,38 @@ from distill.production.prediction_log.scope import Scope
 from distill.production.registry.place import fetch
 from distill.production.teacher_answers import TeacherAnswers, answers_of, read_answers
 from distill.verbs.artefacts import ARTEFACTS
+from distill.verbs.numbers import COUNT, POSITIVE, Number, check_numbers
 from distill.verbs.registry import registry_place
 from distill.verbs.workspace import plain
 
 COLOURS = {"fail": "red", "inconclusive": "yellow", "pass": "green"}
+SHARE = Number(above=0, below=1)
+NUMBERS = {
+    "until": Number(above=0, is_optional=True),
+    "window_days": POSITIVE,
+    "every_days": POSITIVE,
+    "num_rows": COUNT,
+    "num_asked": COUNT,
+    "max_rows": COUNT,
+    "alarm_rate": SHARE,
+    "confidence": SHARE,
+    "rules.max_drop": Number(least=0),
+    "rules.max_age_days": Number(above=0, is_optional=True),
+    "rules.min_new_labels": Number(is_whole=True, least=1, is_optional=True),
+    "rules.max_skew": Number(least=0, is_optional=True),
+    "rules.cooldown_days": Number(least=0),
+    "rules.max_retrainings": Number(is_whole=True, least=0, is_optional=True),
+    "rules.budget_days": Number(least=0),
+    "plan.first_days": COUNT,
+    "plan.window_days": COUNT,
+    "plan.every_days": COUNT,
+    "plan.max_drop": Number(least=0),
+    "plan.audit_share": Number(above=0, most=1),
+    "plan.labels": COUNT,
+    "plan.cooldown_days": COUNT,
+    "plan.alarm_rate": SHARE,
+    "plan.seed": Number(is_whole=True, least=0),
+}
 VERDICTS = {"retrain": "fail", "investigate": "inconclusive", None: "pass"}
 
 
@@ -47,8 +75,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _simulate(cfg: DictConfig) -> dict[str, Any]:
+    check_numbers(cfg, NUMBERS)
     plan = from_json(Plan, plain(cfg.plan), where="plan")
-    _check(cfg)
     world, name = _world(cfg)
     engine = open_log(cfg.log.url, new=False)
     try:
@@ -103,8 +131,8 @@ def _simulate(cfg: DictConfig) -> dict[str, Any]:
 
 def _check_now(cfg: DictConfig) -> dict[str, Any]:
     """Look and tell; exit with 3 to have it trained again, and with 4 to have somebody look."""
+    check_numbers(cfg, NUMBERS)
     rules = from_json(Rules, plain(cfg.rules), where="rules")
-    _check(cfg)
     world, name = _world(cfg)
     console = Console(stderr=True)
     engine = open_log(cfg.log.url, new=False)
@@ -149,15 +177,6 @@ def _check_now(cfg: DictConfig) -> dict[str, Any]:
     _show(console, name, found)
     console.print(f"page: {folder / 'monitor.html'}")
     return document
-
-
-def _check(cfg: DictConfig) -> None:
-    for key in ("window_days", "num_rows", "num_asked", "every_days", "max_rows"):
-        if not isinstance(cfg[key], int | float) or not cfg[key] > 0:
-            raise UsageError(f"Expected `{key}` > 0 but got {cfg[key]!r}.")
-    for key in ("alarm_rate", "confidence"):
-        if not isinstance(cfg[key], int | float) or not 0 < cfg[key] < 1:
-            raise UsageError(f"Expected `{key}` between 0 and 1 but got {cfg[key]!r}.")
 
 
 def _world(cfg: DictConfig) -> tuple[World, str]:
@@ -218,14 +237,16 @@ def _teacher(cfg: DictConfig, world: World) -> tuple[Ask | None, list[str]]:
         path = own
     if not path.is_file():
         return None, [f"The teacher's opinion is lost: there is no {path} any more."]
+    classes = world.contract.classes
     if path.suffix == ".npz":
-        stored = read_answers(path)
+        stored = read_answers(path).checked(classes, f"the teacher {path}")
         return lambda ids, inputs: stored, []
     table = world.contract.table
     columns = None if table is None else table.columns
 
     def ask(ids: Sequence[str], inputs: Sequence[bytes]) -> TeacherAnswers:
-        return answers_of(path, stacked(inputs, columns), ids)
+        answers = answers_of(path, stacked(inputs, columns), ids)
+        return answers.checked(classes, f"the teacher {path}")
 
     return ask, []
 

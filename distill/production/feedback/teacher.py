@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.contract import check_classes
 from distill.errors import UserError
 from distill.files import sha256
 from distill.production.feedback.model import Model
@@ -57,8 +56,7 @@ class Teacher:
             known = self._asked(model, ids, read_inputs, known)
         if known is None:  # there is no input that it could be asked about
             return np.full((len(ids), len(model.classes)), np.nan, np.float32)
-        _check(known, model, self.path)
-        return known.logits_of(ids)
+        return known.checked(model.classes, f"the teacher {self.path}").logits_of(ids)
 
     def _known(self) -> TeacherAnswers | None:
         path = self.store or self.path
@@ -78,8 +76,7 @@ class Teacher:
         parts = [] if known is None else [known]
         for part, rows in read_inputs(new):
             answered = answers_of(self.path, model.inputs(rows), part)
-            _check(answered, model, self.path)
-            parts.append(answered)
+            parts.append(answered.checked(model.classes, f"the teacher {self.path}"))
         if not parts or (known is not None and len(parts) == 1):
             return known
         whole = _together(parts)
@@ -119,13 +116,3 @@ def _together(parts: list[TeacherAnswers]) -> TeacherAnswers:
         model_sha256=first.model_sha256,
         classes=first.classes,
     )
-
-
-def _check(answers: TeacherAnswers, model: Model, path: Path) -> None:
-    if answers.classes:
-        check_classes(model.classes, answers.classes, f"the teacher {path}")
-    if answers.num_classes != len(model.classes):
-        raise UserError(
-            f"Expected the teacher {path} to answer {len(model.classes)} classes, as "
-            f"{model.path.name} does, but it answers {answers.num_classes}. Name its own teacher."
-        )

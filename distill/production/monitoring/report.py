@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.metrics import log_softmax
 from distill.production.monitoring import audit, label_free
 from distill.production.monitoring.comparison import (
     Changed,
@@ -123,7 +124,7 @@ def report(
     bounds = None
     if opinion is not None and teacher_accuracy is not None:
         bounds = label_free.agreement_bounds(opinion.agree[opinion.known], 1 - teacher_accuracy)
-    goodness = np.exp(label_free.log_softmax(logits).max(axis=1))
+    goodness = np.exp(log_softmax(logits).max(axis=1))
     changes = _changes(world, seen, logits, rate, goodness)
     windows = _windows(seen, window_days)
     baseline = world.baseline
@@ -284,7 +285,7 @@ def _examples(
 ) -> list[Example]:
     """Rows of which the teacher is surest that the model is wrong."""
     differ = np.flatnonzero(opinion.known & ~opinion.agree)
-    own, theirs = (np.exp(label_free.log_softmax(o[differ])) for o in (logits, opinion.logits))
+    own, theirs = (np.exp(log_softmax(o[differ])) for o in (logits, opinion.logits))
     surest = np.argsort(-theirs.max(axis=1, initial=0), kind="stable")[:NUM_EXAMPLES]
 
     def told(chances: Numbers) -> tuple[str, float]:
