@@ -4,13 +4,18 @@ import json
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper
 from prediction_logs import prediction, write
 from registry_runs import CLASSES, Run, weights
 from served import write_onnx
 
 from distill.contract import CLASSES_KEY
-from distill.files import sha256
+from distill.files import sha256, sha256_json
+from distill.production.prediction_log.annotations import answer
+from distill.production.prediction_log.connection import open_log
+from distill.production.prediction_log.queue import reviewed
+from distill.production.prediction_log.records import Annotation
 from distill.production.serving.recording import row_bytes
 from distill.runtime import OnnxModel
 
@@ -87,3 +92,74 @@ def with_embedding(path, target):
     )
     onnx.save(model, target)
     return target
+
+
+CLASSES_SHA256 = sha256_json(list(CLASSES))
+AUDIT = "looking.audit_share=0.2"
+
+
+@pytest.fixture
+def log(tmp_path):
+    engine = open_log(f"sqlite:///{tmp_path}/predictions.db")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def model(pets):
+    return pets / "model.onnx"
+
+
+@pytest.fixture
+def loop(cli, pets):
+    """Run an action on the pets; gives its document, or its error."""
+
+    def call(action, *overrides, artefact=pets):
+        ran = cli("feedback", action, f"artefact={artefact}", *overrides)
+        assert "Traceback" not in ran.stderr, ran.stderr
+        return ran.document if ran.code == 0 else ran.stderr
+
+    return call
+
+
+def label_all(engine, truth, who="ann", *, only=None):
+    """Answer all open items as the truth has them."""
+    count = 0
+    for row in list(reviewed(engine, CLASSES_SHA256)):
+        if row.item.label is None and (only is None or row.item.split == only):
+            own = Annotation(
+                prediction=row.item.prediction, annotator=who, label=truth[row.prediction.id]
+            )
+            answer(engine, own)
+            count += 1
+    return count
+
+
+@pytest.fixture
+def taught(log, model, tmp_path):
+    """A log of 800 predictions, a teacher, and the truth, which is what the teacher says."""
+    images = pictures(800)
+    records = fill(log, model, images)
+    teacher = make_teacher(tmp_path / "teacher.onnx", 0.3 * teacher_weights())
+    labels = OnnxModel(teacher).predict(images).argmax(axis=1)
+    return records, teacher, {r.id: int(own) for r, own in zip(records, labels, strict=True)}
+
+
+def annotated(task, *said, **facts):
+    """Annotations as Label Studio exports them: (who, choice)."""
+    return task | {
+        "annotations": [
+            {
+                "id": i,
+                "completed_by": who,
+                "result": []
+                if choice is None
+                else [{"type": "choices", "from_name": "label", "value": {"choices": [choice]}}],
+                "was_cancelled": False,
+                "lead_time": 2.5,
+                "created_at": "2026-11-01T10:00:00.000000Z",
+            }
+            | facts
+            for i, (who, choice) in enumerate(said)
+        ]
+    }
