@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,15 @@ def run_cli(*arguments: str, cwd: Path, timeout: float = 300, **environment: str
     return Ran(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
+@pytest.fixture(autouse=True)
+def quiet_logger() -> Iterator[None]:
+    """Leave the package's logger as it was: a verb's own handler writes to what is then closed."""
+    logger = logging.getLogger("distill")
+    before = logger.handlers, logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate, logger.level = before
+
+
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capfd) -> Callable[..., Ran]:
     """Call the command line in this process, in an empty folder: quick, for many small cases."""
@@ -94,11 +103,8 @@ def cli(tmp_path, monkeypatch, capfd) -> Callable[..., Ran]:
     def call(*arguments: str) -> Ran:
         monkeypatch.setattr(sys, "argv", sys.argv)
         monkeypatch.setattr(sys, "path", [*sys.path])
-        logger = logging.getLogger("distill")
-        before = logger.handlers, logger.propagate, logger.level
         with pytest.raises(SystemExit) as exit_info:
             main(list(arguments))
-        logger.handlers, logger.propagate, logger.level = before  # ours writes to what is closed
         out, err = capfd.readouterr()
         assert isinstance(exit_info.value.code, int)
         return Ran(code=exit_info.value.code, stdout=out, stderr=err)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from distill.cli import main
 from distill.errors import UserError
 from distill.files import to_json
 from distill.production.experiment.page import page
@@ -183,22 +182,19 @@ def test_an_unknown_experiment_is_named_with_its_nearest(engine):
         find(engine, SETTING.experiment[:-1])
 
 
-def test_the_verb_writes_both_and_prints_the_decision(engine, url, tmp_path, capfd):
+def test_the_verb_writes_both_and_prints_the_decision(engine, url, tmp_path, cli):
     shadowed(engine, (0.9, 0.6))
-    with pytest.raises(SystemExit) as ended:
-        main(["experiment", f"log.url={url}", f"out={tmp_path}/out"])
-    assert ended.value.code == 3
-    out, err = capfd.readouterr()
-    assert f"page: {tmp_path}/out/experiment.html" in err
-    printed = json.loads(out.splitlines()[-1])
+    ran = cli("experiment", f"log.url={url}", f"out={tmp_path}/out")
+    assert ran.code == 3
+    assert f"page: {tmp_path}/out/experiment.html" in ran.stderr
+    printed = ran.document
     assert printed == json.loads((tmp_path / "out" / "decision.json").read_text())
     assert printed["verdict"] == "fail"
     assert (tmp_path / "out" / "experiment.html").is_file()
 
 
-def test_a_log_that_is_not_there_is_said_and_not_made(tmp_path, capfd):
-    with pytest.raises(SystemExit) as ended:
-        main(["experiment", f"log.url=sqlite:///{tmp_path}/none.db"])
-    assert ended.value.code == 1
-    assert "there is none" in capfd.readouterr().err
+def test_a_log_that_is_not_there_is_said_and_not_made(tmp_path, cli):
+    ran = cli("experiment", f"log.url=sqlite:///{tmp_path}/none.db")
+    assert ran.code == 1
+    assert "there is none" in ran.stderr
     assert not list(tmp_path.iterdir())
