@@ -16,8 +16,8 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 from monitored import as_npy, images, make_world
 from registry_runs import ARTEFACT
 
+from distill.audit import place_of
 from distill.files import sha256
-from distill.production.feedback.audit import place_of
 from distill.production.prediction_log.connection import open_log
 from distill.production.prediction_log.queue import set_audit_share
 from distill.production.prediction_log.writer import LogWriter, WriterOptions

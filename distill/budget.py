@@ -34,6 +34,8 @@ class AccuracyBudget:
         metric: that decides; None takes the first that the task has.
         min: of a metric of which more is better.
         max: of one of which less is, in its own unit.
+        max_drop_on_old_test: of the model in production over the new one on what was the test set
+            before, where newer data judge; see `Data.old_test`.
     """
 
     metric: str | None = None
@@ -42,6 +44,7 @@ class AccuracyBudget:
     max_drop_vs_teacher: float | None = None
     max_drop_vs_float32: float | None = None
     min_gain_vs_baseline: float | None = None
+    max_drop_on_old_test: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,11 +29,11 @@ from prediction_logs import prediction, write
 from scipy import stats
 from served import CITIES, make_table, table_task
 
+from distill.audit import place_of
+from distill.dataset_versions import read_version
 from distill.errors import UserError
 from distill.files import sha256
 from distill.production.feedback import logged as module
-from distill.production.feedback.audit import place_of
-from distill.production.feedback.dataset import read_version
 from distill.production.prediction_log.feedback import add_feedback
 from distill.production.prediction_log.queue import queued, reviewed
 from distill.production.prediction_log.records import Feedback

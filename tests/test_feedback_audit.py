@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from distill.audit import Audit, Share, check_share, evenly, place_of
 from distill.errors import UsageError
-from distill.production.feedback.audit import Audit, Share, check_share, evenly, place_of
 from distill.production.feedback.precision import GRID, lower_bound, prove
 from distill.production.feedback.tiers import Tier, capped, confidences, counted, tiers
 from distill.production.prediction_log.records import new_id

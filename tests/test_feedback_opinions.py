@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from distill.production.feedback.audit import place_of
+from distill.audit import place_of
 from distill.production.feedback.opinions import agreement
 from distill.production.feedback.verdicts import CONTESTED, audited, label_of, verdict_on
 from distill.production.prediction_log.queue import Reviewed

@@ -10,7 +10,7 @@ from feedback_logs import pictures
 from registry_runs import CLASSES
 from serving_process import ENTRY, INFER, process
 
-from distill.production.feedback.dataset import read_version
+from distill.dataset_versions import read_version
 
 
 def test_the_loop_closes(pets, tmp_path):

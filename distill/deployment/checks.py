@@ -177,6 +177,7 @@ def quality_checks(
     margins: Mapping[str, Any],
     parity: Mapping[str, Any],
     binds_logits: bool,
+    before: Mapping[str, Any] | None = None,
 ) -> list[Check]:
     """Check how good one artefact is, its margins and its parity.
 
@@ -190,6 +191,8 @@ def quality_checks(
         parity: the artefact's entry of `export.json`.
         binds_logits: whether `max_logit_std` holds for it: for float32 against torch, not for what
             is quantised.
+        before: its drop on the old test set, empty where the model in production was not asked;
+            None where there is no such set.
     """
     checks = []
 
@@ -225,6 +228,10 @@ def quality_checks(
     add("gain_vs_baseline", limit, gain, at_least)
     if margins["gain_vs_incumbent"]:
         add("gain_vs_incumbent", limit, _figure(margins["gain_vs_incumbent"]), at_least)
+    if before is not None:
+        drop = _figure(before) if before else (None, None)
+        limit = accuracy.max_drop_on_old_test
+        add("drop_on_old_test", limit, drop, at_most if before else _unknown)
     if binds_logits:
         add("parity_logit_std", budget.parity.max_logit_std, (parity["logit_std"], None), at_most)
     if metric == "accuracy":  # else there is no largest output to agree on

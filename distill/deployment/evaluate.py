@@ -120,6 +120,61 @@ def evaluate(
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class OldTest:
+    """What a model gives up on the world as it was.
+
+    Attributes:
+        metric: of the scores.
+        num_samples: of the former test set.
+        scores: of each artefact that may ship, and of the model in production, where it was asked.
+        drops: of the model in production over each artefact; empty where it was not asked.
+    """
+
+    metric: str
+    num_samples: int
+    scores: dict[str, Any]
+    drops: dict[str, Paired]
+
+
+def on_old_test(
+    answers: dict[str, Answers],
+    incumbent: Answers | None,
+    truth: Truth,
+    scoring: Scoring,
+    *,
+    confidence: float,
+) -> OldTest:
+    """Hold artefacts against the model in production on what was the test set before.
+
+    Args:
+        answers: of each artefact, [N, C].
+        incumbent: likewise; None where it was not asked.
+        truth: of the former test set.
+        scoring: of the task.
+        confidence: of every interval.
+    """
+    everyone = answers if incumbent is None else answers | {INCUMBENT: incumbent}
+    metric, drops = scoring.metric, {}
+    if incumbent is not None:
+        before = scoring.marks(incumbent, truth)
+        drops = {
+            name: scoring.compare(
+                before, scoring.marks(own, truth), blocks=truth.blocks, confidence=confidence
+            )
+            for name, own in answers.items()
+        }
+    return OldTest(
+        metric=metric,
+        num_samples=len(truth.labels),
+        scores={
+            name: scoring.score(own, truth, confidence=confidence)[metric]
+            for name, own in everyone.items()
+        },
+        drops=drops,
+    )
+
+
 def _margins(
     scoring: Scoring,
     marks: Mapping[str, Marks],

@@ -14,13 +14,13 @@ from distill.tasks import TaskKind
 from distill.training.modules import make_schedule
 from distill.verbs.networks import (
     build_distillation,
-    build_student,
     build_teacher_network,
     check_views_of_data,
     existing,
     is_fitted,
     load_member,
     load_network,
+    starting_student,
     teacher_members,
 )
 from distill.verbs.ranks import launched
@@ -41,7 +41,7 @@ def check_configuration(workspace: Workspace) -> None:
     seeds(workspace)
     _ = workspace.scoring
     check_views_of_data(workspace)
-    student, networks = build_student(workspace), []
+    student, networks = starting_student(workspace), []
     for role, member in teacher_members(cfg.teacher).items():
         if is_fitted(workspace, member):
             _check_levels(workspace, member)

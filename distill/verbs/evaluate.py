@@ -1,19 +1,20 @@
 """`evaluate`: every figure that decides something, from the exported files, on the test set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
 
-from distill.deployment.evaluate import References, evaluate
+from distill.deployment.evaluate import OldTest, References, evaluate, on_old_test
 from distill.errors import UserError
 from distill.files import read_json, write_arrays
 from distill.runtime import OnnxModel
-from distill.verbs.artefacts import ARTEFACTS, CONTROL, STUDENT
+from distill.verbs.artefacts import ARTEFACTS, CONTROL, MAY_SHIP, STUDENT
 from distill.verbs.baseline import PREDICTIONS as BASELINE_PREDICTIONS
 from distill.verbs.humans import VOTES, human_files
+from distill.verbs.incumbent import ask_incumbent, incumbent_path
 from distill.verbs.networks import load_teacher
 from distill.verbs.workspace import Workspace, open_workspace
 
@@ -56,7 +57,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
         further = {"block": truth.blocks, "naive_error": truth.naive_error}
         kept |= {name: own for name, own in further.items() if own is not None}
         write_arrays(workspace.run_dir / LOGITS, kept | answers)
-        return {"test_fingerprint": data.test_fingerprint} | evaluate(
+        scores = evaluate(
             answers,
             truth,
             workspace.scoring,
@@ -65,8 +66,11 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
             task=data.task,
             confidence=confidence,
         )
+        before = None if data.old_test is None else _on_old_test(workspace, found, incumbent)
+        return {"test_fingerprint": data.test_fingerprint, "old_test": before} | scores
 
-    inputs = (*found.values(), baseline_path, *votes)
+    incumbent = None if data.old_test is None else incumbent_path(workspace)
+    inputs = (*found.values(), baseline_path, *votes, *([] if incumbent is None else [incumbent]))
     if "teacher" not in found:
         inputs = (*inputs, workspace.run_dir / "teacher.json")
     return workspace.stage(
@@ -80,6 +84,22 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
         },
         inputs=inputs,
         outputs=(LOGITS,),
+    )
+
+
+def _on_old_test(
+    workspace: Workspace, found: Mapping[str, Path], incumbent: Path | None
+) -> OldTest:
+    """Ask the files that may ship, and the model in production, what they say of the old world."""
+    before = workspace.data.old_test
+    assert before is not None
+    files = {role: found[role] for role in MAY_SHIP if role in found}
+    return on_old_test(
+        {r: OnnxModel(p, num_threads=2).predict(before.served) for r, p in files.items()},
+        None if incumbent is None else ask_incumbent(workspace, incumbent, before),
+        before.truth,
+        workspace.scoring,
+        confidence=workspace.budget.confidence,
     )
 
 

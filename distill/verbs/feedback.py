@@ -9,10 +9,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
+from distill.dataset_versions import MANIFEST, counts, write_version
 from distill.errors import UsageError, nearest
 from distill.files import from_json, to_json, versions
 from distill.production.feedback.collecting import collect
-from distill.production.feedback.dataset import MANIFEST, counts, write_version
 from distill.production.feedback.exchange import export_tasks, import_files
 from distill.production.feedback.model import Model, open_model
 from distill.production.feedback.opinions import agreement
@@ -25,6 +25,7 @@ from distill.production.feedback.tiers import counted
 from distill.production.prediction_log.annotations import answers
 from distill.production.prediction_log.connection import Engine, open_log
 from distill.production.serving.editions import artefact_at
+from distill.verbs.numbers import Number, check_numbers
 from distill.verbs.registry import champion_path
 from distill.verbs.workspace import plain
 
@@ -92,15 +93,22 @@ def _import(cfg: DictConfig, engine: Engine, model: Model) -> dict[str, Any]:
 
 
 def _collect(cfg: DictConfig, engine: Engine, model: Model) -> dict[str, Any]:
+    check_numbers(cfg, {"max_unlabelled": Number(is_whole=True, least=0)})
     looking, teacher = _looking(cfg), _teacher(cfg.teacher.path, cfg)
     seen = survey(engine, model, teacher, looking)
-    done = collect(engine, seen, max_teacher_share=cfg.max_teacher_share)
+    done = collect(
+        engine,
+        seen,
+        max_teacher_share=cfg.max_teacher_share,
+        max_unlabelled=cfg.max_unlabelled,
+    )
     facts = {
         "model": {"path": str(model.path), "sha256": model.sha256},
         "classes": list(model.classes),
         "teacher": teacher_facts(seen, teacher),
         "audit": audit_facts(seen, looking),
         "max_teacher_share": cfg.max_teacher_share,
+        "max_unlabelled": cfg.max_unlabelled,
         "num_leaks": done.num_leaks,
         "versions": versions(),
     }

@@ -50,6 +50,37 @@ def build_student(workspace: Workspace) -> Any:
         )
 
 
+def start_path(cfg: DictConfig) -> Path | None:
+    """Find the weights that control and student begin with; None for random ones.
+
+    Raises:
+        UserError: there are none.
+    """
+    if cfg.start_from == "champion":
+        from distill.verbs.registry import champion_weights
+
+        return champion_weights(cfg)
+    if cfg.start_from is None:
+        return None
+    path = Path(cfg.start_from)
+    if not path.is_file():
+        raise UserError(
+            f"Expected weights of a student at `start_from={path}` but there are none. Name a "
+            "run's train/student/best.pt, or `start_from=champion`."
+        )
+    return path
+
+
+def starting_student(workspace: Workspace) -> Any:
+    """Build the student as its training begins: with random weights, or with those it had.
+
+    Raises:
+        UserError: the weights are missing, of other classes, or of another network.
+    """
+    path = start_path(workspace.cfg)
+    return build_student(workspace) if path is None else load_student(workspace, path).train()
+
+
 def build_teacher_network(workspace: Workspace, teacher: DictConfig, num_classes: int) -> Any:
     """Build the untrained network of a torch teacher, with its own preprocessing inside."""
     from distill.training.models import build_classifier

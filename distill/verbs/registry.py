@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from distill.errors import UserError
+from distill.production.registry.package import STUDENT_WEIGHTS
 from distill.production.registry.place import Place, fetch, models
 
 
@@ -45,6 +46,19 @@ def champion_path(cfg: DictConfig) -> Path:
     """
     place = registry_place(cfg)
     return fetch(place, place.champion().version).artefact_path
+
+
+def champion_weights(cfg: DictConfig) -> Path:
+    """Find the weights that the file in production was exported from.
+
+    Args:
+        cfg: with a node `registry`.
+
+    Raises:
+        UserError: there is no champion, or it is not whole.
+    """
+    place = registry_place(cfg)
+    return fetch(place, place.champion().version).root / STUDENT_WEIGHTS
 
 
 def champion_sha256(cfg: DictConfig) -> str:

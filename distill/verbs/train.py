@@ -14,10 +14,11 @@ from distill.verbs.fitting import fit_stage
 from distill.verbs.networks import (
     TEACHER_FACTS,
     build_distillation,
-    build_student,
     load_teacher,
     objective,
     shows_samples_as_they_are,
+    start_path,
+    starting_student,
 )
 from distill.verbs.seeds import compare_roles, seed_folder, seeds, show_trained
 from distill.verbs.soft_labels import soft_labels_stage
@@ -60,13 +61,14 @@ def train_stage(workspace: Workspace, role: str, seed: int) -> dict[str, Any]:
 
     cfg = workspace.cfg
     values: dict[str, Any] = {"network": plain(cfg.student), "seed": seed}
-    inputs: tuple[Path, ...] = ()
+    start = start_path(cfg)
+    inputs: tuple[Path, ...] = () if start is None else (start,)
     if role == "student":
-        inputs = (workspace.run_dir / TEACHER_FACTS,)
+        inputs = (*inputs, workspace.run_dir / TEACHER_FACTS)
         values |= distillation_values(workspace)
 
     def module(parts: dict[str, Any]) -> lightning.LightningModule:
-        student = build_student(workspace)
+        student = starting_student(workspace)
         if role == "control":
             return SupervisedModule(student, **objective(workspace), **parts)
         return distilled(workspace, student, parts)

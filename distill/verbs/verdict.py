@@ -72,6 +72,7 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
             "did_it_beat_naive": naive and naive_sentence(naive, metric),
             "did_distillation_help": distillation_sentence(gain, metric, budget.confidence),
             "backtest": results.backtest,
+            "old_test": results.evaluation["old_test"],
             "checks": checks,
             "warnings": results.warnings,
         }
@@ -154,6 +155,7 @@ def _checks(workspace: Workspace, results: PipelineResults) -> list[Check]:
             margins=evaluation["margins"][role],
             parity=results.export["parity"][artefact],
             binds_logits=artefact == STUDENT,
+            before=evaluation["old_test"] and evaluation["old_test"]["drops"].get(role, {}),
         )
     own = [row for row in benchmark["artefacts"] if row["artefact"] in names]
     checks += target_checks(budget, benchmark | {"artefacts": own}, raw_samples(workspace))

@@ -1,7 +1,8 @@
 """From a survey to the rows of a dataset version: who labels what, and what that weighs.
 
 People and the truth that turned out come first; a proven teacher adds its answers where the model
-says otherwise, up to a share. Knows the log; knows nothing of files.
+says otherwise, up to a share; rows that nobody spoke of go along for the teacher that is trained
+next. Knows the log; knows nothing of files.
 """
 
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from distill.audit import place_of
+from distill.dataset_versions import ACTIVE, AUDIT, NO_LABEL, UNLABELLED, Rows
 from distill.errors import UserError
-from distill.production.feedback.dataset import NO_LABEL, Rows
 from distill.production.feedback.logged import hash_of, read_inputs
 from distill.production.feedback.model import Model
 from distill.production.feedback.survey import Survey
 from distill.production.feedback.tiers import Tier, capped, confidences
-from distill.production.feedback.verdicts import DELAYED, TEACHER, label_of
+from distill.production.feedback.verdicts import DELAYED, NOBODY, TEACHER, label_of
 from distill.production.prediction_log.connection import Engine
 
 
@@ -47,13 +49,16 @@ class _Row:
     inclusion_probability: float = np.nan
 
 
-def collect(engine: Engine, seen: Survey, *, max_teacher_share: float) -> Collected:
+def collect(
+    engine: Engine, seen: Survey, *, max_teacher_share: float, max_unlabelled: int = 0
+) -> Collected:
     """Put together what is labelled.
 
     Args:
         engine: an open log.
         seen: of it.
-        max_teacher_share: of the rows that are trained on, that the teacher labels alone.
+        max_teacher_share: of the labelled rows that are trained on, that the teacher labels alone.
+        max_unlabelled: rows that nobody spoke of; another draw takes the same ones.
 
     Raises:
         UsageError: the share is none.
@@ -62,15 +67,19 @@ def collect(engine: Engine, seen: Survey, *, max_teacher_share: float) -> Collec
     """
     said = [*_queued(seen), *_turned_out(seen)]
     inputs = dict(_inputs(engine, [row.prediction for row in said]))
-    audit = {hash_of(inputs[r.prediction]) for r in said if r.split == "audit" and _has(inputs, r)}
+    audit = {hash_of(inputs[r.prediction]) for r in said if r.split == AUDIT and _has(inputs, r)}
     kept = [row for row in said if _has(inputs, row)]
-    clean = [r for r in kept if r.split == "audit" or hash_of(inputs[r.prediction]) not in audit]
-    num_active = sum(row.split == "active" for row in clean)
+    clean = [r for r in kept if r.split == AUDIT or hash_of(inputs[r.prediction]) not in audit]
+    num_active = sum(row.split == ACTIVE for row in clean)
     taught = _taught(engine, seen, num_active, max_teacher_share, audit)
     inputs |= taught.inputs
-    rows = sorted([*clean, *taught.rows], key=lambda row: (row.time, row.prediction))
-    if not rows:
+    labelled = [*clean, *taught.rows]
+    if not labelled:
         raise UserError(_nothing(len(said)))
+    spoken = {row.prediction for row in taught.rows}
+    unsaid, more = _unsaid(engine, seen, spoken, max_unlabelled, audit)
+    inputs |= more
+    rows = sorted([*labelled, *unsaid], key=lambda row: (row.time, row.prediction))
     return Collected(
         rows=_stacked(seen, rows, inputs, taught.logits),
         num_without_input=len(said) - len(kept),
@@ -114,7 +123,7 @@ def _turned_out(seen: Survey) -> list[_Row]:
             time=float(answers.times[i]),
             label=int(answers.truths[i]),
             source=DELAYED,
-            split="active",
+            split=ACTIVE,
         )
         for i in np.flatnonzero(answers.truths >= 0)
         if answers.ids[i] not in seen.queue
@@ -141,12 +150,32 @@ def _taught(
             time=time_of[one],
             label=NO_LABEL,
             source=TEACHER,
-            split="active",
+            split=ACTIVE,
             weight=0.0 if level is None else level.differing_lower_bound,
         )
         for one in taken
     ]
     return _Taught(rows=rows, inputs=inputs, logits=logits, num_left_out=len(ids) - len(taken))
+
+
+def _unsaid(
+    engine: Engine, seen: Survey, taught: set[str], count: int, audit: set[str]
+) -> tuple[list[_Row], dict[str, bytes]]:
+    """Draw rows of the pool that nobody spoke of, by a hash of their ids."""
+    places = {seen.answers.ids[i]: i for i in seen.pool.tolist()}
+    ids = sorted({*places} - taught, key=lambda one: place_of(f"unlabelled {one}"))[:count]
+    inputs = {one: data for one, data in _inputs(engine, ids) if hash_of(data) not in audit}
+    rows = [
+        _Row(
+            prediction=one,
+            time=float(seen.answers.times[places[one]]),
+            label=NO_LABEL,
+            source=NOBODY,
+            split=UNLABELLED,
+        )
+        for one in inputs
+    ]
+    return rows, inputs
 
 
 def _logits(seen: Survey, row: int) -> Any:

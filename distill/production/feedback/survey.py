@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.production.feedback.audit import Audit, Share, check_share, place_of
+from distill.audit import Audit, Share, check_share, place_of
 from distill.production.feedback.logged import Answers, read_inputs, read_log
 from distill.production.feedback.model import Model
 from distill.production.feedback.precision import Proof

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.audit import evenly
 from distill.metrics import Estimate, proportion
-from distill.production.feedback.audit import evenly
 from distill.production.feedback.precision import Proof, prove
 from distill.production.feedback.tiers import confidences
 from distill.production.prediction_log.queue import HUMAN, Reviewed
 
 DELAYED = "delayed_truth"
 TEACHER = "teacher"
+NOBODY = "nobody"
 CONTESTED = -2  # people said something, and differ
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.audit import Audit, Share
 from distill.errors import UserError
-from distill.production.feedback.audit import Audit, Share
 from distill.production.logged_inputs import stacked
 from distill.production.monitoring.world import World
 from distill.production.prediction_log.connection import Engine

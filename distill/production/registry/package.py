@@ -28,13 +28,14 @@ from distill.runtime import OnnxModel
 from distill.scoring import Scoring, Truth, scoring_of
 
 VERDICT, MANIFEST = "verdict.json", "version.json"
+STUDENT_WEIGHTS = "train/student/best.pt"
 LOGITS, BASELINE = "predictions/test_logits.npz", "predictions/baseline.npz"
 REQUIRED = (
     VERDICT,
     "manifests/verdict.json",
     f"export/{CONTRACT_FILE}",
     f"export/{GOLDEN_FILE}",
-    "train/student/best.pt",
+    STUDENT_WEIGHTS,
     "reference.json",
     "evaluate.json",
     "baseline.json",

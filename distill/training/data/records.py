@@ -16,7 +16,7 @@ class RecordsByIndex:
     """
 
     def __init__(self, data: Data) -> None:
-        splits = (data.train, data.validation, data.test, data.unlabelled)
+        splits = (data.train, data.validation, data.test, data.unlabelled, data.old_test)
         self._name = data.name
         self._parts = [_Part(own.indices, own.records) for own in splits if own is not None]
         self.dtype = self._parts[0].records.dtype

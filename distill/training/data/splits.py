@@ -136,7 +136,7 @@ class Split:
 
 
 def joined(first: Split, second: Split) -> Split:
-    """Put the rows of two splits of a table into one, in order."""
+    """Put the rows of two splits into one, in order; images have to be in memory."""
 
     def both(name: str) -> Any:
         own, other = getattr(first, name), getattr(second, name)
@@ -170,6 +170,8 @@ class Data:
     leaks: tuple[Leak, ...] = ()  # warnings about columns
     unlabelled: Split | None = None  # training rows that the teacher alone knows a label of
     weights: NDArray[np.float64] | None = None  # how often each training row is shown, mean 1
+    old_test: Split | None = None  # what was tested on before the world changed: a guardrail
+    remarks: tuple[str, ...] = ()  # what else is odd, a sentence each
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -221,7 +223,7 @@ class Data:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd about the data, a sentence each."""
-        return tuple(map(str, self.leaks))
+        return (*map(str, self.leaks), *self.remarks)
 
     @cached_property
     def taught(self) -> Split:
@@ -236,11 +238,11 @@ class Data:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of every input, label and class name, and of which sample is in which split."""
-        more = () if self.unlabelled is None else (self.unlabelled,)
+        more = [split for split in (self.unlabelled, self.old_test) if split is not None]
         own = self._hash((self.train, self.validation, self.test, *more))
-        if self.encoder is None:
-            return own
         weights = [] if self.weights is None else [hashlib.sha256(self.weights.data).hexdigest()]
+        if self.encoder is None and not weights:
+            return own
         return sha256_json([own, repr(self.encoder), *weights])
 
     @cached_property

@@ -2,7 +2,8 @@
 
 Its manifest has the hash of every file and of them together, the version before, and what was
 decided by whom. Rows of the `audit` judge and are never trained on; `active` ones are trained on
-and never judge. Knows arrays and files; knows nothing of a log.
+and never judge; of `unlabelled` ones nobody has said anything, and whatever teacher is trained next
+may. Knows arrays and files; knows nothing of a log.
 """
 
 from collections import Counter
@@ -21,22 +22,23 @@ VERSION = 1
 MANIFEST, ROWS, INPUTS = "manifest.json", "rows.npz", "inputs.npy"
 _PREFIX = "dataset_"
 NO_LABEL = -1
+AUDIT, ACTIVE, UNLABELLED = SPLITS = ("audit", "active", "unlabelled")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Labelled rows; a row has a label, or the teacher's answer.
+    """Rows of a log; each has a label, the teacher's answer, or neither.
 
     Attributes:
         ids: of the predictions, [N].
         times: UTC, in seconds since 1970, [N].
         inputs: [N, ...], or records, [N].
-        labels: classes, [N]; -1 where the teacher alone speaks.
+        labels: classes, [N]; -1 where no person speaks.
         teacher_logits: [N, C]; NaN where it says nothing.
-        sources: human, delayed_truth or teacher, [N].
+        sources: human, delayed_truth, teacher or nobody, [N].
         weights: in training, [N].
         inclusion_probabilities: with which a row of the audit was drawn, [N]; NaN of chosen ones.
-        splits: audit or active, [N].
+        splits: audit, active or unlabelled, [N].
     """
 
     ids: NDArray[np.str_]
@@ -53,7 +55,7 @@ class Rows:
         return len(self.ids)
 
     def of(self, split: str) -> "Rows":
-        """The rows of one split: `audit` to evaluate, `active` to train."""
+        """The rows of one split: `audit` to evaluate, the others to train."""
         own = self.splits == split
         return Rows(**{name: getattr(self, name)[own] for name in self.__dataclass_fields__})
 
@@ -129,12 +131,29 @@ def versions(folder: Path) -> list[Path]:
     return sorted(found, key=_number)
 
 
+def newest(folder: Path) -> Path:
+    """Find the version that a folder is, or the newest one in it.
+
+    Raises:
+        UserError: it is none, and has none.
+    """
+    if (folder / MANIFEST).is_file():
+        return folder
+    known = versions(folder)
+    if not known:
+        raise UserError(
+            f"Expected a dataset version, or a folder of them, at {folder} but found none. Make "
+            "one with `feedback collect`."
+        )
+    return known[-1]
+
+
 def counts(rows: Rows) -> dict[str, dict[str, int]]:
     """How many rows each split has, by source."""
     found = Counter(zip(rows.splits.tolist(), rows.sources.tolist(), strict=True))
     return {
         split: {source: n for (own, source), n in sorted(found.items()) if own == split}
-        for split in ("audit", "active")
+        for split in SPLITS
     }
 
 

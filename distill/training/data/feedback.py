@@ -1,0 +1,202 @@
+"""Data that production adds to: labelled rows of its log beside what the model was trained on.
+
+Chosen rows are learnt from, the audit's rows judge, and what was the test set before becomes a
+guardrail. Knows dataset versions; knows nothing of the log.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.audit import evenly
+from distill.columns import Records
+from distill.contract import check_classes
+from distill.dataset_versions import NO_LABEL, Rows, newest, read_version
+from distill.encoding import Encoder
+from distill.errors import UsageError, UserError
+from distill.tasks import TaskKind
+from distill.training.data import splits
+from distill.training.data.splits import Data, Split, chunks, joined
+
+log = logging.getLogger(__name__)
+
+MIN_AUDIT = 30  # rows; fewer decide nothing
+
+
+def feedback(
+    *,
+    base: Data,
+    version: str,
+    share: float | None = None,
+    validation_fraction: float = 0.15,
+    seed: int = 0,
+) -> Data:
+    """Put a dataset version beside the data that there were before.
+
+    Rows that people labelled, or whose truth turned out, join the training set and the validation
+    set; those that a proven teacher answered alone are rows without labels, of which the run's
+    teacher says again what they are. The audit's rows are the test set: a simple random sample of
+    what the model was asked. Rows that could flatter are left out: chosen ones that are in the old
+    test set, and audited ones that were trained on.
+
+    Args:
+        base: what the model was trained and tested on.
+        version: folder of a version that `feedback collect` wrote, or of all of them: the newest.
+        share: of what is shown in training that is new; None shows each row once.
+        validation_fraction: of the chosen rows.
+        seed: of that split.
+
+    Returns:
+        The data, `old_test` among them.
+
+    Raises:
+        UsageError: a share is none.
+        UserError: the version is damaged, has other classes or inputs, or too few rows of an audit.
+    """
+    _check_share("share", share)
+    _check_share("validation_fraction", validation_fraction)
+    path = newest(Path(version))
+    rows, manifest = read_version(path)
+    _check_fits(base, rows, manifest["classes"], path)
+    first = 1 + max(int(own.indices.max()) for own in _parts(base))
+
+    def part(own: NDArray[np.bool_]) -> Split:
+        return _split(base, rows, np.flatnonzero(own), first)
+
+    has_label, is_audit = rows.labels != NO_LABEL, rows.splits == "audit"
+    seen, known = _has(rows, base.train, base.validation), _has(rows, base.test)
+    audit = is_audit & has_label & ~seen
+    audit[audit] = evenly(rows.ids[audit].tolist(), rows.inclusion_probabilities[audit])
+    if audit.sum() < MIN_AUDIT:
+        raise UserError(
+            f"Expected {MIN_AUDIT} labelled rows of the audit in {path} at least but found "
+            f"{audit.sum()}: a retrained model is judged on them, since rows that were chosen are "
+            "not like the others. Raise `looking.audit_share` of `feedback select`, label what it "
+            "draws, and collect again."
+        )
+    chosen = np.flatnonzero(~is_audit & has_label & ~known)
+    taught = ~is_audit & ~has_label & ~known
+    drawn = np.random.default_rng(seed).permutation(chosen)
+    validates = np.isin(np.arange(len(rows)), drawn[: round(validation_fraction * len(drawn))])
+    learnt = np.isin(np.arange(len(rows)), chosen) & ~validates
+    unlabelled = base.unlabelled
+    if taught.any():
+        more = part(taught)
+        unlabelled = more if unlabelled is None else joined(unlabelled, more)
+    log.info(
+        "%s: %d rows to learn from, %d to choose the epoch, %d that the teacher labels, %d judge",
+        path.name, learnt.sum(), validates.sum(), taught.sum(), audit.sum(),
+    )  # fmt: skip
+    return dataclasses.replace(
+        base,
+        name=f"{base.name} and {path.name}",
+        train=joined(base.train, part(learnt)),
+        validation=joined(base.validation, part(validates)),
+        test=part(audit),
+        old_test=base.test,
+        unlabelled=unlabelled,
+        weights=_weights(base, rows.weights[learnt], share),
+        remarks=(*base.remarks, *_remarks(is_audit & has_label & seen, ~is_audit & known)),
+    )
+
+
+def _check_share(name: str, value: float | None) -> None:
+    if value is not None and (not isinstance(value, int | float) or not 0 < value < 1):
+        raise UsageError(f"Expected `data.{name}` above 0 and below 1 but got {value}.")
+
+
+def _check_fits(base: Data, rows: Rows, classes: list[str], path: Path) -> None:
+    if base.task.kind is not TaskKind.CLASSIFICATION or not isinstance(
+        base.encoder, Encoder | None
+    ):
+        raise UserError(
+            f"Expected images or a table of classes for `data=feedback` but {base.name} has "
+            f"{base.what} of {base.task.kind.replace('_', ' ')}: people label classes alone. Give "
+            "newer data of your own with their labels instead."
+        )
+    check_classes(base.classes, classes, f"the dataset version {path}")
+    if any(isinstance(own.inputs, splits.Rows | np.memmap) for own in _parts(base)):
+        raise UserError(
+            "Expected images in memory for `data=feedback` but `data.base.scratch` keeps them on "
+            "disk. Set it to null."
+        )
+    wanted = base.train.served
+    same_columns = rows.inputs.dtype.names == wanted.dtype.names
+    if not same_columns or rows.inputs.shape[1:] != wanted.shape[1:]:
+        raise UserError(
+            f"Expected inputs of {base.name} in {path}, {_form(wanted)}, but found "
+            f"{_form(rows.inputs)}. Name the data that the model was trained on: `data@data.base=`."
+        )
+
+
+def _form(inputs: Any) -> str:
+    if inputs.dtype.names:
+        return f"columns {', '.join(inputs.dtype.names)}"
+    return f"{inputs.dtype} {list(inputs.shape[1:])}"
+
+
+def _split(base: Data, rows: Rows, positions: NDArray[np.int64], first: int) -> Split:
+    """Make a split of some rows, numbered from `first` by their place in the version."""
+    own = rows.inputs[positions]
+    labels = np.maximum(rows.labels[positions], 0).astype(base.train.labels.dtype)
+    encoder = base.encoder
+    if encoder is None:
+        own = own.astype(base.train.inputs.dtype, copy=False)
+        return Split(inputs=own, labels=labels, indices=first + positions)
+    assert isinstance(encoder, Encoder)
+    records: Records = own
+    return Split(
+        inputs=encoder(records),
+        labels=labels,
+        indices=first + positions,
+        records=records,
+        layout=encoder.layout,
+    )
+
+
+def _weights(
+    base: Data, new: NDArray[np.float64], share: float | None
+) -> NDArray[np.float64] | None:
+    """Weigh training rows, old ones before new ones, mean 1; None where all weigh the same."""
+    old = np.ones(len(base.train)) if base.weights is None else base.weights
+    if share is not None and len(new) and new.sum() > 0:
+        new = new * (share / (1 - share) * old.sum() / new.sum())
+    weights = np.concatenate([old, new])
+    weights = weights / weights.mean()
+    return None if np.allclose(weights, 1) else weights
+
+
+def _remarks(trained_on: NDArray[np.bool_], tested_on: NDArray[np.bool_]) -> Iterator[str]:
+    if trained_on.any():
+        yield (
+            f"{trained_on.sum():,} audited rows are left out: the model was trained on the very "
+            "same inputs."
+        )
+    if tested_on.any():
+        yield (
+            f"{tested_on.sum():,} chosen rows are left out: the old test set has the very same "
+            "inputs."
+        )
+
+
+def _has(rows: Rows, *parts: Split) -> NDArray[np.bool_]:
+    """Tell which rows some splits have, byte for byte, [N]."""
+    known = {one for own in parts for some in chunks(own.served) for one in _bytes(some, rows)}
+    return np.array([one in known for one in _bytes(rows.inputs, rows)], bool)
+
+
+def _bytes(inputs: NDArray[Any], rows: Rows) -> Iterator[bytes]:
+    """Give each input's bytes, records in the width that the rows' have."""
+    if inputs.dtype.names:
+        return (repr(one.item()).encode() for one in inputs)
+    return (one.tobytes() for one in inputs.astype(rows.inputs.dtype, copy=False))
+
+
+def _parts(base: Data) -> list[Split]:
+    found = (base.train, base.validation, base.test, base.unlabelled)
+    return [own for own in found if own is not None]

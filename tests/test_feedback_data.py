@@ -1,0 +1,190 @@
+"""Claims about `data=feedback`: who judges, who is learnt from, and what may not be in either."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_wine
+
+from distill.audit import place_of
+from distill.dataset_versions import Rows, write_version
+from distill.errors import UsageError, UserError
+from distill.training.data.feedback import feedback
+from distill.training.data.loading import ShuffledBatches
+from distill.training.data.tables import sklearn_table
+
+SEED = 11
+
+
+def rows_like(inputs, labels, splits, **facts):
+    """Make rows of a version: audits drawn with 0.5, others chosen; -1 is labelled by nobody."""
+    count = len(labels)
+    labels, splits = np.asarray(labels, np.int64), np.asarray(splits)
+    values = {
+        "ids": np.array([f"row{i:05d}" for i in range(count)]),
+        "times": np.arange(count, dtype=np.float64),
+        "inputs": inputs,
+        "labels": labels,
+        "teacher_logits": np.full((count, 10), np.nan, np.float32),
+        "sources": np.where(labels < 0, "nobody", "human"),
+        "weights": np.ones(count),
+        "inclusion_probabilities": np.where(splits == "audit", 0.5, np.nan),
+        "splits": splits,
+    }
+    return Rows(**(values | facts))
+
+
+def new_world(data, num_audit=60, num_active=40, num_unlabelled=50, seed=SEED):
+    """Digits of another world: the training images inverted."""
+    count = num_audit + num_active + num_unlabelled
+    drawn = np.random.default_rng(seed).permutation(len(data.train))[:count]
+    labels = data.train.labels[drawn].copy()
+    labels[num_audit + num_active :] = -1
+    splits = np.repeat(["audit", "active", "unlabelled"], [num_audit, num_active, num_unlabelled])
+    ids = [one for one in (f"row{i:06d}" for i in range(10 * count)) if place_of(one) < 0.5]
+    return rows_like(255 - data.train.inputs[drawn], labels, splits, ids=np.array(ids[:count]))
+
+
+def version(tmp_path, rows, classes="0123456789"):
+    return write_version(tmp_path / "versions", rows, {"classes": list(classes)})[0]
+
+
+def whole(split):
+    return {one.tobytes() for one in split.inputs}
+
+
+def test_the_audit_judges_and_what_was_chosen_is_learnt(data, tmp_path):
+    rows = new_world(data)
+    found = feedback(base=data, version=str(version(tmp_path, rows)), seed=SEED)
+    assert whole(found.test) == {one.tobytes() for one in rows.of("audit").inputs}
+    assert found.old_test is data.test
+    new = whole(found.train) - whole(data.train), whole(found.validation) - whole(data.validation)
+    assert [len(own) for own in new] == [34, 6]  # 15 % of 40
+    assert new[0] | new[1] == {one.tobytes() for one in rows.of("active").inputs}
+    np.testing.assert_array_equal(found.train.inputs[: len(data.train)], data.train.inputs)
+    assert whole(found.unlabelled) == {one.tobytes() for one in rows.of("unlabelled").inputs}
+    parts = (found.train, found.validation, found.test, found.old_test, found.unlabelled)
+    numbers = np.concatenate([own.indices for own in parts])
+    assert len(set(numbers.tolist())) == len(numbers)
+    labels = {one.tobytes(): own for one, own in zip(rows.inputs, rows.labels, strict=True)}
+    assert all(
+        labels[x.tobytes()] == y for x, y in zip(found.test.inputs, found.test.labels, strict=True)
+    )
+    assert found.task == data.task
+
+
+def test_a_folder_of_versions_means_the_newest(data, tmp_path):
+    version(tmp_path, new_world(data, seed=1))
+    newest = version(tmp_path, new_world(data, num_active=20, seed=2))
+    found = feedback(base=data, version=str(tmp_path / "versions"))
+    assert found.fingerprint == feedback(base=data, version=str(newest)).fingerprint
+    with pytest.raises(UserError, match="Make one with `feedback collect`"):
+        feedback(base=data, version=str(tmp_path / "nowhere"))
+
+
+def test_an_audit_of_two_shares_is_thinned_to_the_smaller(data, tmp_path):
+    rows = new_world(data, num_audit=200)
+    shares = np.where(np.arange(len(rows)) % 2, 0.5, 0.3)
+    kept = np.array([place_of(one) < own for one, own in zip(rows.ids, shares, strict=True)])
+    probabilities = np.where(rows.splits == "audit", shares, np.nan)
+    rows = dataclasses.replace(rows, inclusion_probabilities=probabilities)
+    audit = kept & (rows.splits == "audit")
+    rows = Rows(
+        **{
+            name: getattr(rows, name)[audit | (rows.splits != "audit")]
+            for name in rows.__dataclass_fields__
+        }
+    )
+    found = feedback(base=data, version=str(version(tmp_path, rows)))
+    low = {
+        one.tobytes() for one, id_ in zip(rows.inputs, rows.ids, strict=True) if place_of(id_) < 0.3
+    }
+    assert whole(found.test) == low & {one.tobytes() for one in rows.of("audit").inputs}
+    assert 30 <= len(found.test) < audit.sum()
+
+
+def test_nothing_that_was_trained_on_judges_and_the_old_test_set_stays_unseen(data, tmp_path):
+    rows = new_world(data)
+    inputs = rows.inputs.copy()
+    inputs[:5] = data.train.inputs[:5]  # audited, and trained on
+    inputs[60:63] = data.test.inputs[:3]  # chosen, and in the old test set
+    inputs[100:102] = data.test.inputs[3:5]  # that nobody labelled, likewise
+    changed = dataclasses.replace(rows, inputs=inputs)
+    found = feedback(base=data, version=str(version(tmp_path, changed)))
+    assert len(found.test) == 55
+    assert not whole(found.test) & whole(found.train)
+    old = whole(data.test)
+    assert not old & (whole(found.train) | whole(found.validation) | whole(found.unlabelled))
+    assert len(found.unlabelled) == 48
+    assert [text[:2] for text in found.warnings] == ["5 ", "5 "]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_the_new_rows_have_their_share_of_what_is_shown(data, tmp_path, share):
+    path = str(version(tmp_path, new_world(data)))
+    found = feedback(base=data, version=path, share=share)
+    sampler = ShuffledBatches(len(found.train), 32, seed=0, weights=found.weights)
+    shown = np.concatenate([positions for _, positions in sampler])
+    assert len(shown) == len(found.train)
+    assert np.mean(shown >= len(data.train)) == pytest.approx(share, abs=0.01)
+    assert feedback(base=data, version=path).weights is None
+    assert found.fingerprint != feedback(base=data, version=path).fingerprint
+
+
+def test_what_a_label_weighs_is_how_often_it_is_shown(data, tmp_path):
+    rows = new_world(data)
+    weights = np.where(np.arange(len(rows)) % 2, 1.0, 0.5)
+    path = version(tmp_path, dataclasses.replace(rows, weights=weights))
+    found = feedback(base=data, version=str(path), share=0.5)
+    own = found.weights[len(data.train) :]
+    assert own.max() == pytest.approx(2 * own.min())
+
+
+def test_rows_of_a_table_are_encoded_as_before(tmp_path):
+    base = sklearn_table(name="wine")
+    frame = load_wine(as_frame=True).frame.sample(120, random_state=0)
+    kinds = base.train.records.dtype
+    records = np.empty(120, kinds)
+    for name in kinds.names:
+        records[name] = frame[name].to_numpy() + 0.25
+    labels = frame["target"].to_numpy()
+    splits = np.repeat(["audit", "active"], 60)
+    ids = [one for one in (f"r{i}" for i in range(1000)) if place_of(one) < 0.5][:120]
+    rows = rows_like(records, labels, splits, ids=np.array(ids))
+    path = version(tmp_path, rows, classes=base.classes)
+    found = feedback(base=base, version=str(path))
+    np.testing.assert_array_equal(found.test.inputs, base.encoder(records[:60]))
+    np.testing.assert_array_equal(found.test.labels, labels[:60])
+    assert found.encoder is base.encoder
+    assert found.train.records.dtype == kinds
+
+
+def refused(data, path, **settings):
+    with pytest.raises(UserError) as error:
+        feedback(base=data, version=str(path), **settings)
+    return str(error.value)
+
+
+def test_what_does_not_fit_is_refused(data, tmp_path):
+    fine = new_world(data)
+    few = version(tmp_path / "few", new_world(data, num_audit=10))
+    assert "Expected 30 labelled rows of the audit" in refused(data, few)
+    others = version(tmp_path / "others", fine, classes="abcdefghij")
+    assert "classes" in refused(data, others)
+    wide = dataclasses.replace(fine, inputs=np.zeros((len(fine), 9, 9, 1), np.uint8))
+    assert "uint8 [8, 8, 1], but found uint8 [9, 9, 1]" in refused(
+        data, version(tmp_path / "wide", wide)
+    )
+    numbers = sklearn_table(name="diabetes")
+    path = version(tmp_path / "fine", fine)
+    assert "people label classes alone" in refused(numbers, path)
+    for settings in ({"share": 1.0}, {"share": 0}, {"validation_fraction": 2}):
+        with pytest.raises(UsageError, match="above 0 and below 1"):
+            feedback(base=data, version=str(path), **settings)
+
+
+def test_images_that_stay_on_disk_are_refused(data, tmp_path):
+    stored = np.memmap(tmp_path / "images", np.uint8, "w+", shape=data.train.inputs.shape)
+    on_disk = dataclasses.replace(data, train=dataclasses.replace(data.train, inputs=stored))
+    path = version(tmp_path, new_world(data))
+    assert "data.base.scratch" in refused(on_disk, path)
