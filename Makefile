@@ -5,10 +5,14 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 UV     := uv==0.13.9
 
-.PHONY: demo test check lint lock wheel clean
+.PHONY: demo loop test check lint lock wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/pipeline.py
+
+# Serve, log, audit, review, train again, shadow, promote: once round, on digits.
+loop: $(STAMP)
+	$(BIN)/python benchmarks/lifecycle_circle.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -6,7 +6,7 @@ from sklearn.metrics import hamming_loss, mean_absolute_error, r2_score, root_me
 
 from distill.budget import Outcome, parse_budget
 from distill.deployment.checks import quality_checks
-from distill.deployment.evaluate import References, evaluate
+from distill.deployment.evaluate import References, evaluate, on_old_test
 from distill.files import to_json
 from distill.metrics import compare_paired
 from distill.scoring import Classes, Truth, scoring_of
@@ -96,6 +96,36 @@ def test_an_incumbent_is_a_limit_of_its_own(labels):
 
 def test_without_a_limit_nothing_is_checked(labels):
     assert gate(labels, 100, 20, limit=None, incumbent=20) == {}
+
+
+def guardrail(labels, new_wrong, old_wrong, *, limit=0.05):
+    """Hold a retrained student against the model in production on the former test set."""
+    asked = None if old_wrong is None else np.eye(10)[answers(labels, old_wrong)]
+    student = np.eye(10)[answers(labels[::-1], new_wrong)[::-1]]
+    found = on_old_test(
+        {"student": student}, asked, Truth(labels=labels), Classes(10), confidence=0.95
+    )
+    assert found.scores["student"].estimate == 1 - new_wrong / len(labels)
+    checks = quality_checks(
+        parse_budget({"accuracy": {"max_drop_on_old_test": limit}}),
+        artefact="m.onnx",
+        target="t",
+        metric="accuracy",
+        score={"accuracy": {"estimate": 0.9, "interval": [0.8, 1.0]}},
+        margins=to_json(margins(labels, labels, best="rule", baselines={"rule": labels})),
+        parity={"logit_std": 0.0, "top1_agreement": 1.0},
+        binds_logits=True,
+        before=to_json(found)["drops"].get("student", {}),
+    )
+    return {check.name: (check.outcome, check.measured) for check in checks}
+
+
+def test_a_retrained_model_must_not_forget_the_world_as_it_was(labels):
+    assert guardrail(labels, 30, 20) == {"drop_on_old_test": (PASS, pytest.approx(0.01))}
+    assert guardrail(labels, 200, 20) == {"drop_on_old_test": (FAIL, pytest.approx(0.18))}
+    assert guardrail(labels[:100], 6, 2)["drop_on_old_test"][0] is INCONCLUSIVE
+    assert guardrail(labels, 200, None) == {"drop_on_old_test": (INCONCLUSIVE, None)}
+    assert guardrail(labels, 200, 20, limit=None) == {}
 
 
 def test_people_are_paired_on_the_samples_that_they_answered(labels):

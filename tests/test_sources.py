@@ -118,6 +118,12 @@ def test_parquet_images_come_back_with_their_labels(tmp_path, rng):
     assert data.test.labels[position] == 1
 
 
+def test_classes_that_a_command_line_reads_as_numbers_are_names(tmp_path, rng):
+    for name in ("train", "test"):
+        write_parquet(tmp_path / f"{name}.parquet", [png(rng) for _ in range(16)], [0, 1] * 8)
+    assert parquet_images(root=str(tmp_path), classes=[7, 9], **SPLIT).classes == ("7", "9")
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_images_that_do_not_fit_in_memory_are_read_from_disk_and_are_the_same(
     tmp_path, rng, num_workers

@@ -1,4 +1,7 @@
-"""`soft_labels`: the teacher's answers for every sample and view, in a verified store."""
+"""`soft_labels`: the teacher's answers for every sample and view, in a verified store.
+
+With `data=prediction_log` its answers to what production asked, for whoever watches it there.
+"""
 
 import logging
 import time
@@ -14,7 +17,9 @@ from scipy.stats import binom
 
 from distill.errors import UserError
 from distill.files import run_folder_lock
+from distill.production.teacher_answers import TeacherAnswers, read_answers
 from distill.tasks import TaskKind
+from distill.verbs.logged_data import without_log
 from distill.verbs.networks import TEACHER_FACTS, load_teacher
 from distill.verbs.ranks import agree
 from distill.verbs.store import (
@@ -34,15 +39,54 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ANSWERS = "teacher_answers.npz"
+
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Make the teacher ready and label every sample and view."""
     with open_workspace(cfg) as workspace:
+        if workspace.data.logged is not None:
+            return _logged_stage(workspace, workspace.data.logged)
         if not uses_store(workspace):
             raise UserError("Expected `soft_labels=store` but it is `none`: nothing to store.")
         check_store_settings(workspace)
         teacher_stage(workspace)
         return soft_labels_stage(workspace)
+
+
+def _logged_stage(workspace: Workspace, ids: NDArray[np.str_]) -> dict[str, Any]:
+    """Answer what production asked and was not answered before; `monitor` reads the file."""
+    from distill.training.data.loading import BatchDataset
+    from distill.training.labelling import answer
+
+    data = workspace.data
+    teacher_stage(workspace.changed(workspace.cfg, without_log(data)))
+    teacher = load_teacher(workspace)
+    path = workspace.run_dir / ANSWERS
+    known = read_answers(path) if path.is_file() else None
+    if known is not None and known.model_sha256 != teacher.fingerprint:
+        known = None  # another teacher's opinion
+    new = np.flatnonzero(known.places(ids) < 0) if known else np.arange(len(ids))
+    if len(new):
+        assert data.unlabelled is not None
+        rows = len(data.unlabelled) - len(ids) + new
+        answers = TeacherAnswers(
+            ids=ids[new],
+            logits=answer(teacher.folded(), BatchDataset(data.unlabelled), 0, rows),
+            model_sha256=teacher.fingerprint,
+            classes=data.classes,
+        )
+        known = answers if known is None else known.joined(answers)
+        known.write(path)
+    assert known is not None
+    log.info("%d new answers of %d: `teacher.path=%s`", len(new), len(known.ids), path)
+    return {
+        "path": str(path),
+        "num_answers": len(known.ids),
+        "num_new": len(new),
+        "num_classes": known.num_classes,
+        "teacher": teacher.fingerprint,
+    }
 
 
 def soft_labels_stage(workspace: Workspace) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.audit import evenly
-from distill.columns import Records
 from distill.contract import check_classes
 from distill.dataset_versions import NO_LABEL, Rows, newest, read_version
 from distill.encoding import Encoder
@@ -62,11 +61,11 @@ def feedback(
     _check_share("validation_fraction", validation_fraction)
     path = newest(Path(version))
     rows, manifest = read_version(path)
-    _check_fits(base, rows, manifest["classes"], path)
-    first = 1 + max(int(own.indices.max()) for own in _parts(base))
+    whole = logged_split(base, rows.inputs, np.maximum(rows.labels, 0), where=str(path))
+    check_classes(base.classes, manifest["classes"], f"the dataset version {path}")
 
     def part(own: NDArray[np.bool_]) -> Split:
-        return _split(base, rows, np.flatnonzero(own), first)
+        return whole.take(np.flatnonzero(own))
 
     has_label, is_audit = rows.labels != NO_LABEL, rows.splits == "audit"
     seen, known = _has(rows, base.train, base.validation), _has(rows, base.test)
@@ -110,27 +109,51 @@ def _check_share(name: str, value: float | None) -> None:
         raise UsageError(f"Expected `data.{name}` above 0 and below 1 but got {value}.")
 
 
-def _check_fits(base: Data, rows: Rows, classes: list[str], path: Path) -> None:
+def logged_split(base: Data, inputs: NDArray[Any], labels: NDArray[Any], *, where: str) -> Split:
+    """Make samples of logged inputs, numbered behind all that there are.
+
+    Args:
+        base: what they stand beside.
+        inputs: [N, ...], or records, [N].
+        labels: classes, [N].
+        where: they come from, for messages.
+
+    Raises:
+        UserError: the data are no images or tables of classes in memory, or take other inputs.
+    """
+    _check_fits(base, inputs, where)
+    first = 1 + max(int(own.indices.max()) for own in _parts(base))
+    facts: dict[str, Any] = {
+        "labels": labels.astype(base.train.labels.dtype),
+        "indices": first + np.arange(len(labels)),
+    }
+    if base.encoder is None:
+        return Split(inputs=inputs, **facts)
+    assert isinstance(base.encoder, Encoder)
+    layout = base.encoder.layout
+    return Split(inputs=base.encoder(inputs), records=inputs, layout=layout, **facts)
+
+
+def _check_fits(base: Data, inputs: NDArray[Any], where: str) -> None:
     if base.task.kind is not TaskKind.CLASSIFICATION or not isinstance(
         base.encoder, Encoder | None
     ):
         raise UserError(
-            f"Expected images or a table of classes for `data=feedback` but {base.name} has "
+            f"Expected images or a table of classes beside logged inputs but {base.name} has "
             f"{base.what} of {base.task.kind.replace('_', ' ')}: people label classes alone. Give "
             "newer data of your own with their labels instead."
         )
-    check_classes(base.classes, classes, f"the dataset version {path}")
     if any(isinstance(own.inputs, splits.Rows | np.memmap) for own in _parts(base)):
         raise UserError(
-            "Expected images in memory for `data=feedback` but `data.base.scratch` keeps them on "
+            "Expected images in memory beside logged inputs but `data.base.scratch` keeps them on "
             "disk. Set it to null."
         )
     wanted = base.train.served
-    same_columns = rows.inputs.dtype.names == wanted.dtype.names
-    if not same_columns or rows.inputs.shape[1:] != wanted.shape[1:]:
+    same = inputs.dtype.names == wanted.dtype.names and inputs.shape[1:] == wanted.shape[1:]
+    if not same or (inputs.dtype.names is None and inputs.dtype != wanted.dtype):
         raise UserError(
-            f"Expected inputs of {base.name} in {path}, {_form(wanted)}, but found "
-            f"{_form(rows.inputs)}. Name the data that the model was trained on: `data@data.base=`."
+            f"Expected inputs of {base.name} in {where}, {_form(wanted)}, but found "
+            f"{_form(inputs)}. Name the data that the model was trained on: `data@data.base=`."
         )
 
 
@@ -138,25 +161,6 @@ def _form(inputs: Any) -> str:
     if inputs.dtype.names:
         return f"columns {', '.join(inputs.dtype.names)}"
     return f"{inputs.dtype} {list(inputs.shape[1:])}"
-
-
-def _split(base: Data, rows: Rows, positions: NDArray[np.int64], first: int) -> Split:
-    """Make a split of some rows, numbered from `first` by their place in the version."""
-    own = rows.inputs[positions]
-    labels = np.maximum(rows.labels[positions], 0).astype(base.train.labels.dtype)
-    encoder = base.encoder
-    if encoder is None:
-        own = own.astype(base.train.inputs.dtype, copy=False)
-        return Split(inputs=own, labels=labels, indices=first + positions)
-    assert isinstance(encoder, Encoder)
-    records: Records = own
-    return Split(
-        inputs=encoder(records),
-        labels=labels,
-        indices=first + positions,
-        records=records,
-        layout=encoder.layout,
-    )
 
 
 def _weights(

@@ -67,7 +67,7 @@ def parquet_images(
         UserError: a file or column is missing, an image is corrupt, or a label is no class.
     """
     folder = _existing_root(root, f"with {train_file} and {test_file}")
-    names = None if classes is None else tuple(classes)
+    names = None if classes is None else tuple(map(str, classes))  # a command line reads numbers
     image_format = _format(image_size, channels)
     splits, skipped = [], 0
     for file in (train_file, test_file):

@@ -171,6 +171,7 @@ class Data:
     unlabelled: Split | None = None  # training rows that the teacher alone knows a label of
     weights: NDArray[np.float64] | None = None  # how often each training row is shown, mean 1
     old_test: Split | None = None  # what was tested on before the world changed: a guardrail
+    logged: NDArray[np.str_] | None = None  # predictions whose inputs the last unlabelled rows are
     remarks: tuple[str, ...] = ()  # what else is odd, a sentence each
 
     @property

@@ -1,0 +1,111 @@
+"""Claims about `soft_labels data=prediction_log`, and about a student that begins with weights."""
+
+import numpy as np
+import pytest
+from conftest import SHORT
+from feedback_logs import START, fill
+
+from distill.files import read_json
+from distill.production.prediction_log.connection import open_log
+from distill.production.teacher_answers import read_answers
+from distill.runtime import OnnxModel
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def logged(finished, data, tmp_path, monkeypatch):
+    """The digits of the test set, as the finished run's student answered them; and the command."""
+    run, _ = finished
+    engine = open_log(f"sqlite:///{tmp_path}/log.db")
+    monkeypatch.setattr("distill.verbs.logged_data.time.time", lambda: START + DAY)
+    command = (
+        "soft_labels",
+        "data=prediction_log",
+        f"data.url=sqlite:///{tmp_path}/log.db",
+        f"data.artefact={run}/export/model.onnx",
+        f"teacher.checkpoint={run}/train/teacher/best.pt",
+        "run_dir=opinions",
+        *SHORT,
+    )
+
+    def log(count):
+        return fill(engine, run / "export/model.onnx", data.test.inputs[:count])
+
+    yield log, command
+    engine.dispose()
+
+
+def test_a_teacher_in_torch_answers_what_production_asked(logged, finished, data, tmp_path, cli):
+    log, command = logged
+    records, run = log(60), finished[0]
+    done = cli(*command).document
+    assert (done["num_answers"], done["num_new"], done["num_classes"]) == (60, 60, 10)
+    kept = read_answers(tmp_path / done["path"])
+    expected = OnnxModel(run / "export/teacher.onnx").predict(data.test.inputs[:60])
+    own = kept.logits_of([record.id for record in records])
+    np.testing.assert_array_equal(own.argmax(axis=1), expected.argmax(axis=1))
+    np.testing.assert_allclose(own - own[:, :1], expected - expected[:, :1], rtol=0.01, atol=0.02)
+    assert kept.classes == data.classes
+    assert cli(*command).document["num_new"] == 0
+    log(7)  # the same pictures asked again
+    again = cli(*command).document
+    assert (again["num_answers"], again["num_new"]) == (67, 7)
+
+
+def test_monitor_reads_those_answers(logged, finished, tmp_path, cli):
+    log, command = logged
+    log(200)
+    path = cli(*command).document["path"]
+    ran = cli(
+        "monitor",
+        f"run={finished[0]}",
+        "artefact=model.onnx",
+        f"log.url=sqlite:///{tmp_path}/log.db",
+        f"teacher.path={path}",
+        f"until={START + DAY}",
+    )
+    assert ran.code in (0, 3, 4), ran.stderr
+    assert "disagreement" in ran.document["found"]["label_free"]
+    assert not any("opinion is lost" in text for text in ran.document["found"]["cannot_know"])
+
+
+def test_a_log_without_inputs_of_the_model_says_so(logged, finished, cli):
+    log, command = logged
+    ran = cli(*command)
+    assert ran.code == 1
+    assert "Expected logged inputs of" in ran.stderr
+    log(5)
+    other = cli(*command, "data@data.base=sklearn_table", "data.base.name=digits")
+    assert other.code == 1
+    assert "data@data.base=" in other.stderr or "classes" in other.stderr
+
+
+BARELY = ("trainer.max_epochs=1", "optimizer.lr=1e-9", "seed=3")
+
+
+def test_a_student_begins_with_the_weights_it_had(finished, cli):
+    weights = f"start_from={finished[0]}/train/student/best.pt"
+    had = read_json(finished[0] / "train.json")["student"]["test_at_best_epoch"]["accuracy"]
+    own = cli("train", "control", weights, "run_dir=on", *BARELY).document["control"]
+    assert own["test_at_best_epoch"]["accuracy"]["estimate"] == pytest.approx(
+        had["estimate"], abs=0.03
+    )
+    fresh = cli("train", "control", "run_dir=off", *BARELY).document["control"]
+    assert fresh["test_at_best_epoch"]["accuracy"]["estimate"] < 0.5 < had["estimate"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("start_from=gone.pt",), "Expected weights of a student at `start_from=gone.pt`"),
+        (("start_from=champion",), "Run `promote register"),
+        (("start_from=RUN/train/teacher/best.pt",), "they do not fit"),
+        (("start_from=RUN/train/student/best.pt", "student=resnet8"), "they do not fit"),
+    ],
+)
+def test_weights_that_are_none_end_in_one_message(finished, cli, overrides, says):
+    ran = cli("train", "control", *(own.replace("RUN", str(finished[0])) for own in overrides))
+    assert ran.code == 1
+    assert says in " ".join(ran.stderr.split())
+    assert "Traceback" not in ran.stderr
