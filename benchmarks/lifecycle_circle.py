@@ -31,14 +31,14 @@ import pyarrow.parquet as pq
 from common import check
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import rotate, shift
+from scipy.ndimage import rotate
 from sklearn.datasets import load_digits
 
 from distill.runtime import OnnxModel
 
 NUM_OLD, NUM_OLD_TEST, NUM_NEW = 600, 400, 400  # of 1,797 digits; the rest is held out
-NUM_REQUESTS, NUM_SHADOWED, NUM_TOLD = 3000, 300, 50
-AUDIT_SHARE, NUM_CHOSEN = 0.04, 130
+NUM_REQUESTS, NUM_SHADOWED, NUM_TOLD = 5000, 600, 50
+AUDIT_SHARE, NUM_CHOSEN = 0.02, 300
 ANGLE, NOISE = 15, 20  # degrees, gray levels
 MAX_LABELS, MAX_POINTS = 0.10, 2.0
 COMMON = ("data.channels=1", "data.classes=[0,1,2,3,4,5,6,7,8,9]")
@@ -112,8 +112,7 @@ def _askew(pictures: Pictures, rng: np.random.Generator) -> Pictures:
     seen = []
     for image in pictures.images.astype(np.float64):
         turned = rotate(image, ANGLE + 3 * rng.normal(), reshape=False, order=1)
-        moved = shift(turned, rng.uniform(-0.5, 0.5, 2), order=1)
-        seen.append(np.clip(moved + NOISE * rng.normal(size=image.shape), 0, 255))
+        seen.append(np.clip(turned + NOISE * rng.normal(size=image.shape), 0, 255))
     return Pictures(images=np.array(seen, np.uint8), labels=pictures.labels)
 
 
@@ -238,12 +237,16 @@ def turn(work: Path, *, seed: int = 0) -> dict[str, Any]:
     own.say(f"the world changes: the champion is right on {before:.1%} of it")
     with own.served() as client:
         own.ask(client, range(NUM_REQUESTS))
-        looking = f"looking.audit_share={AUDIT_SHARE}"
-        own.run("feedback", "select", looking, "looking.overlap=0", f"limits.budget={NUM_CHOSEN}")
+        looking = (
+            f"looking.audit_share={AUDIT_SHARE}",
+            "looking.overlap=0",
+            "teacher.path=first/export/teacher.onnx",
+        )
+        own.run("feedback", "select", *looking, f"limits.budget={NUM_CHOSEN}")
         own.label(client)
         asked = own.run("monitor", "rules.cooldown_days=0", expected=(0, 3, 4))
         own.say(asked["says"])
-        version = own.run("feedback", "collect", looking)
+        version = own.run("feedback", "collect", *looking)
         second = own.run(
             "pipeline", "experiment=feedback", f"data.version={version['dataset']}",
             "data@data.base=parquet_images", "data.base.root=old",

@@ -55,6 +55,16 @@ def test_uncertainty_is_what_each_paper_says(pool):
         np.testing.assert_allclose(found, scores, rtol=1e-9, err_msg=name)
 
 
+def test_random_asks_each_as_often_whatever_the_model_says():
+    logits = np.repeat([[9.0, 0.0], [0.0, 0.1]], 5, axis=0)
+    first = [next(acquisition.random(Pool(logits=logits, seed=seed)))[0] for seed in range(2000)]
+    counts = np.bincount(first, minlength=10)
+    assert stats.chisquare(counts).pvalue > 0.001
+    walk = [place for place, _ in acquisition.random(Pool(logits=logits, seed=1))]
+    assert walk == [place for place, _ in acquisition.random(Pool(logits=logits, seed=1))]
+    assert sorted(walk) == list(range(10))
+
+
 def test_bald_is_nothing_where_members_agree_and_log_2_where_two_are_sure_of_two_things():
     sure, other = np.array([[50.0, 0.0]]), np.array([[0.0, 50.0]])
     (_, alike), *_ = acquisition.bald(Pool(logits=sure, member_logits=np.stack([sure, sure])))

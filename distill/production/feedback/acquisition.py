@@ -67,6 +67,11 @@ class Pool:
 Strategy = Callable[[Pool], Walk]
 
 
+def random(pool: Pool) -> Walk:
+    """Walk in any order: what a strategy must beat, and all there is to go by for a broken model."""
+    return _by_score(np.random.default_rng(pool.seed).random(len(pool)), pool)
+
+
 def least_confidence(pool: Pool) -> Walk:
     """Walk by 1 - max p.
 

@@ -1,0 +1,158 @@
+"""Claims about `feedback collect`: what a dataset version holds, and what is left out."""
+
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from feedback_logs import (
+    AUDIT,
+    START,
+    annotated,
+    fill,
+    label_all,
+    pictures,
+)
+from feedback_logs import log as log
+from feedback_logs import loop as loop
+from feedback_logs import model as model
+from feedback_logs import taught as taught
+from prediction_logs import prediction, write
+from served import CITIES
+
+from distill.dataset_versions import read_version
+from distill.errors import UserError
+from distill.files import sha256
+from distill.production.prediction_log.feedback import add_feedback
+from distill.production.prediction_log.queue import queued
+from distill.production.prediction_log.records import Feedback
+from distill.production.serving.recording import row_bytes
+
+
+def test_a_version_is_whole_says_what_came_before_and_is_not_made_twice(
+    loop, log, taught, tmp_path
+):
+    records, _, truth = taught
+    loop("select", AUDIT, "limits.budget=10")
+    label_all(log, truth, only="audit")
+    first = loop("collect", AUDIT)
+    assert loop("collect", AUDIT)["is_new"] is False
+    free = next(r for r in records if r.id not in queued(log))
+    add_feedback(log, Feedback(prediction=free.id, label=truth[free.id], source="shop"))
+    second = loop("collect", AUDIT)
+    assert second["is_new"]
+    one, two = (json.loads(Path(own["manifest"]).read_text()) for own in (first, second))
+    assert (one["parent"], two["parent"]) == (None, {"version": 1, "sha256": one["sha256"]})
+    assert two["counts"]["active"] == {"delayed_truth": 1}
+    for name, expected in two["files"].items():
+        assert sha256(tmp_path / "outputs/feedback/dataset_0002" / name) == expected
+    rows, _ = read_version(tmp_path / "outputs/feedback/dataset_0002")
+    image = np.load(io.BytesIO(free.input))
+    np.testing.assert_array_equal(rows.of("active").inputs, image[None])
+    assert np.isnan(rows.of("active").inclusion_probabilities).all()
+    assert set(rows.of("audit").inclusion_probabilities) == {0.2}
+
+
+def test_rows_that_nobody_spoke_of_go_along(loop, log, taught, tmp_path):
+    records, _, truth = taught
+    loop("select", AUDIT, "limits.budget=10")
+    label_all(log, truth)
+    asked = queued(log)
+    done = loop("collect", AUDIT, "max_unlabelled=50")
+    whole, _ = read_version(tmp_path / done["dataset"])
+    rows = whole.of("unlabelled")
+    judged = {image.tobytes() for image in whole.of("audit").inputs}
+    assert 45 <= len(rows) <= 50  # of 50 some are the same as audited ones
+    assert not judged & {image.tobytes() for image in rows.inputs}
+    assert (rows.labels == -1).all()
+    assert np.isnan(rows.teacher_logits).all()
+    assert not set(rows.ids.tolist()) & asked
+    by_id = {record.id: record for record in records}
+    for one, image in zip(rows.ids.tolist(), rows.inputs, strict=True):
+        np.testing.assert_array_equal(image, np.load(io.BytesIO(by_id[one].input)))
+    more = loop("collect", AUDIT, "max_unlabelled=80")  # another draw takes the same, and more
+    wider = read_version(tmp_path / more["dataset"])[0].of("unlabelled")
+    assert set(rows.ids.tolist()) < set(wider.ids.tolist())
+    assert loop("collect", AUDIT, "max_unlabelled=0")["counts"]["unlabelled"] == {}
+    assert "max_unlabelled" in loop("collect", AUDIT, "max_unlabelled=-1")
+
+
+def test_a_changed_version_is_refused(loop, log, taught, tmp_path):
+    loop("select", AUDIT, "limits.budget=0")
+    label_all(log, taught[2])
+    path = tmp_path / loop("collect", AUDIT)["dataset"]
+    np.save(path / "inputs.npy", np.zeros(3))
+    with pytest.raises(UserError, match=r"inputs.npy as the manifest has it"):
+        read_version(path)
+
+
+def test_an_input_of_the_audit_is_not_trained_on(loop, log, model):
+    images = np.repeat(pictures(1), 60, axis=0)  # everybody sends the same picture
+    records = fill(log, model, images)
+    loop("select", AUDIT, "limits.budget=5")
+    for record in records:
+        add_feedback(log, Feedback(prediction=record.id, label=1))
+    found = loop("collect", AUDIT)
+    assert found["counts"]["active"] == {}
+    assert found["num_leaks"] == 60 - found["counts"]["audit"]["delayed_truth"] > 0
+
+
+@pytest.mark.parametrize("privacy", ["hash", "drop"])
+def test_without_inputs_the_audit_still_judges_and_the_rest_is_said(loop, log, model, privacy):
+    records = fill(
+        log, model, pictures(80), input=None, input_sha256="b" * 64 if privacy == "hash" else None
+    )
+    done = loop("select", AUDIT, "limits.budget=5")
+    assert done["num_selected"] == 0
+    assert "no input in the log" in done["notes"][0]
+    for record in records:
+        add_feedback(log, Feedback(prediction=record.id, label=record.label))
+    assert loop("select", AUDIT, "limits.budget=5")["audit"]["accuracy"]["estimate"] == 1.0
+    assert "the log keeps none" in loop("collect", AUDIT)
+    assert "inputs are kept with" in loop("export")
+
+
+def test_rows_of_a_table_go_round_the_loop(loop, log, people_table, tmp_path):
+    artefact, count = people_table / "model.onnx", 40
+    rng = np.random.default_rng(0)
+    feeds = {
+        "age": rng.normal(size=(count, 1)) * 40,
+        "member": rng.choice([0.0, 1.0, np.nan], (count, 1)),
+        "city": rng.choice([*CITIES, ""], (count, 1)).astype(object),
+        "since": rng.integers(0, 9, (count, 1)) * 86_400_000,
+    }
+    own = sha256(artefact)
+    write(
+        log,
+        *(
+            prediction(
+                artefact_sha256=own,
+                input=row_bytes(feeds, i, has_rows=True),
+                output=np.array([0.0, feeds["age"][i, 0] / 9], "<f4").tobytes(),
+                label=int(feeds["age"][i, 0] > 0),
+                confidence=0.7,
+                time=START + i,
+            )
+            for i in range(count)
+        ),
+    )
+    loop("select", AUDIT, "limits.budget=10", "looking.overlap=0", artefact=people_table)
+    tasks = json.loads(Path(loop("export", artefact=people_table)["tasks"]).read_text())
+    assert {*tasks[0]["data"]["row"]} == {"age", "member", "city", "since"}
+    assert Counter(type(v) for t in tasks for v in t["data"]["row"].values()) == {
+        str: 4 * len(tasks)
+    }
+    back = [annotated(task, (1, "yes")) for task in tasks]
+    (tmp_path / "back.json").write_text(json.dumps(back))
+    loop("import", "files=[back.json]", artefact=people_table)
+    found = loop("collect", AUDIT, artefact=people_table)
+    rows, _ = read_version(tmp_path / found["dataset"])
+    place = {(START + i): i for i in range(count)}
+    order = [place[moment] for moment in rows.times]
+    for name, values in feeds.items():
+        np.testing.assert_array_equal(
+            rows.inputs[name], values[order, 0].astype(rows.inputs[name].dtype)
+        )
+    assert (rows.labels[rows.splits != "unlabelled"] == 1).all()
