@@ -21,6 +21,7 @@ from distill.verbs.networks import (
     load_member,
     load_network,
     starting_student,
+    starting_teacher,
     teacher_members,
 )
 from distill.verbs.ranks import launched
@@ -48,7 +49,7 @@ def check_configuration(workspace: Workspace) -> None:
         elif "network" not in member:
             load_member(workspace, role, member)
         elif "network" in member and member.checkpoint is None:
-            networks.append(build_teacher_network(workspace, member, len(workspace.data.classes)))
+            networks.append(starting_teacher(workspace, member))
         elif "network" in member:
             load_network(workspace, member, existing(member.checkpoint))
     trainings = [(student, cfg), *((network, cfg.teacher_training) for network in networks)]

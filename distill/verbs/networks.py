@@ -50,23 +50,28 @@ def build_student(workspace: Workspace) -> Any:
         )
 
 
-def start_path(cfg: DictConfig) -> Path | None:
-    """Find the weights that control and student begin with; None for random ones.
+def start_path(cfg: DictConfig, role: str) -> Path | None:
+    """Find the weights that a training begins with; None for random ones.
+
+    Args:
+        cfg: of the run.
+        role: student, for control and student, or teacher.
 
     Raises:
         UserError: there are none.
     """
-    if cfg.start_from == "champion":
+    own = cfg.teacher_training.start_from if role == "teacher" else cfg.start_from
+    if own == "champion":
         from distill.verbs.registry import champion_weights
 
-        return champion_weights(cfg)
-    if cfg.start_from is None:
+        return champion_weights(cfg, role)
+    if own is None:
         return None
-    path = Path(cfg.start_from)
+    path = Path(own)
     if not path.is_file():
         raise UserError(
-            f"Expected weights of a student at `start_from={path}` but there are none. Name a "
-            "run's train/student/best.pt, or `start_from=champion`."
+            f"Expected weights of a {role} at `start_from={path}` but there are none. Name a "
+            f"run's train/{role}/best.pt, or `champion`."
         )
     return path
 
@@ -77,7 +82,7 @@ def starting_student(workspace: Workspace) -> Any:
     Raises:
         UserError: the weights are missing, of other classes, or of another network.
     """
-    path = start_path(workspace.cfg)
+    path = start_path(workspace.cfg, "student")
     return build_student(workspace) if path is None else load_student(workspace, path).train()
 
 
@@ -103,6 +108,18 @@ def build_teacher_network(workspace: Workspace, teacher: DictConfig, num_classes
             std=plain(teacher.get("std")) or std,
             input_size=tuple(size) if size else None,
         )
+
+
+def starting_teacher(workspace: Workspace, teacher: DictConfig) -> Any:
+    """Build a torch teacher's network as its training begins, likewise.
+
+    Raises:
+        UserError: the weights are missing, of other classes, or of another network.
+    """
+    path = start_path(workspace.cfg, "teacher")
+    if path is None:
+        return build_teacher_network(workspace, teacher, len(workspace.data.classes))
+    return load_network(workspace, teacher, path).train()
 
 
 def build_distillation(

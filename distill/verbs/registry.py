@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from distill.errors import UserError
-from distill.production.registry.package import STUDENT_WEIGHTS
+from distill.production.registry.package import STUDENT_WEIGHTS, TEACHER_WEIGHTS
 from distill.production.registry.place import Place, fetch, models
 
 
@@ -48,17 +48,26 @@ def champion_path(cfg: DictConfig) -> Path:
     return fetch(place, place.champion().version).artefact_path
 
 
-def champion_weights(cfg: DictConfig) -> Path:
-    """Find the weights that the file in production was exported from.
+def champion_weights(cfg: DictConfig, role: str) -> Path:
+    """Find the weights that the file in production was exported from, or its teacher's.
 
     Args:
         cfg: with a node `registry`.
+        role: student or teacher.
 
     Raises:
-        UserError: there is no champion, or it is not whole.
+        UserError: there is no champion, it is not whole, or its teacher has no weights of one
+            network.
     """
     place = registry_place(cfg)
-    return fetch(place, place.champion().version).root / STUDENT_WEIGHTS
+    package = fetch(place, place.champion().version)
+    name = {"student": STUDENT_WEIGHTS, "teacher": TEACHER_WEIGHTS}[role]
+    if name not in package.files:
+        raise UserError(
+            f"Expected weights of the champion's {role} but its version has none: that is no "
+            f"single network. Set `{role}_training.start_from=null`."
+        )
+    return package.root / name
 
 
 def champion_sha256(cfg: DictConfig) -> str:

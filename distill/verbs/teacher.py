@@ -12,11 +12,12 @@ from distill.training.teachers.ensemble import check_weights
 from distill.verbs.fitting import HISTORY, fit_stage, keep, outputs_of, score_test
 from distill.verbs.networks import (
     TEACHER_FACTS,
-    build_teacher_network,
     existing,
     load_network,
     load_teacher,
     objective,
+    start_path,
+    starting_teacher,
     teacher_classes,
     teacher_members,
     weights_path,
@@ -93,11 +94,19 @@ def _teacher_network_stage(
         )
 
     def module(parts: dict[str, Any]) -> lightning.LightningModule:
-        model = build_teacher_network(workspace, member, len(workspace.data.classes))
+        model = starting_teacher(workspace, member)
         return SupervisedModule(model, **objective(workspace), **parts)
 
-    values = {"network": network, "seed": seed}
-    return fit_stage(workspace, role, cfg.teacher_training, module, values, seed=seed)
+    start = start_path(cfg, "teacher")
+    return fit_stage(
+        workspace,
+        role,
+        cfg.teacher_training,
+        module,
+        {"network": network, "seed": seed},
+        seed=seed,
+        inputs=() if start is None else (start,),
+    )
 
 
 def _load_checkpoint(

@@ -61,7 +61,7 @@ def train_stage(workspace: Workspace, role: str, seed: int) -> dict[str, Any]:
 
     cfg = workspace.cfg
     values: dict[str, Any] = {"network": plain(cfg.student), "seed": seed}
-    start = start_path(cfg)
+    start = start_path(cfg, "student")
     inputs: tuple[Path, ...] = () if start is None else (start,)
     if role == "student":
         inputs = (*inputs, workspace.run_dir / TEACHER_FACTS)

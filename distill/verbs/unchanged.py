@@ -69,7 +69,8 @@ def needs_of(cfg: DictConfig) -> dict[str, Any]:
         for module in (package, package.with_suffix(".py")):
             if "." in value and module.exists():  # a class in the folder where the command starts
                 looked_at[str(module)] = sha256_json([_state(f) for f in _files(module, own)])
-    uses_champion = "champion" in (cfg.get("against"), cfg.get("start_from"))
+    starts = cfg.get("start_from"), cfg.get("teacher_training", {}).get("start_from")
+    uses_champion = "champion" in (cfg.get("against"), *starts)
     champion = champion_sha256(cfg) if uses_champion else None
     return {
         "configuration": sha256_json(values),

@@ -68,7 +68,7 @@ Strategy = Callable[[Pool], Walk]
 
 
 def random(pool: Pool) -> Walk:
-    """Walk in any order: what a strategy must beat, and all there is to go by for a broken model."""
+    """Walk in any order: what all others must beat, and what to take where the model is broken."""
     return _by_score(np.random.default_rng(pool.seed).random(len(pool)), pool)
 
 

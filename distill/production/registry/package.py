@@ -28,7 +28,7 @@ from distill.runtime import OnnxModel
 from distill.scoring import Scoring, Truth, scoring_of
 
 VERDICT, MANIFEST = "verdict.json", "version.json"
-STUDENT_WEIGHTS = "train/student/best.pt"
+STUDENT_WEIGHTS, TEACHER_WEIGHTS = "train/student/best.pt", "train/teacher/best.pt"
 LOGITS, BASELINE = "predictions/test_logits.npz", "predictions/baseline.npz"
 REQUIRED = (
     VERDICT,
@@ -45,7 +45,7 @@ REQUIRED = (
     "report.md",
     "config.yaml",
 )
-WHERE_IT_EXISTS = ("export/teacher.onnx",)  # a teacher need not convert
+WHERE_IT_EXISTS = ("export/teacher.onnx", TEACHER_WEIGHTS)  # a teacher need be no network
 
 
 @dataclass(frozen=True, kw_only=True)
