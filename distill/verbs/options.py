@@ -40,6 +40,8 @@ def files_of(conf: Path, verb: str) -> dict[Path, tuple[str, ...]]:
                     continue
                 own, _, place = str(key).lstrip("/").partition("@")
                 for option in sorted((conf / own).glob("*.yaml")):
+                    if own == group and any(_defaults(option)):
+                        continue  # data beside data, which stand beside data
                     add(option, "" if _is_global(option) else _join(package, place or own))
 
     add(conf / f"{verb}.yaml", "")
