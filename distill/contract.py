@@ -112,7 +112,7 @@ class Contract:
         task: what is asked for; None for one of `classes`.
         output: name of the first output, [B, len(classes)] float32: logits, or numbers in their
             own units, or their quantiles.
-        further_outputs: of a head, such as probabilities.
+        further_outputs: of a head, such as probabilities; last the embedding, if there is one.
         classes: names in the order of that output.
         provenance: where data, teacher and weights come from, and by which versions.
         golden_sha256: hash of the golden samples' file.

@@ -13,6 +13,8 @@ from typing import Dict, List, Optional, Tuple, Union
 import numpy as np
 import onnxruntime
 
+EMBEDDING = "embedding"  # an output, behind the answers: penultimate features, [B, D] float32
+
 
 class ModelError(ValueError):
     """An ONNX file that cannot be used as asked; the command line prints it without a traceback."""
@@ -76,16 +78,17 @@ class OnnxModel:
         )
         self.input_type: str = inputs[0].type
         self.output_names: List[str] = [o.name for o in self.session.get_outputs()]
+        self.answer_names = answers_among(self.output_names)
         self.metadata: Dict[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
 
     def __call__(self, batch: Union[np.ndarray, Dict[str, np.ndarray]]) -> np.ndarray:
-        """Run one batch, all outputs of it, and return the first. The session checks shapes.
+        """Run one batch, all answers to it, and return the first. The session checks shapes.
 
         Args:
             batch: an array, or what `prepared` makes of records.
         """
         feeds = batch if isinstance(batch, dict) else self.prepared(batch)
-        return self.session.run(None, feeds)[0]  # type: ignore[return-value]
+        return self.session.run(self.answer_names, feeds)[0]  # type: ignore[return-value]
 
     def prepared(self, batch: np.ndarray) -> Dict[str, np.ndarray]:
         """Lay a batch out as the session takes it."""
@@ -100,11 +103,36 @@ class OnnxModel:
         Raises:
             ModelError: the model takes another shape or type, or it fails.
         """
+        return self._run(self.answer_names[0], inputs, batch_size)
+
+    @property
+    def has_embedding(self) -> bool:
+        """Whether it gives its penultimate features beside its answers."""
+        return EMBEDDING in self.output_names[1:]
+
+    def embed(self, inputs: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """Give the penultimate features of many samples, [N, ...] to [N, D], where it has them.
+
+        Raises:
+            ModelError: it has none, takes another shape or type, or fails.
+        """
+        if not self.has_embedding:
+            raise ModelError(
+                "Expected an output `%s` of %s but it has %s. Export it with `embedding=true`."
+                % (EMBEDDING, self.path, ", ".join(self.output_names))
+            )
+        return self._run(EMBEDDING, inputs, batch_size)
+
+    def _run(self, name: str, inputs: np.ndarray, batch_size: int) -> np.ndarray:
         self._check(inputs)
         if self.input_shape[0] is not None:
             batch_size = self.input_shape[0]
+        starts = range(0, len(inputs), batch_size)
         try:
-            outputs = [self(inputs[i : i + batch_size]) for i in range(0, len(inputs), batch_size)]
+            outputs = [
+                self.session.run([name], self.prepared(inputs[i : i + batch_size]))[0]
+                for i in starts
+            ]
         except Exception as error:
             raise ModelError("%s fails: %s" % (self.path, str(error).splitlines()[0])) from error
         return np.concatenate(outputs)
@@ -128,6 +156,11 @@ class OnnxModel:
                 "Expected input %s %s in %s but got %s %s."
                 % (self.input_type, list(self.input_shape), self.path, inputs.dtype, inputs.shape)
             )
+
+
+def answers_among(output_names: List[str]) -> List[str]:
+    """Leave out the embedding: who asks for answers gets none. The first output is one always."""
+    return [name for at, name in enumerate(output_names) if at == 0 or name != EMBEDDING]
 
 
 def layout(kind: str, *lengths: int) -> str:

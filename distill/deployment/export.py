@@ -8,7 +8,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch._dynamo.exc import TorchDynamoException
 from distill.deployment.parity import Parity, measure_parity
 from distill.errors import UserError
 from distill.files import write_bytes
-from distill.runtime import OnnxModel
+from distill.runtime import EMBEDDING, OnnxModel
 from distill.tasks import TaskKind
 
 OPSET = 20
@@ -74,14 +74,66 @@ class TopKHead(nn.Module):
         return probabilities, classes
 
 
-class _WithHead(nn.Module):
-    def __init__(self, model: nn.Module, head: nn.Module) -> None:
+class _WithFurther(nn.Module):
+    """A model, what a head makes of its logits, and what its last layer is given."""
+
+    def __init__(self, model: nn.Module, head: nn.Module | None, layer: nn.Module | None) -> None:
         super().__init__()
-        self.model, self.head = model, head
+        self.model, self.head, self.layer = model, head, layer
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        logits = self.model(images)
-        return (logits, *self.head(logits))
+        if self.layer is None:
+            logits, embedding = self.model(images), ()
+        else:
+            given: list[Tensor] = []
+            tap = self.layer.register_forward_pre_hook(lambda layer, args: given.extend(args))
+            logits = self.model(images)
+            tap.remove()
+            embedding = (_features(given, self.layer),)
+        further = () if self.head is None else self.head(logits)
+        return (logits, *further, *embedding)
+
+
+def _features(given: Sequence[Tensor], layer: nn.Module) -> Tensor:
+    """Bring what a layer was given to [B, D] float32: the mean over places or tokens."""
+    if not given or not isinstance(given[-1], Tensor) or given[-1].ndim < 2:
+        raise UserError(
+            f"Expected the last layer of the network ({type(layer).__name__}) to be given features "
+            "[B, D, ...] but it was not. Call the layer that answers `head`, or set "
+            "`embedding=false`."
+        )
+    features = given[-1].float()
+    if features.ndim > 2 and isinstance(layer, nn.Linear):  # [B, ..., D]
+        return features.flatten(1, -2).mean(dim=1)
+    return features.flatten(2).mean(dim=2) if features.ndim > 2 else features
+
+
+def last_layer(model: nn.Module) -> nn.Module:
+    """Find the layer that makes answers of penultimate features.
+
+    That is the network's `head`, the outermost of that name; else the last linear layer, or the
+    last convolution where that comes later.
+
+    Raises:
+        UserError: there is none of these.
+    """
+    named = list(model.named_modules())
+    heads = [(name.count("."), m) for name, m in named if name.rpartition(".")[2] == "head"]
+    if heads:
+        return min(heads, key=lambda found: found[0])[1]
+    weighted = [module for _, module in named if isinstance(module, nn.Linear | nn.Conv2d)]
+    if not weighted:
+        raise UserError(
+            f"Expected a last layer in `{type(model).__name__}`, whose input is the embedding, but "
+            "it has neither a `head` nor a linear layer. Call the layer that answers `head`, or "
+            "set `embedding=false`."
+        )
+    return weighted[-1]
+
+
+def further_outputs(head: nn.Module | None, *, embedding: bool) -> tuple[str, ...]:
+    """Name the outputs behind the answer, in their order: a head's, then the embedding."""
+    return (*getattr(head, "names", ()), *([EMBEDDING] if embedding else []))
 
 
 def export_onnx(
@@ -91,6 +143,7 @@ def export_onnx(
     *,
     dtype: torch.dtype = torch.uint8,
     head: nn.Module | None = None,
+    embedding: bool = False,
     kind: TaskKind = TaskKind.CLASSIFICATION,
 ) -> None:
     """Export a model: one tensor in, logits or numbers [B, num_outputs] out, dynamic batch.
@@ -101,17 +154,21 @@ def export_onnx(
         path: of the file, one with everything in it.
         dtype: of a sample.
         head: makes further outputs of the logits and has their `names`; None for none.
+        embedding: whether penultimate features come last, [B, D] float32; see `last_layer`.
         kind: of the task, which names the output.
 
     Raises:
-        UserError: the model is in training mode, cannot be traced, or would answer at random.
+        UserError: the model is in training mode, cannot be traced, would answer at random, or has
+            no penultimate features though they are asked for.
     """
     if model.training:
         raise UserError("Expected a model in eval mode but it is training. Call `model.eval()`.")
     # Batch 2: a batch of 1 may be taken for a constant.
     example = torch.zeros(2, *shape, dtype=dtype)
-    exported = _WithHead(model, head).eval() if head is not None else model
-    further = tuple(getattr(head, "names", ()))
+    layer = last_layer(model) if embedding else None
+    plain = head is None and layer is None
+    exported = model if plain else _WithFurther(model, head, layer).eval()
+    names = [OUTPUT_NAMES[kind], *further_outputs(head, embedding=embedding)]
     with _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
@@ -120,7 +177,7 @@ def export_onnx(
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAMES[kind], *further],
+                output_names=names,
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 verbose=False,
             )

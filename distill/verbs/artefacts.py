@@ -32,13 +32,20 @@ def export_float32(workspace: Workspace, checkpoint: Path, path: Path) -> Any:
     """
     check_weights(checkpoint)
     model = calibrated(load_student(workspace, checkpoint), checkpoint)
-    with named_in_errors("head"):
-        head = instantiate(workspace.cfg.head) or None
-    export_network(workspace, model, path, head=head)
+    export_network(workspace, model, path, **further(workspace))
     return parity_with_torch(workspace, model, path)
 
 
-def export_network(workspace: Workspace, model: Any, path: Path, *, head: Any = None) -> None:
+def further(workspace: Workspace) -> dict[str, Any]:
+    """Say what a student's files give beside the answer."""
+    with named_in_errors("head"):
+        head = instantiate(workspace.cfg.head) or None
+    return {"head": head, "embedding": bool(workspace.cfg.embedding)}
+
+
+def export_network(
+    workspace: Workspace, model: Any, path: Path, *, head: Any = None, embedding: bool = False
+) -> None:
     """Export a network; of rows and windows with their encoding inside, of numbers in their units.
 
     Raises:
@@ -53,7 +60,9 @@ def export_network(workspace: Workspace, model: Any, path: Path, *, head: Any = 
 
     data = workspace.data
     dtype, kind = torch.uint8 if data.encoder is None else torch.float32, data.task.kind
-    export_onnx(model, data.input_shape, path, dtype=dtype, head=head, kind=kind)
+    export_onnx(
+        model, data.input_shape, path, dtype=dtype, head=head, embedding=embedding, kind=kind
+    )
     if isinstance(data.encoder, Windows):
         wrap_windows(data.encoder, path, data.task)
     elif data.encoder is not None:

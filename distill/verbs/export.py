@@ -137,6 +137,7 @@ def export_stage(
         "data": workspace.data.fingerprint,
         "network": plain(workspace.cfg.student),
         "head": plain(workspace.cfg.head),
+        "embedding": workspace.cfg.embedding,
         "parity": dataclasses.asdict(workspace.budget.parity),
         "quantized": _summary(quantized),
     }

@@ -21,7 +21,7 @@ from distill.deployment.search.preflight import (
 from distill.deployment.search.space import slug
 from distill.files import to_json, write_arrays
 from distill.tasks import TaskKind
-from distill.verbs.artefacts import export_network
+from distill.verbs.artefacts import export_network, further
 from distill.verbs.measuring import (
     NUM_INPUTS,
     configured,
@@ -59,6 +59,7 @@ def preflight_stage(workspace: Workspace, students: Mapping[str, Workspace]) -> 
         "students": {name: plain(own.cfg.student) for name, own in students.items()},
         "quantize": plain(workspace.cfg.quantize),
         "head": plain(workspace.cfg.head),
+        "embedding": workspace.cfg.embedding,
         "classes": workspace.data.classes,
         "inputs": digest(inputs),
         "starts": [workspace.budget.latency.cold_start_ms, workspace.budget.peak_rss_bytes],
@@ -100,11 +101,10 @@ def _export(workspace: Workspace, folder: Path, name: str) -> dict[str, Any]:
     lightning.seed_everything(workspace.cfg.seed, verbose=False)
     student = unalike(build_student(workspace).eval())
     path = folder / f"{slug(name)}.onnx"
-    head = instantiate(workspace.cfg.head) or None
     example = torch.from_numpy(workspace.data.train.inputs[:1])
     of_classes = workspace.data.task.kind is TaskKind.CLASSIFICATION
     model = TemperatureScaled(student, 1.5).eval() if of_classes else student
-    export_network(workspace, model, path, head=head)
+    export_network(workspace, model, path, **further(workspace))
     files = {"float32": path.name}
     recipe = _recipe(workspace)
     if recipe is not None:

@@ -4,13 +4,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-
 from distill.columns import Kind
 from distill.contract import Contract, ImageInput, Normalization, SeriesInput, TableInput
 from distill.encoding import Encoder
 from distill.files import read_json, sha256, versions
 from distill.tasks import TaskKind
+from distill.verbs.artefacts import further
 from distill.verbs.networks import TEACHER_FACTS
 from distill.verbs.workspace import Workspace, plain
 from distill.windows import Windows
@@ -30,16 +29,15 @@ def make_contract(
         golden_sha256: hash of the golden samples' file.
         quantized: what `quantize_stage` left; None where the student is float32 alone.
     """
-    from distill.deployment.export import OUTPUT_NAMES
+    from distill.deployment.export import OUTPUT_NAMES, further_outputs
 
     data = workspace.data
-    head = instantiate(workspace.cfg.head) or None
     facts = workspace.run_dir / TEACHER_FACTS
     return Contract(
         **_input(data, checkpoint),
         task=None if data.task.kind is TaskKind.CLASSIFICATION else data.task,
         output=OUTPUT_NAMES[data.task.kind],
-        further_outputs=tuple(getattr(head, "names", ())),
+        further_outputs=further_outputs(**further(workspace)),
         classes=data.classes,
         provenance={
             "data": {"name": data.name, "sha256": data.fingerprint},

@@ -56,6 +56,7 @@ def quantize_stage(workspace: Workspace, checkpoint: Path, name: str = STAGE) ->
         "seed": cfg.seed,
         "measured": measurement_values(workspace) if is_search else None,
         "head": plain(cfg.head),
+        "embedding": cfg.embedding,
     }
     names = [Path(FLOAT32).stem, *(recipe.names if is_search else [recipe.precision])]
 

@@ -19,9 +19,6 @@ from distill.production.logged_inputs import stacked
 from distill.runtime import OnnxModel
 from distill.tasks import TaskKind
 
-EMBEDDING = "embedding"  # name of the output that an artefact may have besides its answers
-BATCH = 256
-
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
@@ -63,16 +60,11 @@ class Model:
     @property
     def has_embedding(self) -> bool:
         """Whether the artefact gives its penultimate features as an output of that name."""
-        return EMBEDDING in self._session.output_names
+        return self._session.has_embedding
 
     def embed(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Give the penultimate features, [N, D], where the artefact has such an output."""
-        model = self._session
-        parts = [
-            model.session.run([EMBEDDING], model.prepared(inputs[at : at + BATCH]))[0]
-            for at in range(0, len(inputs), BATCH)
-        ]
-        return np.concatenate([np.asarray(part, np.float32) for part in parts])
+        return self._session.embed(inputs)
 
 
 def classes_sha256(classes: tuple[str, ...]) -> str:
