@@ -130,7 +130,7 @@ class OnnxModel:
         starts = range(0, len(inputs), batch_size)
         try:
             outputs = [
-                self.session.run([name], self.prepared(inputs[i : i + batch_size]))[0]
+                np.asarray(self.session.run([name], self.prepared(inputs[i : i + batch_size]))[0])
                 for i in starts
             ]
         except Exception as error:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from registry_runs import ARTEFACT, CLASSES, make_run
+from feedback_logs import with_embedding
+from registry_runs import ARTEFACT, CLASSES, Run, make_run, weights
 
 from distill.files import sha256, write_arrays, write_json
 from distill.metrics import log_softmax
@@ -15,19 +16,34 @@ from distill.production.prediction_log.feedback import add_feedback
 from distill.production.prediction_log.queue import set_audit_share
 from distill.production.prediction_log.records import Feedback, Prediction, new_id
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
-from distill.production.reference import input_statistics, output_statistics, reference
+from distill.production.reference import (
+    EMBEDDINGS,
+    embeddings,
+    input_statistics,
+    output_statistics,
+    reference,
+)
 from distill.production.teacher_answers import TeacherAnswers
 from distill.runtime import OnnxModel
 from distill.scoring import Truth, scoring_of
 from distill.tasks import classification
 
 ACCURACY, TEACHER_ACCURACY = 0.9, 0.95
-DAY = 86_400.0
+DAY, TILT = 86_400.0, 25.0
+EMBEDDED = Run(seed=113)  # see `unseen`
 
 
-def images(rng, count, *, brighter=0.0):
-    """Draw inputs, [n, 2, 2, 1]."""
-    values = rng.normal(120 + brighter, 40, (count, 2, 2, 1))
+def unseen():
+    """Find the direction of pixels, [2, 2, 1], that moves no logit of the `EMBEDDED` run.
+
+    Of its weights that direction has a mean of 0 by chance: it does not move brightness either.
+    """
+    return np.linalg.svd(weights(EMBEDDED).T)[2][-1].reshape(2, 2, 1)
+
+
+def images(rng, count, *, brighter=0.0, tilt=0.0):
+    """Draw inputs, [n, 2, 2, 1], moved by so many gray levels along what is `unseen`."""
+    values = rng.normal(120 + brighter, 40, (count, 2, 2, 1)) + tilt * unseen()
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
@@ -42,18 +58,26 @@ def sure(classes):
     return (np.eye(3)[classes] * 6).astype(np.float32)
 
 
-def make_world(folder: Path, *, teacher=True) -> Path:
-    """Leave a run whose model is right on `ACCURACY` of the rows, its teacher on more."""
-    run, rng = make_run(folder), np.random.default_rng(5)
+def make_world(folder: Path, *, teacher=True, embedding=False, tilt=0.0) -> Path:
+    """Leave a run whose model is right on `ACCURACY` of the rows, its teacher on more.
+
+    With `embedding` it gives its flat pixels, and those of the reference rows are kept.
+    """
+    run = make_run(folder, EMBEDDED if embedding else None)
+    rng = np.random.default_rng(5)
+    if embedding:
+        with_embedding(run / "export" / ARTEFACT, run / "export" / ARTEFACT)
     model = OnnxModel(run / "export" / ARTEFACT)
-    shown = images(rng, 1500)
+    shown = images(rng, 1500, tilt=tilt)
+    if embedding:
+        write_arrays(run / EMBEDDINGS, {ARTEFACT: embeddings(model, shown)})
     logits = model.predict(shown)
     labels = others(rng, logits.argmax(axis=1), 1 - ACCURACY)
     task = classification(CLASSES)
     said = output_statistics(logits, Truth(labels=labels), task, scoring_of(task), confidence=0.95)
     own = {ARTEFACT: {"sha256": sha256(run / "export" / ARTEFACT)} | said}
     write_json(run / "reference.json", reference(input_statistics([shown]), own, labels, task))
-    tested = model.predict(images(rng, 1500))
+    tested = model.predict(images(rng, 1500, tilt=tilt))
     truth = others(rng, tested.argmax(axis=1), 1 - ACCURACY)
     arrays = {"label": truth, "index": np.arange(1500), "student": tested}
     if teacher:
@@ -72,7 +96,17 @@ def as_npy(image) -> bytes:
 
 
 def fill(
-    url, run, *, days=28, rows=150, audit=0.2, brighter=0.0, wrong=None, inputs=True, labels=True
+    url,
+    run,
+    *,
+    days=28,
+    rows=150,
+    audit=0.2,
+    brighter=0.0,
+    tilt=0.0,
+    wrong=None,
+    inputs=True,
+    labels=True,
 ):
     """Write what a model was asked, day by day until now; return its teacher's answers.
 
@@ -83,6 +117,7 @@ def fill(
         rows: on each.
         audit: share of the random slice, all of which have labels.
         brighter: gray levels by which inputs have changed on the last day, from 0 on.
+        tilt: of the images, see there; on all days.
         wrong: share of wrong answers by day, from 0 to 1 of the time; None stays as it was.
         inputs: whether the log keeps them.
         labels: whether there are any.
@@ -97,7 +132,7 @@ def fill(
     with LogWriter(engine, WriterOptions(capacity=1_000_000, capacity_bytes=2**30)) as writer:
         for day in range(days):
             at = day / max(days - 1, 1)
-            shown = images(rng, rows, brighter=brighter * at)
+            shown = images(rng, rows, brighter=brighter * at, tilt=tilt)
             logits = model.predict(shown)
             truth = others(rng, logits.argmax(axis=1), wrong(at) if wrong else 1 - ACCURACY)
             answers.append(sure(others(rng, truth, 1 - TEACHER_ACCURACY)))
@@ -132,6 +167,13 @@ def fill(
         model_sha256="t",
         classes=CLASSES,
     )
+
+
+@pytest.fixture(scope="session")
+def embedded_world(tmp_path_factory):
+    """Likewise, of an artefact with an embedding, whose images are tilted."""
+    folder = tmp_path_factory.mktemp("embedded")
+    return make_world(folder / "run", embedding=True, tilt=TILT)
 
 
 @pytest.fixture(scope="session")

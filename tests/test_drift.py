@@ -49,10 +49,17 @@ def cloud(rng, count, *, shift=0.0, dimensions=4):
     return rng.normal(size=(count, dimensions)) + np.eye(dimensions)[0] * shift
 
 
+def embedding(rng, count, *, dimensions=64):
+    """Features behind a ReLU: more of them than rows, half of the values 0, all hang together."""
+    mixing = np.random.default_rng(1).normal(size=(8, dimensions))
+    return np.maximum(rng.normal(size=(count, 8)) @ mixing, 0)
+
+
+@pytest.mark.parametrize("draw", [cloud, embedding])
 @pytest.mark.parametrize("test", [of_points, by_classifier])
-def test_in_an_unchanged_world_p_values_are_as_likely_as_they_say(rng, test):
+def test_in_an_unchanged_world_p_values_are_as_likely_as_they_say(rng, test, draw):
     found = [
-        test("x", cloud(rng, 30), cloud(rng, 40), rng=rng, num_shuffles=99).p_value
+        test("x", draw(rng, 30), draw(rng, 40), rng=rng, num_shuffles=99).p_value
         for _ in range(300)
     ]
     for level in (0.05, 0.2, 0.5):

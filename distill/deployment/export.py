@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
+from distill.deployment.graph_builder import rename
 from distill.deployment.parity import Parity, measure_parity
 from distill.errors import UserError
 from distill.files import write_bytes
@@ -35,6 +36,7 @@ RANDOM_OPS = {
     "Multinomial",
 }
 INPUT_NAME = "image"
+PENULTIMATE = "penultimate/features"  # what the embedding is called until no other value is
 OUTPUT_NAMES = {
     TaskKind.CLASSIFICATION: "logits",
     TaskKind.MULTI_LABEL: "logits",
@@ -169,7 +171,10 @@ def export_onnx(
     plain = head is None and layer is None
     exported = model if plain else _WithFurther(model, head, layer).eval()
     names = [OUTPUT_NAMES[kind], *further_outputs(head, embedding=embedding)]
+    unlike_others = [name if name != EMBEDDING else PENULTIMATE for name in names]
     with _quiet(), torch.no_grad():
+        if embedding:
+            exported(example)  # says itself what is wrong; the exporter would wrap it
         try:
             program = torch.onnx.export(
                 exported,
@@ -177,7 +182,7 @@ def export_onnx(
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT_NAME],
-                output_names=names,
+                output_names=unlike_others,
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 verbose=False,
             )
@@ -200,8 +205,17 @@ def export_onnx(
             f"Expected a deterministic graph but it holds {', '.join(random)}. "
             "Dropout or noise is live in eval mode: make it depend on `self.training`."
         )
+    if embedding:
+        _name_embedding(proto.graph)
     _forget_source(proto)
     write_bytes(path, proto.SerializeToString())
+
+
+def _name_embedding(graph: onnx.GraphProto) -> None:
+    """Name the last output. The exporter calls what `nn.Embedding` gives by that name, too."""
+    rename(graph, EMBEDDING, f"inner_{EMBEDDING}")
+    rename(graph, PENULTIMATE, EMBEDDING)
+    graph.output[-1].name = EMBEDDING
 
 
 def _forget_source(proto: onnx.ModelProto) -> None:

@@ -131,7 +131,7 @@ def release_output(graph: onnx.GraphProto) -> str:
     The output's own name is then free for what is computed of the value.
     """
     inner = f"{UNITS}answer"
-    _rename(graph, graph.output[0].name, inner)
+    rename(graph, graph.output[0].name, inner)
     return inner
 
 
@@ -147,7 +147,11 @@ def save_checked(model: onnx.ModelProto, path: Path) -> None:
     write_bytes(path, model.SerializeToString())
 
 
-def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+def rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Give a value another name wherever nodes make or read it, and where its shape is told."""
+    for told in graph.value_info:
+        if told.name == old:
+            told.name = new
     for node in graph.node:
         for names in (node.input, node.output):
             for at, name in enumerate(names):
@@ -155,4 +159,4 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
                     names[at] = new
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                _rename(inner, old, new)
+                rename(inner, old, new)

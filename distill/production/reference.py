@@ -1,7 +1,7 @@
 """What inputs and answers looked like when a model was made: what monitoring compares against.
 
 Histograms have fixed edges, so that those of another day can be laid over them; quantiles are for
-reading. Knows arrays; knows nothing of files, nor of what counts as a drift.
+reading. Knows arrays and models; knows nothing of files, nor of what counts as a drift.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from distill.columns import Column, Kind, Records, is_missing
 from distill.metrics import log_softmax
+from distill.runtime import OnnxModel
 from distill.scoring import Scoring, Truth
 from distill.tasks import Task, TaskKind
 
@@ -20,6 +21,8 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 NUM_BINS = 32
 DECILES = tuple(i / 10 for i in range(1, 10))
 NUM_VALUES = 50  # of a category, the commonest
+EMBEDDINGS = "predictions/reference_embeddings.npz"  # beside the figures, where there are any
+NUM_EMBEDDED = 500  # rows, of which there is one for each of production's that it is held against
 
 _LUMA = {1: np.ones(1), 3: np.array([0.299, 0.587, 0.114])}  # ITU-R BT.601
 TOPS = {"brightness": 255.0, "contrast": 128.0, "sharpness": 6.0}  # upper edges of histograms
@@ -140,6 +143,20 @@ def _class_statistics(logits: NDArray[np.floating]) -> Figures:
         "entropy": _distribution(entropy, 1.0),
         "margin": _distribution(first - second, 1.0),
     }
+
+
+def embeddings(model: OnnxModel, inputs: NDArray[Any], *, seed: int = 0) -> NDArray[np.float32]:
+    """Give a model's penultimate features of some rows, drawn at random, [n, D].
+
+    Rows are run one by one: of a model quantised as it runs, a batch decides how they are rounded.
+
+    Args:
+        model: that has such an output.
+        inputs: [N, ...], or records of a table, [N]; `NUM_EMBEDDED` of them at most are run.
+        seed: of the draw.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(inputs))[:NUM_EMBEDDED]
+    return model.embed(inputs[np.sort(drawn)], batch_size=1)
 
 
 def shares(classes: NDArray[np.int64], num_classes: int) -> list[float]:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from distill.files import sha256
+from distill.files import sha256, write_arrays
 from distill.production.reference import (
+    EMBEDDINGS,
     VERSION,
     column_statistics,
+    embeddings,
     input_statistics,
     output_statistics,
     reference,
@@ -27,17 +29,22 @@ def reference_stage(workspace: Workspace, artefacts: list[str]) -> dict[str, Any
         from distill.training.data.splits import chunks
 
         split = data.validation
+        opened = {path: OnnxModel(path, num_threads=2) for path in paths}
         models = {
             path.name: {"sha256": sha256(path)}
             | output_statistics(
-                OnnxModel(path, num_threads=2).predict(split.served),
+                model.predict(split.served),
                 split.truth,
                 data.task,
                 workspace.scoring,
                 confidence=confidence,
             )
-            for path in paths
+            for path, model in opened.items()
         }
+        own = {p.name: embeddings(m, split.served) for p, m in opened.items() if m.has_embedding}
+        (workspace.run_dir / EMBEDDINGS).unlink(missing_ok=True)  # of an earlier configuration
+        if own:
+            write_arrays(workspace.run_dir / EMBEDDINGS, own)
         inputs = (
             input_statistics(chunks(split.served))
             if data.encoder is None
@@ -50,4 +57,6 @@ def reference_stage(workspace: Workspace, artefacts: list[str]) -> dict[str, Any
 
     values = {"data": data.fingerprint, "confidence": confidence, "schema_version": VERSION}
     values["metric"] = workspace.scoring.metric
-    return workspace.stage("reference", compute, values=values, inputs=tuple(paths))
+    outputs = (EMBEDDINGS,) if workspace.cfg.embedding else ()
+    inputs = tuple(paths)
+    return workspace.stage("reference", compute, values=values, inputs=inputs, outputs=outputs)

@@ -44,7 +44,7 @@ class Model:
         path: of the ONNX file.
         contract: what it promises.
         inputs: in the file's order.
-        outputs: likewise; the first is the answer.
+        outputs: likewise, but for the embedding; the first is the answer.
     """
 
     path: Path
@@ -77,12 +77,13 @@ def read_model(path: Path) -> Model:
             f"Expected {path} with its own contract.json beside it but there is none. Only what "
             "`export` wrote is deployed: give that file, in the folder that it was written to."
         )
-    session = OnnxModel(path).session
+    model = OnnxModel(path)
+    outputs = [one for one in model.session.get_outputs() if one.name in model.answer_names]
     return Model(
         path=path,
         contract=contract,
-        inputs=_tensors(session.get_inputs()),
-        outputs=_tensors(session.get_outputs()),
+        inputs=_tensors(model.session.get_inputs()),
+        outputs=_tensors(outputs),
     )
 
 

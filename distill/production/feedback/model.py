@@ -19,6 +19,8 @@ from distill.production.logged_inputs import stacked
 from distill.runtime import OnnxModel
 from distill.tasks import TaskKind
 
+BATCH = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class Model:

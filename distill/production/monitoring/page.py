@@ -60,6 +60,7 @@ def page(found: Report, model: str) -> str:
                 }
                 for one in found.changes
             ],
+            "together": found.together,
             "skews": [
                 {"what": f"{one.kind}: {one.column}", "share": percent(one.count / found.num_rows)}
                 for one in found.skews

@@ -20,6 +20,7 @@ from distill.production.monitoring.comparison import (
 )
 from distill.production.monitoring.decay import Decay, Window, fit_decay
 from distill.production.monitoring.observation import DAY, Seen, inputs_of
+from distill.production.monitoring.space import space_of
 from distill.production.monitoring.triggers import Known, Rules, Trigger, triggers
 from distill.production.monitoring.world import World
 from distill.production.prediction_log.reader import SkewCount
@@ -61,6 +62,7 @@ class Report:
         bounds: of accuracy, by the teacher's error on audited rows; None where that is not known.
         teacher_accuracy: on the audited rows of the window.
         changes: those first that matter most.
+        together: of what points those are that look at all at once, for people.
         skews: what did not fit, and the share of rows that it is.
         windows, decay: of the model's whole life.
         baseline: what it must beat, and its accuracy on the test set.
@@ -81,6 +83,7 @@ class Report:
     bounds: tuple[float, float] | None
     teacher_accuracy: float | None
     changes: list[Changed]
+    together: str
     skews: list[SkewCount]
     windows: list[Window]
     decay: Decay | None
@@ -125,7 +128,7 @@ def report(
     if opinion is not None and teacher_accuracy is not None:
         bounds = label_free.agreement_bounds(opinion.agree[opinion.known], 1 - teacher_accuracy)
     goodness = np.exp(log_softmax(logits).max(axis=1))
-    changes = _changes(world, seen, logits, rate, goodness)
+    changes, together = _changes(world, seen, logits, rate, goodness)
     windows = _windows(seen, window_days)
     baseline = world.baseline
     age = (seen.until - seen.first) / DAY
@@ -154,6 +157,7 @@ def report(
         bounds=bounds,
         teacher_accuracy=teacher_accuracy,
         changes=changes,
+        together=together,
         skews=list(seen.skews),
         windows=windows,
         decay=fit_decay(windows, floor=world.floor, baseline=baseline and baseline[1]),
@@ -236,19 +240,22 @@ def _changes(
     logits: Numbers,
     rate: float,
     goodness: Numbers,
-) -> list[Changed]:
+) -> tuple[list[Changed], str]:
+    """Tell what has changed, and of what points all of it together was compared."""
     own = world.figures["models"][world.artefact.name]
     features = features_of_answers(own, world.contract.classes, logits)
     inputs = inputs_of(world, seen.rows)
-    if inputs is not None and inputs[1].all():
-        rows, table = inputs[0], world.contract.table
+    rows = inputs[0] if inputs is not None and inputs[1].all() else None
+    if rows is not None:
+        table = world.contract.table
         figures = world.figures["inputs"]
         if table is not None:
             features += features_of_columns(figures, table.columns, rows)
         elif rows.ndim == 4 and "brightness" in figures:
             features += features_of_images(figures, rows)
-    spaces = [("answers", world.logits, logits)]
-    return compare(features, spaces, rate=rate, goodness=goodness)
+    space = space_of(world, logits, rows)
+    spaces = [(space.name, space.reference, space.now)]
+    return compare(features, spaces, rate=rate, goodness=goodness), space.told
 
 
 def _windows(seen: Seen, days: float) -> list[Window]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from distill.contract import CONTRACT_FILE, Contract, load_contract
 from distill.errors import UserError
 from distill.files import read_json, sha256
+from distill.production.reference import EMBEDDINGS
 from distill.tasks import TaskKind
 
 TEST_LOGITS, REFERENCE, BASELINE = "predictions/test_logits.npz", "reference.json", "baseline.json"
@@ -33,6 +34,7 @@ class World:
         labels: of the test set, [N].
         teacher: its teacher's answers there, [N, C]; None where there are none.
         baseline: name of what it must beat, and its accuracy; None where there is none.
+        embeddings: its penultimate features of validation rows, [n, D]; None where none were kept.
     """
 
     artefact: Path
@@ -43,6 +45,7 @@ class World:
     labels: NDArray[np.int64]
     teacher: NDArray[np.floating] | None
     baseline: tuple[str, float] | None
+    embeddings: NDArray[np.floating] | None = None
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -109,7 +112,12 @@ def open_world(root: Path, artefact: str, role: str) -> World:
         labels=answers["label"].astype(np.int64),
         teacher=answers.get("teacher"),
         baseline=_baseline(root / BASELINE),
+        embeddings=_embeddings(root / EMBEDDINGS, artefact),
     )
+
+
+def _embeddings(path: Path, artefact: str) -> NDArray[np.floating] | None:
+    return _arrays(path).get(artefact) if path.is_file() else None
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -24,6 +24,7 @@ from distill.contract import (
 )
 from distill.errors import UserError
 from distill.files import promised, read_json, sha256, sha256_json, write_json
+from distill.production.reference import EMBEDDINGS
 from distill.runtime import OnnxModel
 from distill.scoring import Scoring, Truth, scoring_of
 
@@ -45,7 +46,7 @@ REQUIRED = (
     "report.md",
     "config.yaml",
 )
-WHERE_IT_EXISTS = ("export/teacher.onnx", TEACHER_WEIGHTS)  # a teacher need be no network
+WHERE_IT_EXISTS = ("export/teacher.onnx", TEACHER_WEIGHTS, EMBEDDINGS)  # where there are any
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.production.routing.frames import PREFIX_BYTES, Prefix, pack, unpack
-from distill.runtime import open_session
+from distill.runtime import answers_among, open_session
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
         except Exception as error:  # whatever it is, the other side must hear of it
             connection.sendall(pack(0, {"error": str(error)}))
             return
-        names = [one.name for one in session.get_outputs()]
+        names = answers_among([one.name for one in session.get_outputs()])
         connection.sendall(pack(0, {"ready": True}))
         with contextlib.suppress(EOFError, ConnectionError):
             while True:

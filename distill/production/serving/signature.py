@@ -20,6 +20,7 @@ from distill.production.serving.protocol import Tensor
 from distill.production.serving.refusals import Oddity, RefusedError, bad_input
 from distill.production.serving.seen import Seen
 from distill.production.serving.tensors import TensorSpec, datatype_of
+from distill.runtime import answers_among
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class Signature:
 
     Attributes:
         inputs: all of them.
-        outputs: those that are tensors.
+        outputs: those that are tensors, but for the embedding: it is neither copied nor sent.
         columns: of a table, by name: what its values may be.
         seen: of a table's columns the values that training has seen.
     """
@@ -181,7 +182,10 @@ def signature_of(
         UserError: an input is of a type that the protocol lacks, or no output is a tensor.
     """
     inputs = tuple(map(_spec, session.get_inputs()))
-    outputs = tuple(s for s in map(_spec, session.get_outputs()) if s is not None)
+    given = session.get_outputs()
+    answers = answers_among([argument.name for argument in given])
+    told = (_spec(argument) for argument in given if argument.name in answers)
+    outputs = tuple(spec for spec in told if spec is not None)
     known = tuple(spec for spec in inputs if spec is not None)
     if len(known) != len(inputs) or not outputs:
         raise UserError(
