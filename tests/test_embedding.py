@@ -1,5 +1,6 @@
 """Claims about the further output that gives a student's penultimate features."""
 
+import asyncio
 from functools import partial
 
 import numpy as np
@@ -13,11 +14,13 @@ from served import make_service, running
 from torch import nn
 
 from distill.columns import Column, Kind, make_records
+from distill.deployment.deploy.model import read_model
 from distill.deployment.export import SoftmaxHead, TopKHead, export_onnx, last_layer
 from distill.deployment.series_graph import wrap_windows
 from distill.deployment.table_graph import in_units, prepend_encoder
 from distill.encoding import fit_encoder
 from distill.errors import UserError
+from distill.production.routing.challenger import Challenger
 from distill.runtime import EMBEDDING, ModelError, OnnxModel, answers_among
 from distill.tasks import Task, TaskKind
 from distill.training.models import (
@@ -185,6 +188,29 @@ def test_who_asks_a_file_without_one_is_told_how_to_get_it(exported):
 def test_an_only_output_is_an_answer_whatever_it_is_called():
     assert answers_among([EMBEDDING]) == [EMBEDDING]
     assert answers_among(["logits", "scores", EMBEDDING]) == ["logits", "scores"]
+
+
+def test_a_challengers_process_does_not_send_it_either(tmp_path):
+    folder = make_run(tmp_path / "run") / "export"
+    with_embedding(folder / "model.onnx", folder / "model.onnx")
+
+    async def ask():
+        challenger = Challenger(folder / "model.onnx")
+        await challenger.start()
+        try:
+            assert await challenger.ready(60.0)
+            return await challenger.ask({"image": np.ones((1, 2, 2, 1), np.uint8)}, 60.0)
+        finally:
+            await challenger.stop()
+
+    assert set(asyncio.run(ask())) == {"logits"}
+
+
+def test_other_serving_systems_are_not_told_of_it(tmp_path):
+    folder = make_run(tmp_path / "run") / "export"
+    with_embedding(folder / "model.onnx", folder / "model.onnx")
+    told = read_model(folder / "model.onnx")
+    assert [output.name for output in told.outputs] == ["logits"]
 
 
 def test_the_service_neither_offers_nor_sends_it(tmp_path):

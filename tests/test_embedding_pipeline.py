@@ -131,7 +131,7 @@ def test_badge_weighs_the_students_own_features_by_its_doubt(cli, log, embedded,
     assert picked[0].prediction.id == pool[int(norms.argmax())].id
 
 
-def test_monitor_and_predict_and_bench_take_such_a_file(cli, log, embedded, data, tmp_path):
+def test_monitor_compares_by_the_int8_files_own_features(cli, log, embedded, data, tmp_path):
     artefact = embedded / "export/model.int8.onnx"
     fill(log, artefact, data.test.served)
     given = (f"run={embedded}", "artefact=model.int8.onnx", f"log.url={log.url}")
