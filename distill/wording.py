@@ -53,12 +53,12 @@ def metric_text(name: str, value: float, digits: int = 2) -> str:
     return f"{value:.3f}" if abs(value) < 1 else figure(value)
 
 
-def metric_interval(name: str, interval: Sequence[float | None]) -> str:
+def metric_interval(name: str, interval: Sequence[float | None], digits: int = 2) -> str:
     """Write an interval of a figure; one without bounds is null in JSON."""
     known = [end for end in interval if end is not None and math.isfinite(end)]
     if len(known) < len(interval):
         return "unknown"
-    low, high = (metric_text(name, end) for end in known)
+    low, high = (metric_text(name, end, digits) for end in known)
     return f"{low.removesuffix(' %')} to {high}"
 
 

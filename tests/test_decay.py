@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from distill.production.monitoring.decay import MIN_WINDOWS, Window, fit_decay
 
@@ -13,8 +12,8 @@ FLOOR, START = 0.1, 0.95
 def windows(rng, half_life, count=150):
     chances = FLOOR + (START - FLOOR) * 2 ** (-AGES / half_life)
     return [
-        Window(age_days=float(age), right=int(rng.binomial(count, chance)), count=count)
-        for age, chance in zip(AGES, chances, strict=True)
+        Window(age_days=float(age), estimate=share, interval=(0, 1), count=count)
+        for age, share in zip(AGES, rng.binomial(count, chances) / count, strict=True)
     ]
 
 
@@ -65,7 +64,45 @@ def test_a_curve_wants_more_than_a_few_points(rng):
     assert fit_decay(windows(rng, 20)[: MIN_WINDOWS - 1], floor=FLOOR) is None
 
 
-def test_a_window_has_wilsons_interval():
-    found = Window(age_days=1, right=18, count=20).accuracy
-    expected = stats.binomtest(18, 20).proportion_ci(0.95, method="wilson")
-    assert found.interval == pytest.approx(tuple(expected))
+@pytest.fixture
+def errors(rng):
+    """An RMSE that rises from 1 to that of knowing nothing, 5, of which half is reached by day."""
+
+    def call(half_life, count=400):
+        truth = 5 - 4 * 2 ** (-AGES / half_life)
+        found = truth * np.sqrt(rng.chisquare(count, len(AGES)) / count)
+        half = 1.96 * found / np.sqrt(2 * count)
+        return [
+            Window(age_days=float(age), estimate=own, interval=(own - off, own + off), count=count)
+            for age, own, off in zip(AGES, found, half, strict=True)
+        ]
+
+    return call
+
+
+def test_errors_rise_to_the_baselines(errors):
+    found = fit_decay(errors(60, count=100_000), floor=5.0, baseline=2.0, is_error=True)
+    assert found.half_life_days == pytest.approx(60, rel=0.05)
+    assert found.start == pytest.approx(1, abs=0.03)
+    assert found.at(60) == pytest.approx(3, abs=0.05)
+    assert found.crossing_day == pytest.approx(60 * np.log2(4 / 3), rel=0.05)
+
+
+def test_intervals_of_errors_hold_the_truth(errors):
+    inside = np.zeros(2)
+    for seed in range(100):
+        found = fit_decay(errors(60), floor=5.0, baseline=2.0, is_error=True, seed=seed)
+        known = (found.half_life_interval, 60), (found.crossing_interval, 60 * np.log2(4 / 3))
+        for at, ((low, high), truth) in enumerate(known):
+            inside[at] += low <= truth <= (np.inf if high is None else high)
+    assert (inside / 100 >= 0.89).all()
+
+
+def test_errors_that_stay_are_not_said_to_rise(errors):
+    found = fit_decay(errors(np.inf), floor=5.0, baseline=2.0, is_error=True)
+    assert found.crossing_interval[0] > AGES[-1]
+
+
+def test_a_model_that_always_erred_more_is_beaten_from_the_first_day(errors):
+    found = fit_decay(errors(60), floor=5.0, baseline=0.5, is_error=True)
+    assert found.crossing_day == 0

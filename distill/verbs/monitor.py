@@ -15,7 +15,14 @@ from rich.table import Table
 from distill.errors import UserError
 from distill.files import from_json, read_json, to_json, write_json, write_text
 from distill.production.logged_inputs import stacked
-from distill.production.monitoring.observation import DAY, Ask, observe
+from distill.production.monitoring.observation import (
+    DAY,
+    Ask,
+    lost_teacher,
+    observe,
+    sampled,
+    with_inputs,
+)
 from distill.production.monitoring.page import (
     BADGES,
     headline,
@@ -29,7 +36,7 @@ from distill.production.monitoring.streams import stream_of
 from distill.production.monitoring.triggers import Rules
 from distill.production.monitoring.world import World, open_world
 from distill.production.prediction_log.connection import Engine, open_log
-from distill.production.prediction_log.observed import labelled, served, span
+from distill.production.prediction_log.observed import served, span
 from distill.production.prediction_log.scope import Scope
 from distill.production.registry.place import fetch
 from distill.production.teacher_answers import TeacherAnswers, answers_of, read_answers
@@ -45,6 +52,7 @@ NUMBERS = {
     "window_days": POSITIVE,
     "every_days": POSITIVE,
     "num_rows": COUNT,
+    "num_labels": COUNT,
     "num_asked": COUNT,
     "max_rows": COUNT,
     "alarm_rate": SHARE,
@@ -78,27 +86,34 @@ def _simulate(cfg: DictConfig) -> dict[str, Any]:
     check_numbers(cfg, NUMBERS)
     plan = from_json(Plan, plain(cfg.plan), where="plan")
     world, name = _world(cfg)
+    if not world.tells_classes:
+        raise UserError(
+            f"Expected a model of classes to live through the log but {world.artefact} is one of "
+            f"{world.contract.asks.kind.replace('_', ' ')}: the stand-in tells classes alone. Run "
+            "`monitor` without `simulate`."
+        )
     engine = open_log(cfg.log.url, new=False)
     try:
         until = float(cfg.until or time.time())
         first = _first(engine, world, until)
-        rows = list(labelled(engine, Scope(until=until), world.artefact_sha256))
+        whole, share = sampled(engine, world, Scope(since=first, until=until), cfg.max_rows)
+        rows, inputs = with_inputs(engine, whole)
     finally:
         engine.dispose()
-    step = -(-len(rows) // cfg.max_rows) or 1
-    rows = [row for row in rows[::step] if row.input is not None]
     ask, lost = _teacher(cfg, world)
     teacher = None
-    if ask is not None and rows:
-        teacher = ask(
-            [row.id for row in rows], [row.input for row in rows if row.input is not None]
-        )
-    stream = stream_of(world, rows, teacher, first)
+    if ask is not None and inputs:
+        try:
+            teacher = ask(list(inputs), list(inputs.values()))
+        except (UserError, ValueError) as error:
+            lost = [*lost, lost_teacher(error)]
+    stream = stream_of(world, rows, inputs, teacher, first)
     outcomes = simulate(stream, plan)
     folder = Path(cfg.out)
     document = {
         "model": name,
-        "num_rows": len(rows),
+        "num_rows": len(stream.days),
+        "num_labels": round(len(whole) / share),
         "num_days": stream.num_days,
         "says": simulated_headline(outcomes),
         "page": str(folder / "simulate.html"),
@@ -146,6 +161,7 @@ def _check_now(cfg: DictConfig) -> dict[str, Any]:
             first=_first(engine, world, until),
             window_days=cfg.window_days,
             num_rows=cfg.num_rows,
+            num_labels=cfg.num_labels,
             num_asked=cfg.num_asked,
             ask=ask,
             lost=lost,
@@ -230,6 +246,8 @@ def _first(engine: Engine, world: World, until: float) -> float:
 
 def _teacher(cfg: DictConfig, world: World) -> tuple[Ask | None, list[str]]:
     path = None if cfg.teacher.path is None else Path(cfg.teacher.path)
+    if not world.tells_classes:
+        return None, []
     if path is None:
         own = world.artefact.parent / "teacher.onnx"
         if not own.is_file():

@@ -1,16 +1,18 @@
-"""Accuracy by few labels: rows drawn at random and labelled by people, with the teacher's help.
+"""How good by few labels: rows drawn at random and labelled by people, with the teacher's help.
 
 Unbiased whatever the world does, concept drift included; the teacher only makes it tighter, by as
-much as it is worth. Knows arrays alone.
+much as it is worth, and of classes alone. Knows arrays alone.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from distill.metrics import proportion
+from distill.metrics import Estimate, proportion
+from distill.scoring import Classes, Scoring, Truth
 
 Yes = NDArray[np.bool_]
 
@@ -19,10 +21,10 @@ MIN_LABELS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Audited:
-    """Accuracy by labels of rows that were drawn at random.
+    """How good by labels of rows that were drawn at random.
 
     Attributes:
-        estimate: a fraction; unbiased.
+        estimate: of the task's metric: of classes accuracy, a fraction; unbiased.
         interval: at the stated confidence.
         num_labels: that it rests on.
         num_answers: the teacher's, to rows without a label; 0 where labels stand alone.
@@ -36,6 +38,23 @@ class Audited:
     num_answers: int = 0
     weight: float = 0.0
     saving: float = 1.0
+
+
+def scored(
+    scoring: Scoring, answers: NDArray[Any], truths: NDArray[Any], *, confidence: float = 0.95
+) -> Estimate:
+    """Score answers whose truth is known in the metric of their task; classes as by Wilson.
+
+    Args:
+        scoring: of the task.
+        answers: classes, [n], or what the model answered, [n, K].
+        truths: classes, [n], or the truth of every output, [n, D].
+        confidence: of the interval.
+    """
+    truth = Truth(labels=truths)
+    if isinstance(scoring, Classes):
+        return proportion(scoring.marks(answers, truth), confidence=confidence)
+    return scoring.score(answers, truth, confidence=confidence)[scoring.metric]
 
 
 def labels_alone(right: Yes, *, confidence: float = 0.95) -> Audited:

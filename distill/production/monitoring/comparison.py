@@ -24,9 +24,11 @@ from distill.production.monitoring.drift import (
     population_stability,
 )
 from distill.production.reference import TOPS, looks
+from distill.tasks import Task, TaskKind
 
 MAX_SHUFFLES = 20_000
-OTHER, GAP = "other", "gap"
+AT_ONCE = 64  # images, which take many times their bytes while they are looked at
+OTHER = "other"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,9 @@ class Changed:
 def features_of_images(figures: dict[str, Any], images: NDArray[np.uint8]) -> list[Feature]:
     """Brightness, contrast and sharpness of images, [n, H, W, C] uint8."""
     found = []
-    for (name, top), values in zip(TOPS.items(), looks(images), strict=True):
+    pieces = (images[at : at + AT_ONCE] for at in range(0, len(images), AT_ONCE))
+    seen = np.concatenate([looks(piece) for piece in pieces], axis=1)
+    for (name, top), values in zip(TOPS.items(), seen, strict=True):
         shares = np.array(figures[name]["histogram"]["shares"])
         places = np.clip(values / top * len(shares), 0, len(shares) - 1).astype(np.int64)
         found.append(_feature(name, "input", "ks", shares, figures["count"], places))
@@ -115,18 +119,56 @@ def features_of_columns(
                 )
             )
             continue
-        edges, present = np.array(known["edges"]), np.array(known["shares"] or [1.0])
-        shares = np.append(known["gaps"], (1 - known["gaps"]) * present)
-        places = 1 + np.searchsorted(edges, np.nan_to_num(values.astype(float)), side="right")
-        places[gaps] = 0
-        found.append(_feature(column.name, "input", "ks", shares, figures["count"], places))
+        found.append(_numeric(column.name, "input", known, figures["count"], values, gaps))
     return found
 
 
+def _numeric(
+    name: str,
+    group: str,
+    known: dict[str, Any],
+    count: int,
+    values: NDArray[Any],
+    gaps: NDArray[np.bool_],
+) -> Feature:
+    """Count numbers between the deciles that they had, and gaps apart."""
+    edges, present = np.array(known["edges"]), np.array(known["shares"] or [1.0])
+    shares = np.append(known["gaps"], (1 - known["gaps"]) * present)
+    places = 1 + np.searchsorted(edges, np.nan_to_num(values.astype(float)), side="right")
+    places[gaps] = 0
+    return _feature(name, group, "ks", shares, count, places)
+
+
 def features_of_answers(
+    figures: dict[str, Any], task: Task, answers: NDArray[np.floating]
+) -> list[Feature]:
+    """Predicted class and confidence of logits, [n, C]; which labels hold; or numbers, [n, K]."""
+    if task.kind is TaskKind.CLASSIFICATION:
+        return _of_classes(figures, task.outputs, answers)
+    count = figures["count"]
+    if task.kind is TaskKind.MULTI_LABEL:
+        return [
+            _feature(
+                name,
+                "answer",
+                "psi",
+                np.array([1 - figures["given_shares"][name], figures["given_shares"][name]]),
+                count,
+                (held > 0).astype(np.int64),
+                ("not given", "given"),
+            )
+            for name, held in zip(task.outputs, answers.T, strict=True)
+        ]
+    return [
+        _numeric(name, "answer", figures["outputs"][name], count, values, ~np.isfinite(values))
+        for name, values in zip(task.answers, answers.T, strict=True)
+    ]
+
+
+def _of_classes(
     figures: dict[str, Any], classes: Sequence[str], logits: NDArray[np.floating]
 ) -> list[Feature]:
-    """Predicted class and confidence of logits, [n, C]."""
+    """Count the predicted class and the confidence of logits, [n, C]."""
     shares = np.array(figures["confidence"]["histogram"]["shares"])
     top = np.exp(log_softmax(logits).max(axis=1))
     places = np.clip(top * len(shares), 0, len(shares) - 1).astype(np.int64)

@@ -1,6 +1,7 @@
-"""How a model that stands still wears out: accuracy by age, half-life, and the day it is beaten.
+"""How a model that stands still wears out: how good it is by age, half-life, the day it is beaten.
 
-Knows arrays alone.
+Shares right fall with age and errors rise: an error counts as its negative, which falls, too. Knows
+arrays alone.
 """
 
 from collections.abc import Sequence
@@ -8,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from distill.metrics import Estimate, proportion
 
 Numbers = NDArray[np.float64]
 
@@ -25,18 +24,15 @@ class Window:
 
     Attributes:
         age_days: the middle of the window, since the model's first day.
-        right: how many labelled rows it was right on.
+        estimate: how good it was: a share right, or an error.
+        interval: at 95 %.
         count: of labelled rows.
     """
 
     age_days: float
-    right: int
+    estimate: float
+    interval: tuple[float, float]
     count: int
-
-    @property
-    def accuracy(self) -> Estimate:
-        """With the Wilson score interval."""
-        return proportion(np.arange(self.count) < self.right)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +40,14 @@ class Decay:
     """A curve through windows: floor + (start - floor) * 2 ** -((age / half_life) ** shape).
 
     Attributes:
-        floor: what is left of a model that knows nothing any more.
-        start: accuracy on the first day.
+        floor: what is left of a model that knows nothing any more; of errors how large they get.
+        start: how good it is on the first day.
         shape: of the curve (Weibull's): 1 halves what is left in equal times, 2 wears out faster
             the older it is.
         half_life_days: until half of what it knows above the floor is gone; None if it does not
             wear out as far as can be seen.
         half_life_interval: at 95 %; an end without bound is None.
-        crossing_day: on which the curve falls below the baseline; None if never, or not within
-            `MAX_LIFE`.
+        crossing_day: from which on the baseline is better; None if never, or not within `MAX_LIFE`.
         crossing_interval: at 95 %; None for an end that never comes.
     """
 
@@ -73,14 +68,20 @@ class Decay:
 
 
 def fit_decay(
-    windows: Sequence[Window], *, floor: float, baseline: float | None = None, seed: int = 0
+    windows: Sequence[Window],
+    *,
+    floor: float,
+    baseline: float | None = None,
+    is_error: bool = False,
+    seed: int = 0,
 ) -> Decay | None:
     """Fit the curve by least squares, weighted; intervals by resampling the windows' labels.
 
     Args:
         windows: labelled rows by age.
-        floor: accuracy of knowing nothing, such as the share of the commonest class.
-        baseline: accuracy of what the model must beat.
+        floor: how good knowing nothing is, such as the share of the commonest class.
+        baseline: how good that is which the model must beat.
+        is_error: whether less is better.
         seed: of the resamples.
 
     Returns:
@@ -89,18 +90,22 @@ def fit_decay(
     if len(windows) < MIN_WINDOWS:
         return None
     ages = np.array([w.age_days for w in windows])
-    counts = np.array([w.count for w in windows])
-    right = np.array([w.right for w in windows])
-    # One more right and wrong in each window: a window that is all right is not known to stay so.
-    chances = (right + 1) / (counts + 2)
-    drawn = np.random.default_rng(seed).binomial(counts, chances, (NUM_RESAMPLES, len(windows)))
-    weights = counts / (chances * (1 - chances))
-    fitted = _fitted(ages, np.vstack([right[None], drawn]) / counts, weights, floor)
+    sign = -1 if is_error else 1
+    values = sign * np.array([w.estimate for w in windows])
+    drawn, spread = (_errors if is_error else _shares)(windows, np.random.default_rng(seed))
+    fitted = _fitted(
+        ages,
+        np.vstack([values[None], sign * drawn]),
+        spread**-2,
+        floor=sign * floor,
+        top=0 if is_error else 1,
+    )
     starts, lives, shapes = fitted
-    days = _crossings(*fitted, floor=floor, baseline=baseline)
+    beaten = None if baseline is None else sign * baseline
+    days = _crossings(*fitted, floor=sign * floor, baseline=beaten)
     return Decay(
         floor=floor,
-        start=float(starts[0]),
+        start=sign * float(starts[0]),
         shape=float(shapes[0]),
         half_life_days=_finite(lives[0]),
         half_life_interval=_interval(lives[1:]),
@@ -109,20 +114,43 @@ def fit_decay(
     )
 
 
+def _shares(windows: Sequence[Window], rng: np.random.Generator) -> tuple[Numbers, Numbers]:
+    """Draw shares right again, [S, windows], and tell how far each is off, [windows].
+
+    A row that is right in part varies less than one that is right or wrong.
+    """
+    counts = np.array([w.count for w in windows])
+    right = np.array([w.estimate for w in windows]) * counts
+    # One more right and wrong in each window: a window that is all right is not known to stay so.
+    chances = (right + 1) / (counts + 2)
+    drawn = rng.binomial(counts, chances, (NUM_RESAMPLES, len(windows))) / counts
+    return drawn, np.sqrt(chances * (1 - chances) / counts)
+
+
+def _errors(windows: Sequence[Window], rng: np.random.Generator) -> tuple[Numbers, Numbers]:
+    """Likewise of errors, as wide as their intervals; of few rows these are too narrow."""
+    values = np.array([w.estimate for w in windows])
+    spread = np.array([(w.interval[1] - w.interval[0]) / 2 / 1.96 for w in windows])
+    # That of normal errors is 0.7 of their size by the root of their number.
+    least = 0.5 * values / np.sqrt([w.count for w in windows])
+    spread = np.maximum(spread, np.maximum(least, 1e-12))
+    return np.maximum(rng.normal(values, spread, (NUM_RESAMPLES, len(windows))), 0), spread
+
+
 def _fitted(
-    ages: Numbers, shares: Numbers, weights: Numbers, floor: float
+    ages: Numbers, values: Numbers, weights: Numbers, *, floor: float, top: float
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Start, half-life and shape of each row of shares, [S, windows]: the best on a grid."""
+    """Start, half-life and shape of each row of values, [S, windows]: the best on a grid."""
     lives = max(float(ages.max()), 1e-9) * np.geomspace(3e-2, MAX_LIFE, NUM_LIVES)
     lives[-1] = np.inf
     lives, shapes = (g.ravel() for g in np.meshgrid(lives, SHAPES))
     left = 2.0 ** -((ages / lives[:, None]) ** shapes[:, None])  # [grid, windows]
     squares = (left**2) @ weights
-    products = ((shares - floor) * weights) @ left.T  # [S, grid]
-    starts = np.clip(products / np.maximum(squares, 1e-12), 0, 1 - floor)
-    # The sum of weight * (share - start * left)^2, less what is the same for all.
+    products = ((values - floor) * weights) @ left.T  # [S, grid]
+    starts = np.clip(products / np.maximum(squares, 1e-12), 0, top - floor)
+    # The sum of weight * (value - start * left)^2, less what is the same for all.
     best = (starts**2 * squares - 2 * starts * products).argmin(axis=1)
-    return floor + starts[np.arange(len(shares)), best], lives[best], shapes[best]
+    return floor + starts[np.arange(len(values)), best], lives[best], shapes[best]
 
 
 def _crossings(

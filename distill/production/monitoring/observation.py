@@ -1,41 +1,54 @@
-"""What the log says of one model: a sample of the last days, and every label of its random slice.
+"""What the log says of one model: a sample of the last days, and the labels of its random slice.
+
+However many labels there are, memory stays bounded: those of a slice that was drawn all count, and
+where the truth of nearly all rows is known a share of them is drawn, each with the same chance.
 
 Knows the log and the model's world; knows nothing of what is concluded.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.audit import Audit, Share
+from distill.audit import Audit, Share, place_of
 from distill.errors import UserError
 from distill.production.logged_inputs import stacked
 from distill.production.monitoring.world import World
 from distill.production.prediction_log.connection import Engine
-from distill.production.prediction_log.observed import Labelled, count, labelled, sample
+from distill.production.prediction_log.labelled import Labelled, count_labels, labelled
+from distill.production.prediction_log.observed import count, sample
 from distill.production.prediction_log.queue import audit_shares
-from distill.production.prediction_log.reader import SkewCount, skews
+from distill.production.prediction_log.reader import SkewCount, inputs_of, skews
 from distill.production.prediction_log.records import Prediction
 from distill.production.prediction_log.scope import Scope
 from distill.production.teacher_answers import TeacherAnswers
 
 DAY = 86_400.0
 MIN_COVERED = 0.95  # of the rows; labels of so many are no choice
+NUM_COUNTED = 20_000  # that tell how many there are to one percent
+NUM_PROBED = 50  # inputs that tell how large they are
+MAX_BYTES = 2**28  # of inputs in memory
+MAX_VALUES = 20_000_000  # numbers of labelled rows in memory, however many a row has
 Ask = Callable[[Sequence[str], Sequence[bytes]], TeacherAnswers]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audited:
-    """Labels of rows that nobody has chosen.
+class Labels:
+    """The truths of one model's answers, over its whole life.
 
     Attributes:
-        rows: of the random slice that have a label, in the order of their ids.
-        how: how the slice came to be, for people; None where there is none.
+        num_known: answers whose truth is known, chosen ones among them; about, where not all were
+            looked at.
+        num_read: of them that were looked at.
+        audit: rows that nobody has chosen, in the order of their ids; None where there are none.
+        how: the slice came to be, for people; None likewise.
     """
 
-    rows: tuple[Labelled, ...] = ()
+    num_known: int = 0
+    num_read: int = 0
+    audit: Labelled | None = None
     how: str | None = None
 
 
@@ -49,9 +62,8 @@ class Seen:
         num_rows: of the window, of all models.
         rows: drawn from the window, in the order of time.
         skews: what did not fit, in the window.
-        labels: of the whole life of the model, chosen rows among them.
-        audit: those of them that nobody has chosen.
-        teacher: what it says of `rows` and labelled rows, as far as it was asked.
+        labels: see there.
+        teacher: what it says of `rows` and of audited rows, as far as it was asked.
         lost: what could not be had, and why, for people.
     """
 
@@ -61,15 +73,22 @@ class Seen:
     num_rows: int
     rows: tuple[Prediction, ...]
     skews: tuple[SkewCount, ...] = ()
-    labels: tuple[Labelled, ...] = ()
-    audit: Audited = field(default_factory=Audited)
+    labels: Labels = field(default_factory=Labels)
     teacher: TeacherAnswers | None = None
     lost: tuple[str, ...] = ()
 
     @property
-    def logits(self) -> NDArray[np.float32]:
-        """Of `rows` that were answered, [n, C]."""
+    def answers(self) -> NDArray[np.float32]:
+        """To `rows`: logits or numbers, [n, K]."""
         return np.stack([np.frombuffer(row.output, "<f4") for row in self.rows])
+
+    @property
+    def audit(self) -> Labelled | None:
+        """Audited rows of the window; None without any."""
+        audit = self.labels.audit
+        if audit is None or not (audit.times >= self.since).any():
+            return None
+        return audit.take(audit.times >= self.since)
 
 
 def observe(
@@ -80,6 +99,7 @@ def observe(
     first: float,
     window_days: float,
     num_rows: int,
+    num_labels: int,
     num_asked: int,
     ask: Ask | None,
     lost: Sequence[str] = (),
@@ -93,7 +113,8 @@ def observe(
         first: the model's first answer.
         window_days: how far back the window goes.
         num_rows: to draw from it.
-        num_asked: of them that the teacher is asked about, at most.
+        num_labels: to read, where the truth of more is known and no slice was drawn.
+        num_asked: of the rows that the teacher is asked about, at most.
         ask: the teacher; None where there is none.
         lost: what is known to be missing already.
 
@@ -102,65 +123,107 @@ def observe(
     """
     scope = Scope(since=max(until - window_days * DAY, first), until=until)
     drawn = sample(engine, scope, world.artefact_sha256, wanted=num_rows)
-    rows = tuple(row for row in drawn if len(row.output) == 4 * len(world.contract.classes))
+    width = len(world.contract.asks.answers)
+    rows = tuple(row for row in drawn if len(row.output) == 4 * width)
     if not rows:
         raise UserError(
             f"Expected answers of {world.artefact.name} ({world.artefact_sha256[:12]}) in the last "
             f"{window_days:g} days but the log has none. Serve it, or look further back with "
             "`window_days=`."
         )
-    whole = Scope(until=until)
-    labels = tuple(labelled(engine, whole, world.artefact_sha256))
-    audit = _audit(engine, world, labels, Scope(since=first, until=until))
-    teacher, missing = _teacher(ask, rows, audit, num_asked)
     assert scope.since is not None
-    return Seen(
+    seen = Seen(
         since=scope.since,
         until=until,
         first=first,
         num_rows=count(engine, scope),
         rows=rows,
         skews=tuple(one for one in skews(engine, scope)),
-        labels=labels,
-        audit=audit,
-        teacher=teacher,
-        lost=(*lost, *missing),
+        labels=_labels(engine, world, Scope(since=first, until=until), num_labels),
     )
+    teacher, missing = _teacher(engine, ask, seen, num_asked, num_rows)
+    return replace(seen, teacher=teacher, lost=(*lost, *missing))
 
 
-def _audit(engine: Engine, world: World, labels: Sequence[Labelled], life: Scope) -> Audited:
-    shares = [Share(since=since, share=share) for since, share in audit_shares(engine)]
+def sampled(engine: Engine, world: World, life: Scope, wanted: int) -> tuple[Labelled, float]:
+    """Draw about so many answers whose truth is known, and tell the chance of each to be drawn.
+
+    Raises:
+        LogUnavailableError: the database cannot be read now.
+    """
+    shape = world.shape
+    wanted = min(wanted, MAX_VALUES // shape.width)
+    share = min(wanted / max(count_labels(engine, life, shape), 1), 1.0)
+    return labelled(engine, life, world.artefact_sha256, shape, share=share), share
+
+
+def with_inputs(engine: Engine, rows: Labelled) -> tuple[Labelled, dict[str, bytes]]:
+    """Read the inputs of labelled rows, of fewer rows where they are large; by id, as kept.
+
+    Raises:
+        LogUnavailableError: the database cannot be read now.
+    """
+    by_chance = sorted(rows.names, key=place_of)
+    some = inputs_of(engine, by_chance[:NUM_PROBED])
+    size = max(map(len, some.values()), default=1)
+    names = by_chance[: MAX_BYTES // size]
+    is_read = set(names)
+    kept = np.array([name in is_read for name in rows.names], bool)
+    return rows.take(kept), inputs_of(engine, names)
+
+
+def _labels(engine: Engine, world: World, life: Scope, wanted: int) -> Labels:
+    shares = audit_shares(engine)
+    rows, share = sampled(engine, world, life, min(wanted, NUM_COUNTED) if shares else wanted)
+    known = Labels(num_known=round(len(rows) / share), num_read=len(rows))
     if shares:
-        audit = Audit(shares=tuple(shares))
-        rows = tuple(row for row in labels if audit.has(row.id, row.time))
-        now = f"{shares[-1].share:.1%} of the rows, drawn at random"
-        return Audited(rows=rows, how=now)
+        audit = Audit(shares=tuple(Share(since=since, share=own) for since, own in shares))
+        largest = max(own for _, own in shares)
+        if share < 1:  # all of the slice counts
+            rows = labelled(
+                engine,
+                life,
+                world.artefact_sha256,
+                world.shape,
+                drawn=lambda one: place_of(one) < largest,
+            )
+        is_drawn = [audit.has(*row) for row in zip(rows.names, rows.times.tolist(), strict=True)]
+        now = f"{shares[-1][1]:.1%} of the rows, drawn at random"
+        rows = rows.take(np.array(is_drawn, bool))
+        return replace(known, num_read=max(known.num_read, len(rows)), audit=rows, how=now)
     total = count(engine, life)
-    if total and len(labels) >= MIN_COVERED * total:
-        return Audited(
-            rows=tuple(labels), how=f"the truth of {len(labels) / total:.0%} of the rows"
-        )
-    return Audited()
+    if not total or known.num_known < MIN_COVERED * total:
+        return known
+    how = f"the truth of {min(known.num_known / total, 1.0):.0%} of the rows"
+    if share < 1:
+        how += f", of which {known.num_read:,} of about {known.num_known:,} were drawn at random"
+    return replace(known, audit=rows, how=how)
 
 
 def _teacher(
-    ask: Ask | None, rows: Sequence[Prediction], audit: Audited, num_asked: int
+    engine: Engine, ask: Ask | None, seen: Seen, num_asked: int, num_audited: int
 ) -> tuple[TeacherAnswers | None, list[str]]:
     if ask is None:
         return None, []
-    step = max(len(rows) // num_asked, 1)
-    window = {row.id: row.input for row in rows[::step] if row.input is not None}
-    known = {row.id: row.input for row in audit.rows if row.input is not None}
-    asked = {**known, **window}
+    step = max(len(seen.rows) // num_asked, 1)
+    asked = {row.id: row.input for row in seen.rows[::step] if row.input is not None}
+    if seen.audit is not None:
+        # As random as the slice is.
+        asked |= inputs_of(engine, sorted(seen.audit.names, key=place_of)[:num_audited])
     if not asked:
         return None, ["The log keeps no inputs: the teacher cannot be asked (`log.inputs=keep`)."]
     try:
         return ask(list(asked), list(asked.values())), []
     except (UserError, ValueError) as error:
-        return None, [f"The teacher's opinion is lost: {error}"]
+        return None, [lost_teacher(error)]
 
 
-def inputs_of(world: World, rows: Sequence[Prediction]) -> tuple[NDArray, NDArray[np.bool_]] | None:
+def lost_teacher(error: Exception) -> str:
+    """Say that a teacher cannot be asked, and why."""
+    return f"The teacher's opinion is lost: {error}"
+
+
+def stacked_inputs(world: World, rows: Sequence[Prediction]) -> tuple[NDArray, NDArray[np.bool_]] | None:
     """Put the inputs of rows together, and tell which have one, [n]; None where none has."""
     has = np.array([row.input is not None for row in rows])
     if not has.any():

@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from distill.metrics import Estimate
 from distill.pages import percent, percent_interval, render, svg
+from distill.production.monitoring.audit import Audited
+from distill.production.monitoring.label_free import LabelFree
 from distill.production.monitoring.report import Report
 from distill.production.monitoring.simulation import Outcome
+from distill.wording import SHARES, metric_interval, metric_name, metric_text, metric_title
 
 INK, TEACHER, BASE = "#1f6fb4", "#7a4fa3", "#b3261e"
 NAMES = {
@@ -42,6 +46,8 @@ def page(found: Report, model: str) -> str:
             "until": _time(found.until),
             "num_rows": f"{found.num_rows:,}",
             "num_drawn": f"{found.num_drawn:,}",
+            "labels": _labels(found),
+            "metric": metric_name(found.metric),
             "age": f"{found.age_days:.0f}",
             "accuracy": _accuracy(found),
             "picture": _picture(found) if len(found.windows) > 1 else None,
@@ -89,15 +95,28 @@ def page(found: Report, model: str) -> str:
 
 def headline(found: Report) -> str:
     """Say in one sentence how good the model is now, and how that is known."""
-    then = f"on its test set it was {percent(found.reference, 1)}"
+    then = f"on its test set it was {metric_text(found.metric, found.reference, 1)}"
+    now: Estimate | None = None
+    how = "by its own confidence, without any label"
     if found.audited is not None:
-        now, how = found.audited, f"by {found.audited.num_labels:,} labels of a random slice"
+        now, how = _estimate(found.audited), f"by {found.audited.num_labels:,} labels"
+        how += " of a random slice"
     elif "disagreement" in found.label_free:
-        now, how = found.label_free["disagreement"], "by the teacher, without any label"
-    else:
-        now, how = found.label_free["confidence"], "by its own confidence, without any label"
-    interval = percent_interval(now.interval, 1)
-    return f"Accuracy is {percent(now.estimate, 1)} ({interval}) {how}; {then}."
+        now, how = _estimate(found.label_free["disagreement"]), "by the teacher, without any label"
+    elif found.label_free:
+        now = _estimate(found.label_free["confidence"])
+    title = metric_title(found.metric)
+    if now is None:
+        return f"{title} cannot be known without labels of a random slice; {then}."
+    interval = metric_interval(found.metric, now.interval, 1)
+    return f"{title} is {metric_text(found.metric, now.estimate, 1)} ({interval}) {how}; {then}."
+
+
+def _labels(found: Report) -> str:
+    """Say how many labels are known, and how many of them were looked at."""
+    if found.num_labels_read >= found.num_labels:
+        return f"{found.num_labels:,} labels"
+    return f"about {found.num_labels:,} labels, {found.num_labels_read:,} looked at"
 
 
 def simulated_page(outcomes: Sequence[Outcome], model: str, first_day: int) -> str:
@@ -156,29 +175,38 @@ def _accuracy(found: Report) -> list[dict[str, str]]:
             if own.saving < 1.05
             else f"; the teacher makes them worth {own.saving:.1f} times as many"
         )
-        rows.append(_row(f"{own.num_labels:,} labels{helped}", own.estimate, own.interval, "yes"))
+        rows.append(_row(found, f"{own.num_labels:,} labels{helped}", own, "yes"))
     for name, one in found.label_free.items():
-        rows.append(_row(NAMES[name], one.estimate, one.interval, "no"))
+        rows.append(_row(found, NAMES[name], one, "no"))
     if found.bounds is not None:
         low, high = found.bounds
         rows.append({
             "how": "bounds by the teacher's error on those labels",
             "estimate": "",
-            "interval": f"{percent(low, 1)} to {percent(high, 1)}",
+            "interval": percent_interval((low, high), 1),
             "sees": "yes",
         })  # fmt: skip
     if found.teacher_accuracy is not None:
-        rows.append(
-            _row("the teacher itself, on those labels", found.teacher_accuracy, None, "yes")
-        )
+        rows.append({
+            "how": "the teacher itself, on those labels",
+            "estimate": percent(found.teacher_accuracy, 1),
+            "interval": "",
+            "sees": "yes",
+        })  # fmt: skip
     return rows
 
 
-def _row(
-    how: str, estimate: float, interval: tuple[float, float] | None, sees: str
-) -> dict[str, str]:
-    told = "" if interval is None else percent_interval(interval, 1)
-    return {"how": how, "estimate": percent(estimate, 1), "interval": told, "sees": sees}
+def _estimate(found: Audited | LabelFree) -> Estimate:
+    return Estimate(estimate=found.estimate, interval=found.interval)
+
+
+def _row(found: Report, how: str, one: Audited | LabelFree, sees: str) -> dict[str, str]:
+    return {
+        "how": how,
+        "estimate": metric_text(found.metric, one.estimate, 1),
+        "interval": metric_interval(found.metric, one.interval, 1),
+        "sees": sees,
+    }
 
 
 def _reading(found: Report) -> str:
@@ -194,7 +222,7 @@ def _reading(found: Report) -> str:
         low, high = decay.half_life_interval
         assert low is not None
         parts.append(
-            f"Half of what it knows above chance is gone after {decay.half_life_days:,.0f} days "
+            f"Half of what it knows beyond chance is gone after {decay.half_life_days:,.0f} days "
             f"({low:,.0f} to {high:,.0f})."
         )
     if found.baseline is not None:
@@ -212,31 +240,34 @@ def _reading(found: Report) -> str:
 
 
 def _picture(found: Report) -> Markup:
-    """Draw accuracy by age, beside the baseline."""
+    """Draw how good it is by age, beside the baseline."""
     ages = [window.age_days for window in found.windows]
-    seen = [window.accuracy for window in found.windows]
+    times = 100 if found.metric in SHARES else 1
+    name = metric_title(found.metric)
 
     def draw(canvas: Any) -> None:
         axes = canvas.subplots()
-        values = [one.estimate * 100 for one in seen]
+        values = [one.estimate * times for one in found.windows]
+        ends = [(one.interval[0] * times, one.interval[1] * times) for one in found.windows]
         errors = [
-            [max(v - one.interval[0] * 100, 0) for v, one in zip(values, seen, strict=True)],
-            [max(one.interval[1] * 100 - v, 0) for v, one in zip(values, seen, strict=True)],
+            [max(v - low, 0) for v, (low, _) in zip(values, ends, strict=True)],
+            [max(high - v, 0) for v, (_, high) in zip(values, ends, strict=True)],
         ]
         axes.errorbar(ages, values, errors, fmt="o", color=INK, label="audited")
         if found.decay is not None:
             grid = [ages[0] + (ages[-1] - ages[0]) * at / 50 for at in range(51)]
-            axes.plot(grid, [found.decay.at(age) * 100 for age in grid], color=INK, linewidth=1.5)
-        axes.axhline(found.reference * 100, color="#5b616b", linewidth=1, linestyle=":",
+            curve = [found.decay.at(age) * times for age in grid]
+            axes.plot(grid, curve, color=INK, linewidth=1.5)
+        axes.axhline(found.reference * times, color="#5b616b", linewidth=1, linestyle=":",
                      label="on its test set")  # fmt: skip
         if found.baseline is not None:
-            axes.axhline(found.baseline[1] * 100, color=BASE, linewidth=1, linestyle="--",
+            axes.axhline(found.baseline[1] * times, color=BASE, linewidth=1, linestyle="--",
                          label=f"baseline: {found.baseline[0].replace('_', ' ')}")  # fmt: skip
         axes.set_xlabel("days since its first answer")
-        axes.set_ylabel("accuracy (%)")
+        axes.set_ylabel(f"{name} (%)" if times == 100 else name)
         axes.legend(frameon=False, fontsize=9, loc="best")
 
-    return svg(draw, width=9, height=3.6, title="Accuracy by age")
+    return svg(draw, width=9, height=3.6, title=f"{name} by age")
 
 
 def _time(moment: float) -> str:

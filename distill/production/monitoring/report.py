@@ -19,7 +19,7 @@ from distill.production.monitoring.comparison import (
     features_of_images,
 )
 from distill.production.monitoring.decay import Decay, Window, fit_decay
-from distill.production.monitoring.observation import DAY, Seen, inputs_of
+from distill.production.monitoring.observation import DAY, Seen, stacked_inputs
 from distill.production.monitoring.space import space_of
 from distill.production.monitoring.triggers import Known, Rules, Trigger, triggers
 from distill.production.monitoring.world import World
@@ -55,17 +55,19 @@ class Report:
         since, until: of the window; UTC in seconds since 1970.
         age_days: of the model, since its first answer.
         num_rows: of the window; `num_drawn` of them were looked at.
-        reference: accuracy on the test set.
-        audited: accuracy by labels of a random slice, in the window; None without any.
+        num_labels: known in the model's whole life, about; `num_labels_read` of them were looked at.
+        metric: of the task, in which it is told how good the model is.
+        reference: on the test set.
+        audited: by labels of a random slice, in the window; None without any.
         audit: how that slice came to be.
-        label_free: accuracy by estimates that see no labels, by their names.
+        label_free: by estimates that see no labels, by their names; of classes alone.
         bounds: of accuracy, by the teacher's error on audited rows; None where that is not known.
         teacher_accuracy: on the audited rows of the window.
         changes: those first that matter most.
         together: of what points those are that look at all at once, for people.
         skews: what did not fit, and the share of rows that it is.
         windows, decay: of the model's whole life.
-        baseline: what it must beat, and its accuracy on the test set.
+        baseline: what it must beat, and how good that is on the test set.
         triggers: every rule, and whether it fires.
         cannot_know: what nobody can tell from this, for people.
         examples: where teacher and model disagree most surely.
@@ -76,6 +78,9 @@ class Report:
     age_days: float
     num_rows: int
     num_drawn: int
+    num_labels: int
+    num_labels_read: int
+    metric: str
     reference: float
     audited: audit.Audited | None
     audit: str | None
@@ -120,28 +125,28 @@ def report(
         num_retrainings: in the rules' `budget_days`.
         confidence: of intervals.
     """
-    logits = seen.logits
-    opinion = _opinion(seen, [row.id for row in seen.rows], logits)
-    estimates = _label_free(world, logits, opinion, confidence)
-    audited, teacher_accuracy = _audited(seen, opinion, confidence)
+    answers, metric = seen.answers, world.scoring.metric
+    opinion = _opinion(seen, [row.id for row in seen.rows], answers.argmax(axis=1))
+    estimates = _label_free(world, answers, opinion, confidence) if world.tells_classes else {}
+    audited, teacher_accuracy = _audited(world, seen, opinion, confidence)
     bounds = None
     if opinion is not None and teacher_accuracy is not None:
         bounds = label_free.agreement_bounds(opinion.agree[opinion.known], 1 - teacher_accuracy)
-    goodness = np.exp(log_softmax(logits).max(axis=1))
-    changes, together = _changes(world, seen, logits, rate, goodness)
-    windows = _windows(seen, window_days)
+    changes, together = _changes(world, seen, answers, rate)
+    windows = _windows(world, seen, window_days)
     baseline = world.baseline
     age = (seen.until - seen.first) / DAY
     skewed = sum(one.count for one in seen.skews) / max(seen.num_rows, 1)
     by_teacher = estimates.get("disagreement")
     known_now = Known(
         age_days=age,
-        reference=float(world.right.mean()),
+        reference=world.reference,
+        metric=metric,
         audited=None if audited is None else audited.interval,
         estimated=None if by_teacher is None else by_teacher.interval,
         drifted=tuple(dict.fromkeys(one.name for one in changes if one.stands_out)),
         skew=min(skewed, 1.0),
-        num_new_labels=len(seen.labels),
+        num_new_labels=seen.labels.num_known,
         num_retrainings=num_retrainings,
     )
     return Report(
@@ -150,9 +155,12 @@ def report(
         age_days=age,
         num_rows=seen.num_rows,
         num_drawn=len(seen.rows),
-        reference=float(world.right.mean()),
+        num_labels=seen.labels.num_known,
+        num_labels_read=seen.labels.num_read,
+        metric=metric,
+        reference=world.reference,
         audited=audited,
-        audit=seen.audit.how,
+        audit=seen.labels.how,
         label_free=estimates,
         bounds=bounds,
         teacher_accuracy=teacher_accuracy,
@@ -160,13 +168,18 @@ def report(
         together=together,
         skews=list(seen.skews),
         windows=windows,
-        decay=fit_decay(windows, floor=world.floor, baseline=baseline and baseline[1]),
+        decay=fit_decay(
+            windows,
+            floor=world.floor,
+            baseline=baseline and baseline[1],
+            is_error=world.scoring.is_error,
+        ),
         baseline=baseline,
         triggers=triggers(rules, known_now),
-        cannot_know=_cannot_know(seen, audited, by_teacher is not None),
+        cannot_know=_cannot_know(world, seen, audited, by_teacher is not None),
         examples=[]
         if opinion is None
-        else _examples(seen, logits, opinion, world.contract.classes),
+        else _examples(seen, answers, opinion, world.contract.classes),
     )
 
 
@@ -185,21 +198,21 @@ class _Opinion:
     agree: Yes
 
 
-def _opinion(seen: Seen, ids: Sequence[str], answers: Numbers) -> _Opinion | None:
+def _opinion(seen: Seen, ids: Sequence[str], classes: NDArray[np.int64]) -> _Opinion | None:
     if seen.teacher is None:
         return None
     logits = seen.teacher.logits_of(ids)
     known = np.asarray(~np.isnan(logits).any(axis=1))
     if not known.any():
         return None
-    same = np.nan_to_num(logits).argmax(axis=1) == answers.argmax(axis=1)
+    same = np.nan_to_num(logits).argmax(axis=1) == classes
     return _Opinion(logits=logits, known=known, agree=np.asarray(known & same))
 
 
 def _label_free(
     world: World, logits: Numbers, opinion: _Opinion | None, confidence: float
 ) -> dict[str, label_free.LabelFree]:
-    given = world.logits, world.right, logits
+    given = world.answers, world.right, logits
     found = {
         "confidence": label_free.confidence_based(*given, confidence=confidence),
         "threshold": label_free.threshold_based(*given, confidence=confidence),
@@ -213,38 +226,36 @@ def _label_free(
 
 
 def _audited(
-    seen: Seen, opinion: _Opinion | None, confidence: float
+    world: World, seen: Seen, opinion: _Opinion | None, confidence: float
 ) -> tuple[audit.Audited | None, float | None]:
-    """Accuracy in the window, by labels and the teacher; and the teacher's own."""
-    rows = [row for row in seen.audit.rows if row.time >= seen.since]
-    if not rows:
+    """How good in the window, by labels and the teacher; and the teacher's own accuracy."""
+    rows = seen.audit
+    if rows is None:
         return None, None
-    right = np.array([row.predicted == row.truth for row in rows])
-    answers = np.stack([np.frombuffer(row.output, "<f4") for row in rows])
-    own = _opinion(seen, [row.id for row in rows], answers)
+    alone = audit.scored(world.scoring, rows.answers, rows.truths, confidence=confidence)
+    by_labels = audit.Audited(
+        estimate=alone.estimate, interval=alone.interval, num_labels=len(rows)
+    )
+    own = _opinion(seen, rows.names, rows.answers) if opinion is not None else None
     if own is None or opinion is None:
-        return audit.labels_alone(right, confidence=confidence), None
-    truth = np.array([row.truth for row in rows])
-    of_teacher = own.logits[own.known].argmax(axis=1) == truth[own.known]
+        return by_labels, None
+    of_teacher = own.logits[own.known].argmax(axis=1) == rows.truths[own.known]
     teacher = float(of_teacher.mean())
     if not own.known.all():  # those that could not be asked are no random part
-        return audit.labels_alone(right, confidence=confidence), teacher
-    labelled = {row.id for row in rows}
+        return by_labels, teacher
+    labelled = set(rows.names)
     others = opinion.known & np.array([row.id not in labelled for row in seen.rows])
+    right = rows.answers == rows.truths
     return audit.audited(right, own.agree, opinion.agree[others], confidence=confidence), teacher
 
 
 def _changes(
-    world: World,
-    seen: Seen,
-    logits: Numbers,
-    rate: float,
-    goodness: Numbers,
+    world: World, seen: Seen, answers: Numbers, rate: float
 ) -> tuple[list[Changed], str]:
     """Tell what has changed, and of what points all of it together was compared."""
-    own = world.figures["models"][world.artefact.name]
-    features = features_of_answers(own, world.contract.classes, logits)
-    inputs = inputs_of(world, seen.rows)
+    asks = world.contract.asks
+    features = features_of_answers(world.figures["models"][world.artefact.name], asks, answers)
+    inputs = stacked_inputs(world, seen.rows)
     rows = inputs[0] if inputs is not None and inputs[1].all() else None
     if rows is not None:
         table = world.contract.table
@@ -253,31 +264,48 @@ def _changes(
             features += features_of_columns(figures, table.columns, rows)
         elif rows.ndim == 4 and "brightness" in figures:
             features += features_of_images(figures, rows)
-    space = space_of(world, logits, rows)
+    space = space_of(world, answers, rows)
     spaces = [(space.name, space.reference, space.now)]
+    goodness = np.exp(log_softmax(answers).max(axis=1)) if world.tells_classes else None
     return compare(features, spaces, rate=rate, goodness=goodness), space.told
 
 
-def _windows(seen: Seen, days: float) -> list[Window]:
-    found: dict[int, list[bool]] = {}
-    for row in seen.audit.rows:
-        place = int((row.time - seen.first) / DAY // days)
-        found.setdefault(place, []).append(row.predicted == row.truth)
-    return [
-        Window(age_days=(place + 0.5) * days, right=sum(right), count=len(right))
-        for place, right in sorted(found.items())
-        if place >= 0
-    ]
+def _windows(world: World, seen: Seen, days: float) -> list[Window]:
+    audited = seen.labels.audit
+    if audited is None:
+        return []
+    places = ((audited.times - seen.first) / DAY // days).astype(np.int64)
+    found = []
+    for place in np.unique(places[places >= 0]).tolist():
+        rows = audited.take(places == place)
+        own = audit.scored(world.scoring, rows.answers, rows.truths)
+        found.append(
+            Window(
+                age_days=(place + 0.5) * days,
+                estimate=own.estimate,
+                interval=own.interval,
+                count=len(rows),
+            )
+        )
+    return found
 
 
-def _cannot_know(seen: Seen, audited: audit.Audited | None, has_teacher: bool) -> list[str]:
+def _cannot_know(
+    world: World, seen: Seen, audited: audit.Audited | None, has_teacher: bool
+) -> list[str]:
     found = list(seen.lost)
     if audited is None:
         found.append(
             "Whether what is right has changed while inputs have not (concept drift): no estimate "
             "without labels sees that. `feedback select` draws a random slice to label."
         )
-    if not has_teacher:
+    if not world.tells_classes:
+        what = "numbers" if world.scoring.is_error else "several labels"
+        found.append(
+            f"How good it is without labels, or by what a teacher says: not for {what}; these "
+            "estimates (CBPE, ATC, disagreement) are of classes alone."
+        )
+    elif not has_teacher:
         found.append(
             "What the teacher thinks: none was named. `teacher.path=` takes its ONNX file, or its "
             "answers; the estimates by confidence alone err several times as much."

@@ -33,12 +33,12 @@ class Space:
     told: str
 
 
-def space_of(world: World, logits: NDArray[np.floating], inputs: NDArray[Any] | None) -> Space:
+def space_of(world: World, answers: NDArray[np.floating], inputs: NDArray[Any] | None) -> Space:
     """Run the artefact on a sample of the inputs, if it gives its features; else take its answers.
 
     Args:
         world: that the model was made in.
-        logits: its answers now, [n, C].
+        answers: its own now, [n, K]; numbers of several units are divided by theirs.
         inputs: of the same rows, [n, ...]; None where the log does not keep all of them.
 
     Raises:
@@ -55,12 +55,14 @@ def space_of(world: World, logits: NDArray[np.floating], inputs: NDArray[Any] | 
             f"those of {len(world.embeddings):,} validation rows"
         )
         return Space(name=EMBEDDING, reference=world.embeddings, now=now, told=told)
-    counts = [min(len(rows), MAX_POINTS) for rows in (logits, world.logits)]
+    counts = [min(len(rows), MAX_POINTS) for rows in (answers, world.answers)]
+    asks = world.contract.asks
+    unit = asks.of_answers(asks.unit.tolist()) if world.scoring.is_error else 1.0
     told = (
-        f"answers (logits) of {counts[0]:,} rows beside those of {counts[1]:,} test rows, not "
+        f"answers{'' if world.scoring.is_error else ' (logits)'} of {counts[0]:,} rows beside those of {counts[1]:,} test rows, not "
         f"embeddings: {why_not}"
     )
-    return Space(name="answers", reference=world.logits, now=logits, told=told)
+    return Space(name="answers", reference=world.answers / unit, now=answers / unit, told=told)
 
 
 def _why_not(world: World, inputs: Any, *, has_embedding: bool) -> str | None:

@@ -3,7 +3,7 @@
 Knows contracts and logged rows; knows nothing of policies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,47 +14,66 @@ from distill.production.logged_inputs import stacked
 from distill.production.monitoring.observation import DAY
 from distill.production.monitoring.simulation import Stream
 from distill.production.monitoring.world import World
-from distill.production.prediction_log.observed import Labelled
+from distill.production.prediction_log.labelled import Labelled
 from distill.production.teacher_answers import TeacherAnswers
 
 MAX_VALUES = 20  # of a category, that get a column of their own
+MAX_NUMBERS = 1024  # of an array, that the stand-in looks at: it squares them
+AT_ONCE = 256  # arrays in memory
 
 
 def stream_of(
-    world: World, rows: Sequence[Labelled], teacher: TeacherAnswers | None, first: float
+    world: World,
+    rows: Labelled,
+    inputs: Mapping[str, bytes],
+    teacher: TeacherAnswers | None,
+    first: float,
 ) -> Stream:
     """Put labelled rows in the order of time, as numbers.
 
     Args:
         world: of the model that answered them.
-        rows: whose inputs were kept.
+        rows: whose truth is known.
+        inputs: by id, of those whose inputs were kept.
         teacher: what it says of them; None, or not of all of them, leaves it out.
         first: the moment at which day 0 begins; UTC, in seconds since 1970.
 
     Raises:
         UserError: no row has an input.
     """
-    known = sorted((row for row in rows if row.input is not None), key=lambda row: row.time)
-    if not known:
+    if not inputs:
         raise UserError(
             "Expected labelled rows whose inputs are in the log but found none: there is nothing "
             "to train on. `serve` keeps inputs with `log.inputs=keep`, and labels come by "
             "/feedback or /review."
         )
-    table = world.contract.table
+    rows = rows.take(np.array([name in inputs for name in rows.names], bool))
+    rows = rows.take(np.argsort(rows.times, kind="stable"))
+    table, names = world.contract.table, rows.names
     columns = None if table is None else table.columns
-    inputs = stacked([row.input for row in known if row.input is not None], columns)
     classes = None
     if teacher is not None:
-        logits = teacher.logits_of([row.id for row in known])
+        logits = teacher.logits_of(names)
         if not np.isnan(logits).any():
             classes = logits.argmax(axis=1)
     return Stream(
-        days=np.array([int((row.time - first) // DAY) for row in known]).clip(0),
-        inputs=as_numbers(inputs, columns),
-        labels=np.array([row.truth for row in known]),
+        days=((rows.times - first) // DAY).astype(np.int64).clip(0),
+        inputs=_numbers([inputs[name] for name in names], columns),
+        labels=rows.truths,
         teacher=classes,
     )
+
+
+def _numbers(inputs: Sequence[bytes], columns: Sequence[Column] | None) -> NDArray[np.float64]:
+    """Write logged inputs as numbers; of a large array every so manyth, in equal distances."""
+    if columns is not None:
+        return as_numbers(stacked(inputs, columns), columns)
+    parts = []
+    for at in range(0, len(inputs), AT_ONCE):
+        numbers = stacked(inputs[at : at + AT_ONCE])
+        flat = numbers.reshape(len(numbers), -1)
+        parts.append(as_numbers(flat[:, :: -(-flat.shape[1] // MAX_NUMBERS)], None))
+    return np.concatenate(parts)
 
 
 def as_numbers(inputs: NDArray, columns: Sequence[Column] | None) -> NDArray[np.float64]:

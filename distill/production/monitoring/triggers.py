@@ -1,4 +1,4 @@
-"""When to train again: by the calendar, by audited accuracy, by the teacher, by what is new.
+"""When to train again: by the calendar, by audited labels, by the teacher, by what is new.
 
 Drift alone asks for an investigation and never for a training: inputs change all the time without
 harm. Whoever has just trained, or has no budget left, waits. Knows figures alone.
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distill.errors import UsageError
+from distill.wording import ERRORS, metric_interval, metric_name, metric_text
 
 Asks = Literal["retrain", "investigate"]
 
@@ -17,7 +18,8 @@ class Rules:
     """What fires.
 
     Attributes:
-        max_drop: of accuracy below that of the test set; more is a reason to train again.
+        max_drop: of accuracy below that of the test set; of an error the share by which it may be
+            larger; more is a reason to train again.
         max_age_days: since the model's first answer; None never.
         min_new_labels: since then; None never.
         max_skew: share of rows that hold what training has never seen; more is a reason to look.
@@ -47,9 +49,10 @@ class Known:
 
     Attributes:
         age_days: of the model.
-        reference: its accuracy on the test set.
-        audited: bounds of its accuracy, by labels of a random slice.
-        estimated: likewise, by the teacher's answers.
+        reference: how good it is on the test set.
+        metric: that this is in.
+        audited: bounds of how good it is, by labels of a random slice.
+        estimated: likewise, by the teacher's answers; of classes alone.
         drifted: names of what stands out.
         skew: share of rows with what training has never seen.
         num_new_labels: since the model's first answer.
@@ -58,6 +61,7 @@ class Known:
 
     age_days: float
     reference: float
+    metric: str = "accuracy"
     audited: tuple[float, float] | None = None
     estimated: tuple[float, float] | None = None
     drifted: tuple[str, ...] = ()
@@ -71,7 +75,7 @@ class Trigger:
     """One rule, and what it says now.
 
     Attributes:
-        name: age, audited accuracy, disagreement, drift, skew or new labels.
+        name: age, audited accuracy (or the task's metric), disagreement, drift, skew or new labels.
         fires: whether it asks for something.
         asks: for what.
         why: in words.
@@ -87,10 +91,13 @@ class Trigger:
 
 def triggers(rules: Rules, known: Known) -> list[Trigger]:
     """Ask every rule."""
-    floor = known.reference - rules.max_drop
+    without_teacher = (
+        "no teacher answers" if known.metric == "accuracy" else "a teacher is asked of classes alone"
+    )
+    name = f"audited {metric_name(known.metric)}"
     found = [
-        *_by_accuracy("audited accuracy", known.audited, floor, "no labels of a random slice yet"),
-        *_by_accuracy("disagreement", known.estimated, floor, "no teacher answers"),
+        _by_metric(name, rules, known, known.audited, "no labels of a random slice yet"),
+        _by_metric("disagreement", rules, known, known.estimated, without_teacher),
         _age(rules, known),
         _labels(rules, known),
         Trigger(
@@ -117,20 +124,24 @@ def triggers(rules: Rules, known: Known) -> list[Trigger]:
     ]
 
 
-def _by_accuracy(
-    name: str, bounds: tuple[float, float] | None, floor: float, otherwise: str
-) -> list[Trigger]:
+def _by_metric(
+    name: str, rules: Rules, known: Known, bounds: tuple[float, float] | None, otherwise: str
+) -> Trigger:
     if bounds is None:
-        return [Trigger(name=name, fires=False, asks="retrain", why=otherwise)]
-    low, high = bounds
-    between = f"accuracy is {low:.1%} to {high:.1%}"
-    if high < floor:
-        why = f"{between}, below {floor:.1%} that is accepted"
-    elif low >= floor:
-        why = f"{between}, not below {floor:.1%}"
+        return Trigger(name=name, fires=False, asks="retrain", why=otherwise)
+    (low, high), metric = bounds, known.metric
+    is_error = metric in ERRORS
+    limit = known.reference * (1 + rules.max_drop) if is_error else known.reference - rules.max_drop
+    is_worse, is_as_good = (low > limit, high <= limit) if is_error else (high < limit, low >= limit)
+    beyond, told = "above" if is_error else "below", metric_text(metric, limit, 1)
+    between = f"{metric_name(metric)} is {metric_interval(metric, bounds, 1)}"
+    if is_worse:
+        why = f"{between}, {beyond} {told} that is accepted"
+    elif is_as_good:
+        why = f"{between}, not {beyond} {told}"
     else:
-        why = f"{between}: whether it is below {floor:.1%} cannot be told yet"
-    return [Trigger(name=name, fires=high < floor, asks="retrain", why=why)]
+        why = f"{between}: whether it is {beyond} {told} cannot be told yet"
+    return Trigger(name=name, fires=is_worse, asks="retrain", why=why)
 
 
 def _age(rules: Rules, known: Known) -> Trigger:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from distill.contract import CONTRACT_FILE, Contract, load_contract
 from distill.errors import UserError
 from distill.files import read_json, sha256
+from distill.production.prediction_log.labelled import Shape
 from distill.production.reference import EMBEDDINGS
+from distill.scoring import Scoring, Truth, scoring_of
 from distill.tasks import TaskKind
 
 TEST_LOGITS, REFERENCE, BASELINE = "predictions/test_logits.npz", "reference.json", "baseline.json"
@@ -30,10 +32,11 @@ class World:
         artefact_sha256: its hash, by which the log knows it.
         contract: what it promises.
         figures: its reference statistics, on validation rows.
-        logits: its answers to the test set, [N, C].
-        labels: of the test set, [N].
+        scoring: of its task.
+        answers: to the test set: logits [N, C], or numbers [N, K].
+        truth: of the test set.
         teacher: its teacher's answers there, [N, C]; None where there are none.
-        baseline: name of what it must beat, and its accuracy; None where there is none.
+        baseline: name of what it must beat, and how good that is; None where there is none.
         embeddings: its penultimate features of validation rows, [n, D]; None where none were kept.
     """
 
@@ -41,28 +44,59 @@ class World:
     artefact_sha256: str
     contract: Contract
     figures: dict[str, Any]
-    logits: NDArray[np.floating]
-    labels: NDArray[np.int64]
+    scoring: Scoring
+    answers: NDArray[np.floating]
+    truth: Truth
     teacher: NDArray[np.floating] | None
     baseline: tuple[str, float] | None
     embeddings: NDArray[np.floating] | None = None
 
     @property
+    def tells_classes(self) -> bool:
+        """Whether it tells one of several classes."""
+        return self.contract.asks.kind is TaskKind.CLASSIFICATION
+
+    @property
+    def shape(self) -> Shape:
+        """Of its answers in the log, and of their truth."""
+        asks = self.contract.asks
+        if self.tells_classes:
+            return Shape()
+        return Shape(num_answers=len(asks.answers), num_outputs=len(asks.outputs))
+
+    @property
+    def reference(self) -> float:
+        """How good it was on the test set, in its metric."""
+        return self.scoring.value(self.scoring.marks(self.answers, self.truth))
+
+    @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether it was, on the test set, [N]."""
-        return self.logits.argmax(axis=1) == self.labels
+        """Whether it was, on the test set, [N]; of classes."""
+        return self.answers.argmax(axis=1) == self.truth.labels
 
     @property
     def agreed(self) -> NDArray[np.bool_] | None:
-        """Whether the teacher said the same there, [N]; None without one."""
+        """Whether the teacher said the same there, [N]; None without one; of classes."""
         if self.teacher is None:
             return None
-        return self.teacher.argmax(axis=1) == self.logits.argmax(axis=1)
+        return self.teacher.argmax(axis=1) == self.answers.argmax(axis=1)
 
     @property
     def floor(self) -> float:
-        """Accuracy of knowing nothing: the share of the commonest class."""
-        return float(np.bincount(self.labels).max() / len(self.labels))
+        """How good knowing nothing is: the best answer that is the same to every question."""
+        labels, asks = self.truth.labels, self.contract.asks
+        if self.tells_classes:
+            return float(np.bincount(labels).max() / len(labels))
+        if asks.kind is TaskKind.MULTI_LABEL:
+            same = labels.mean(axis=0) - 0.5
+        elif asks.quantiles:
+            same = np.quantile(labels, asks.quantiles, axis=0).T.ravel()
+        elif self.scoring.metric == "rmse":
+            same = labels.mean(axis=0)
+        else:
+            same = np.median(labels, axis=0)
+        answers = np.broadcast_to(same, (len(labels), len(same)))
+        return self.scoring.value(self.scoring.marks(answers, self.truth))
 
 
 def open_world(root: Path, artefact: str, role: str) -> World:
@@ -74,7 +108,7 @@ def open_world(root: Path, artefact: str, role: str) -> World:
         role: its name among the answers to the test set, such as `student_int8`.
 
     Raises:
-        UserError: something is missing or damaged, or the model is none of classes.
+        UserError: something is missing or damaged.
     """
     path = root / "export" / artefact
     for needed in (path, root / REFERENCE, root / TEST_LOGITS, root / "export" / CONTRACT_FILE):
@@ -85,11 +119,6 @@ def open_world(root: Path, artefact: str, role: str) -> World:
                 "champion."
             )
     contract, figures = load_contract(root / "export"), read_json(root / REFERENCE)
-    if contract.asks.kind is not TaskKind.CLASSIFICATION:
-        raise UserError(
-            f"Expected a model of classes but {path} is one of {contract.asks.kind}, which "
-            "`monitor` does not know yet."
-        )
     own = sha256(path)
     known = figures.get("models", {}).get(artefact, {})
     if known.get("sha256") != own:
@@ -103,16 +132,41 @@ def open_world(root: Path, artefact: str, role: str) -> World:
             f"Expected answers of `{role}` in {root / TEST_LOGITS} but found "
             f"{', '.join(answers)}. Run `pipeline` with this `run_dir=` again."
         )
+    scoring = scoring_of(contract.asks, _metric(known.get("metric")))
+    is_class = contract.asks.kind is TaskKind.CLASSIFICATION
+    labels = answers["label"].astype(np.int64 if is_class else np.float64)
+    _check_fit(contract, answers[role], labels, root / TEST_LOGITS)
     return World(
         artefact=path,
         artefact_sha256=own,
         contract=contract,
         figures=figures,
-        logits=answers[role],
-        labels=answers["label"].astype(np.int64),
+        scoring=scoring,
+        answers=answers[role],
+        truth=Truth(labels=labels),
         teacher=answers.get("teacher"),
-        baseline=_baseline(root / BASELINE),
+        baseline=_baseline(root / BASELINE, scoring.metric),
         embeddings=_embeddings(root / EMBEDDINGS, artefact),
+    )
+
+
+def _metric(decided: str | None) -> str | None:
+    """What production is measured by: MASE divides by what no log holds, so MAE stands for it."""
+    return "mae" if decided == "mase" else decided
+
+
+def _check_fit(contract: Contract, answers: NDArray, labels: NDArray, path: Path) -> None:
+    """Refuse answers, or labels, of another task than the contract's."""
+    asks = contract.asks
+    wanted = [len(labels), len(asks.answers)]
+    is_class = asks.kind is TaskKind.CLASSIFICATION
+    of_labels = wanted[:1] if is_class else [len(labels), len(asks.outputs)]
+    if list(answers.shape) == wanted and list(labels.shape) == of_labels and len(labels):
+        return
+    raise UserError(
+        f"Expected answers {wanted} and labels {of_labels} in {path}, as the contract says, but "
+        f"they are {list(answers.shape)} and {list(labels.shape)}: they are of another model. Run "
+        "`pipeline` with this `run_dir=` again."
     )
 
 
@@ -130,10 +184,10 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _baseline(path: Path) -> tuple[str, float] | None:
+def _baseline(path: Path, metric: str) -> tuple[str, float] | None:
     if not path.is_file():
         return None
     scores = read_json(path)
     best = scores["best"]
-    found = scores["baselines"][best].get("accuracy")
+    found = scores["baselines"][best].get(metric)
     return None if found is None else (best, float(found["estimate"]))

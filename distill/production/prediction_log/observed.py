@@ -4,43 +4,21 @@ The log may be long: rows are counted by an index, then a share of them is read 
 ids alone, which are random where it counts. Knows nothing of what is concluded.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from distill.production.prediction_log.connection import talking_to
-from distill.production.prediction_log.records import LABEL, Prediction
+from distill.production.prediction_log.records import Prediction
 from distill.production.prediction_log.rows import record_of
-from distill.production.prediction_log.schema import FEEDBACK, PREDICTIONS
+from distill.production.prediction_log.schema import PREDICTIONS
 from distill.production.prediction_log.scope import Scope
 
+GIVEN = ("champion", "challenger", "fallback")  # in which roles an answer went to whoever asked
+TIME_DIGITS = 14  # of an id: microseconds, then random bits
+
 _P = PREDICTIONS.c
-_TIME_DIGITS, _DRAWN_DIGITS = 14, 8  # of an id: microseconds, then random bits of which we use 32
-_GIVEN = ("champion", "challenger", "fallback")  # in which roles an answer went to whoever asked
-
-
-@dataclass(frozen=True, kw_only=True)
-class Labelled:
-    """A prediction whose truth is known.
-
-    Attributes:
-        id: of the prediction.
-        time: of it, UTC in seconds since 1970.
-        predicted: class.
-        truth: class.
-        source: who said so.
-        input: as logged; None where nobody kept it.
-        output: the first output's row, float32.
-    """
-
-    id: str
-    time: float
-    predicted: int
-    truth: int
-    source: str
-    input: bytes | None
-    output: bytes
+_DRAWN_DIGITS = 8  # of the random bits: 32 are used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +71,7 @@ def served(engine: sa.Engine, scope: Scope, *, wanted: int = 2000) -> list[Serve
     key = (_P.model, _P.version, _P.artefact_sha256)
     query = (
         sa.select(*key, sa.func.min(_P.time), sa.func.max(_P.time))
-        .where(*scope.of(), *_share(engine, scope, wanted), _P.role.in_(_GIVEN))
+        .where(*scope.of(), *_share(engine, scope, wanted), _P.role.in_(GIVEN))
         .group_by(*key)
         .order_by(sa.func.max(_P.time).desc())
     )
@@ -121,7 +99,7 @@ def sample(
             *scope.of(),
             *_share(engine, scope, wanted),
             _P.artefact_sha256 == artefact_sha256,
-            _P.role.in_(_GIVEN),
+            _P.role.in_(GIVEN),
         )
         .order_by(_P.time, _P.id)
         .limit(2 * wanted)
@@ -130,46 +108,15 @@ def sample(
         return [record_of(Prediction, row) for row in connection.execute(query).mappings()]
 
 
-def labelled(
-    engine: sa.Engine, scope: Scope, artefact_sha256: str, *, page: int = 5000
-) -> Iterator[Labelled]:
-    """Read answers of a model whose true class is known, by their ids.
-
-    Raises:
-        LogUnavailableError: the database cannot be read now.
-    """
-    said = FEEDBACK.c
-    wanted = (_P.artefact_sha256 == artefact_sha256) & _P.role.in_(_GIVEN)
-    query = (
-        sa.select(_P.id, _P.time, _P.label, said.label, said.source, _P.input, _P.output)
-        .select_from(FEEDBACK.join(PREDICTIONS, scope.said(FEEDBACK, LABEL)))
-        .where(*scope.of(), wanted, said.label.is_not(None), _P.label.is_not(None))
-        .order_by(said.prediction)
-        .limit(page)
-    )
-    last = ""
-    while True:
-        with talking_to(engine), engine.connect() as connection:
-            rows = connection.execute(query.where(said.prediction > last)).all()
-        for row in rows:
-            yield Labelled(
-                id=row[0],
-                time=row[1],
-                predicted=row[2],
-                truth=row[3],
-                source=row[4],
-                input=row[5],
-                output=row[6],
-            )
-        if len(rows) < page:
-            return
-        last = rows[-1][0]
+def drawn_by(prediction: sa.ColumnElement[str], share: float) -> list[sa.ColumnElement[bool]]:
+    """Narrow to a share of the predictions, by random bits of their ids."""
+    if share >= 1:
+        return []
+    bound = f"{int(share * 16**_DRAWN_DIGITS):0{_DRAWN_DIGITS}x}"
+    return [sa.func.substr(prediction, TIME_DIGITS + 1, _DRAWN_DIGITS) < bound]
 
 
 def _share(engine: sa.Engine, scope: Scope, wanted: int) -> list[sa.ColumnElement[bool]]:
-    """Narrow to a share of the rows, by random bits of their ids."""
+    """Narrow to a share of the rows."""
     total = count(engine, Scope(since=scope.since, until=scope.until))
-    if total <= wanted:
-        return []
-    bound = f"{int(wanted / total * 16**_DRAWN_DIGITS):0{_DRAWN_DIGITS}x}"
-    return [sa.func.substr(_P.id, _TIME_DIGITS + 1, _DRAWN_DIGITS) < bound]
+    return drawn_by(_P.id, wanted / max(total, 1))

@@ -11,14 +11,13 @@ from typing import Any
 
 from distill.contract import Contract
 from distill.errors import nearest
-from distill.production.prediction_log.records import LABEL, Feedback, Prediction
+from distill.production.prediction_log.records import LABEL, TRUTH, Feedback, Prediction
 from distill.production.serving.documents import text_field
 from distill.production.serving.editions import Edition
 from distill.production.serving.refusals import bad_input, malformed
 from distill.tasks import TaskKind
 
 MAX_OUTCOMES = 20
-TRUTH = "truth."
 
 _OUTCOME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 
