@@ -39,8 +39,8 @@ class Run:
         seed: of the model's weights; other weights are other files.
         num_wrong: of its test answers, the first ones; numbers are then 1 too large.
         verdict: of the pipeline.
-        kind: of answers: classes or numbers.
-        classes: names, of numbers too.
+        kind: of answers.
+        classes: names, of labels and numbers too.
         test: name of the test set.
         golden_error: what is added to the answers that the golden samples claim.
         incumbent: artefact's sha256 and how many of its answers, the first ones, are wrong.
@@ -59,7 +59,7 @@ class Run:
     @property
     def task(self) -> Task:
         """What is asked for."""
-        if self.kind is TaskKind.CLASSIFICATION:
+        if self.kind is not TaskKind.REGRESSION:
             return Task(kind=self.kind, outputs=self.classes)
         zeros, ones = ((value,) * len(self.classes) for value in (0.0, 1.0))
         return Task(kind=self.kind, outputs=self.classes, mean=zeros, scale=ones)
@@ -69,6 +69,8 @@ class Run:
         """Labels of the test set: numbers are as the classes', in every column."""
         if self.kind is TaskKind.CLASSIFICATION:
             return self.labels
+        if self.kind is TaskKind.MULTI_LABEL:
+            return np.eye(len(self.classes), dtype=np.float32)[self.labels % len(self.classes)]
         return np.repeat(self.labels[:, None], len(self.classes), axis=1).astype(np.float32)
 
 
@@ -128,6 +130,8 @@ def make_run(folder: Path, run: Run | None = None) -> Path:
 def given(run: Run, num_wrong: int) -> np.ndarray:
     """Answers of which the first ones are wrong, [N], or numbers [N, D]."""
     wrong = np.arange(NUM_TEST) < num_wrong
+    if run.kind is TaskKind.MULTI_LABEL:
+        return (2 * run.truth - 1) * np.where(wrong, -1, 1)[:, None]
     if run.kind is not TaskKind.CLASSIFICATION:
         return run.truth + wrong[:, None]
     return np.where(wrong, (run.labels + 1) % len(run.classes), run.labels)
@@ -179,6 +183,7 @@ def stages(folder: Path, run: Run, images: np.ndarray, answers: np.ndarray) -> N
     def statistics() -> dict:
         task = run.task
         labels = answers.argmax(axis=1) if run.kind is TaskKind.CLASSIFICATION else answers
+        labels = answers > 0 if run.kind is TaskKind.MULTI_LABEL else labels
         truth = Truth(labels=labels)
         said = output_statistics(answers, truth, task, scoring_of(task), confidence=0.95)
         return reference(input_statistics([images]), {ARTEFACT: said}, labels, task)

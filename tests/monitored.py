@@ -11,10 +11,11 @@ from registry_runs import ARTEFACT, CLASSES, Run, make_run, weights
 
 from distill.files import sha256, write_arrays, write_json
 from distill.metrics import log_softmax
-from distill.production.prediction_log.connection import open_log
-from distill.production.prediction_log.feedback import add_feedback
+from distill.production.prediction_log.connection import open_log, writing
 from distill.production.prediction_log.queue import set_audit_share
 from distill.production.prediction_log.records import Feedback, Prediction, new_id
+from distill.production.prediction_log.rows import row_of
+from distill.production.prediction_log.schema import FEEDBACK, insert_new
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
 from distill.production.reference import (
     EMBEDDINGS,
@@ -95,6 +96,14 @@ def as_npy(image) -> bytes:
     return file.getvalue()
 
 
+def say(engine, feedback):
+    """Keep what turned out, all at once."""
+    with writing(engine) as connection:
+        if feedback:
+            insert = insert_new(FEEDBACK, engine.dialect)
+            connection.exec_driver_sql(insert, [row_of(one) for one in feedback])
+
+
 def fill(
     url,
     run,
@@ -158,8 +167,7 @@ def fill(
                 )
                 ids.append(own)
                 said.append(Feedback(prediction=own, label=int(truth[row]), source="human"))
-    for one in said if labels else ():
-        add_feedback(engine, one)
+    say(engine, said if labels else [])
     engine.dispose()
     return TeacherAnswers(
         ids=np.array(ids),

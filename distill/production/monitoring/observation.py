@@ -223,7 +223,9 @@ def lost_teacher(error: Exception) -> str:
     return f"The teacher's opinion is lost: {error}"
 
 
-def stacked_inputs(world: World, rows: Sequence[Prediction]) -> tuple[NDArray, NDArray[np.bool_]] | None:
+def stacked_inputs(
+    world: World, rows: Sequence[Prediction]
+) -> tuple[NDArray, NDArray[np.bool_]] | None:
     """Put the inputs of rows together, and tell which have one, [n]; None where none has."""
     has = np.array([row.input is not None for row in rows])
     if not has.any():

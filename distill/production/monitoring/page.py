@@ -46,6 +46,7 @@ def page(found: Report, model: str) -> str:
             "until": _time(found.until),
             "num_rows": f"{found.num_rows:,}",
             "num_drawn": f"{found.num_drawn:,}",
+            "audit": found.audit,
             "labels": _labels(found),
             "metric": metric_name(found.metric),
             "age": f"{found.age_days:.0f}",

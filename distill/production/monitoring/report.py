@@ -55,7 +55,7 @@ class Report:
         since, until: of the window; UTC in seconds since 1970.
         age_days: of the model, since its first answer.
         num_rows: of the window; `num_drawn` of them were looked at.
-        num_labels: known in the model's whole life, about; `num_labels_read` of them were looked at.
+        num_labels: known in its whole life, about; `num_labels_read` of them were looked at.
         metric: of the task, in which it is told how good the model is.
         reference: on the test set.
         audited: by labels of a random slice, in the window; None without any.

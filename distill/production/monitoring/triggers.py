@@ -92,7 +92,9 @@ class Trigger:
 def triggers(rules: Rules, known: Known) -> list[Trigger]:
     """Ask every rule."""
     without_teacher = (
-        "no teacher answers" if known.metric == "accuracy" else "a teacher is asked of classes alone"
+        "no teacher answers"
+        if known.metric == "accuracy"
+        else "a teacher is asked of classes alone"
     )
     name = f"audited {metric_name(known.metric)}"
     found = [
@@ -132,7 +134,9 @@ def _by_metric(
     (low, high), metric = bounds, known.metric
     is_error = metric in ERRORS
     limit = known.reference * (1 + rules.max_drop) if is_error else known.reference - rules.max_drop
-    is_worse, is_as_good = (low > limit, high <= limit) if is_error else (high < limit, low >= limit)
+    is_worse, is_as_good = (
+        (low > limit, high <= limit) if is_error else (high < limit, low >= limit)
+    )
     beyond, told = "above" if is_error else "below", metric_text(metric, limit, 1)
     between = f"{metric_name(metric)} is {metric_interval(metric, bounds, 1)}"
     if is_worse:

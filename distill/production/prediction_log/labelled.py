@@ -99,7 +99,7 @@ def labelled(
     engine: sa.Engine,
     scope: Scope,
     artefact_sha256: str,
-    shape: Shape = Shape(),  # noqa: B008 - frozen
+    shape: Shape = Shape(),
     *,
     share: float = 1.0,
     drawn: Callable[[str], bool] | None = None,
