@@ -1,4 +1,4 @@
-"""`monitor` of models of numbers and of several labels: what it knows, and what it says it cannot."""
+"""`monitor` of models of numbers and of several labels: what it knows, and what it cannot know."""
 
 import json
 import time

@@ -132,12 +132,13 @@ def _by_metric(
     if bounds is None:
         return Trigger(name=name, fires=False, asks="retrain", why=otherwise)
     (low, high), metric = bounds, known.metric
-    is_error = metric in ERRORS
-    limit = known.reference * (1 + rules.max_drop) if is_error else known.reference - rules.max_drop
-    is_worse, is_as_good = (
-        (low > limit, high <= limit) if is_error else (high < limit, low >= limit)
-    )
-    beyond, told = "above" if is_error else "below", metric_text(metric, limit, 1)
+    if metric in ERRORS:
+        limit, beyond = known.reference * (1 + rules.max_drop), "above"
+        is_worse, is_as_good = low > limit, high <= limit
+    else:
+        limit, beyond = known.reference - rules.max_drop, "below"
+        is_worse, is_as_good = high < limit, low >= limit
+    told = metric_text(metric, limit, 1)
     between = f"{metric_name(metric)} is {metric_interval(metric, bounds, 1)}"
     if is_worse:
         why = f"{between}, {beyond} {told} that is accepted"
