@@ -29,7 +29,10 @@ from served import make_table, table_task
 from distill.audit import place_of
 from distill.dataset_versions import read_version
 from distill.production.feedback import logged as module
+from distill.production.prediction_log.annotations import answer
+from distill.production.prediction_log.feedback import add_feedback
 from distill.production.prediction_log.queue import queued, reviewed
+from distill.production.prediction_log.records import Annotation, Feedback
 from distill.production.teacher_answers import TeacherAnswers
 from distill.runtime import OnnxModel
 from distill.tasks import TaskKind
@@ -142,6 +145,21 @@ def test_the_audit_tells_the_models_accuracy(loop, log, taught):
     assert found["accuracy"]["interval"] == pytest.approx([low, high])
     whole = np.mean([record.label == truth[record.id] for record in records])
     assert low < whole < high
+
+
+def test_a_truth_that_contradicts_people_is_collected_and_told(loop, log, taught):
+    loop("select", AUDIT, "limits.budget=10")
+    rows = [row for row in reviewed(log, CLASSES_SHA256) if row.item.split == "active"][:4]
+    for row in rows:
+        answer(log, Annotation(prediction=row.item.prediction, annotator="ann", label=0))
+    one = rows[0].item.prediction
+    assert add_feedback(log, Feedback(prediction=one, label=2))
+    done = loop("collect", AUDIT)
+    assert done["people"] == {"num_judged": 1, "num_upheld": 0, "num_contradicted": 1}
+    assert any("Of 1 items something else turned out" in note for note in done["notes"])
+    rows, _ = read_version(Path(done["dataset"]))
+    place = rows.ids.tolist().index(one)
+    assert (rows.labels[place], rows.sources[place]) == (2, "delayed_truth")
 
 
 def test_a_teacher_that_is_gone_is_said_and_people_go_on(loop, log, taught):

@@ -18,9 +18,10 @@ from distill.files import sha256, sha256_json
 from distill.production.feedback.opinions import agreement
 from distill.production.prediction_log.annotations import answers
 from distill.production.prediction_log.connection import open_log
+from distill.production.prediction_log.feedback import add_feedback
 from distill.production.prediction_log.queue import add_items, find_item
 from distill.production.prediction_log.reader import find
-from distill.production.prediction_log.records import QueueItem
+from distill.production.prediction_log.records import Feedback, QueueItem
 from distill.production.prediction_log.retention import purge
 from distill.production.serving.recording import row_bytes
 from distill.production.serving.review import review
@@ -107,6 +108,15 @@ def test_the_same_answer_sent_twice_is_one(ask, items, log):
     assert len(answers(log, CLASSES_SHA256)) == 1
     other = ask("answer", prediction_id=items[0], label="cat")
     assert (other.status_code, "Take that back first" in other.text) == (409, True)
+
+
+def test_what_turned_out_otherwise_is_told_and_not_refused(ask, items, log):
+    for one in items[:2]:
+        ask("answer", prediction_id=one, label="dog")
+    assert add_feedback(log, Feedback(prediction=items[0], label=CLASSES.index("owl")))
+    assert add_feedback(log, Feedback(prediction=items[1], label=CLASSES.index("dog")))
+    progress = ask("next").json()["progress"]
+    assert (progress["contradicted"], progress["judged"], progress["upheld"]) == (1, 2, 1)
 
 
 def test_undo_brings_the_item_back_and_takes_its_feedback_away(ask, items, log):

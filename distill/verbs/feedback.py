@@ -18,7 +18,7 @@ from distill.production.feedback.model import Model, open_model
 from distill.production.feedback.opinions import agreement
 from distill.production.feedback.selecting import Asking, select
 from distill.production.feedback.selection import Limits
-from distill.production.feedback.story import audit_facts, notes, teacher_facts
+from distill.production.feedback.story import audit_facts, notes, people_facts, teacher_facts
 from distill.production.feedback.survey import Looking, survey
 from distill.production.feedback.teacher import Teacher, open_teacher
 from distill.production.feedback.tiers import counted
@@ -68,6 +68,7 @@ def _select(cfg: DictConfig, engine: Engine, model: Model) -> dict[str, Any]:
         "num_over_unit": done.choice.num_over_unit,
         "num_audit_drawn": seen.num_drawn,
         "audit": audit_facts(seen, looking),
+        "people": people_facts(seen),
         "teacher": teacher_facts(seen, teacher),
         "tiers": counted(seen.tiers),
         "notes": notes(seen, teacher, num_without_input=done.num_without_input),
@@ -121,6 +122,7 @@ def _collect(cfg: DictConfig, engine: Engine, model: Model) -> dict[str, Any]:
         "num_leaks": done.num_leaks,
         "num_teacher_left_out": done.num_teacher_left_out,
         "audit": facts["audit"],
+        "people": people_facts(seen),
         "teacher": facts["teacher"],
         "notes": notes(seen, teacher, num_without_input=done.num_without_input),
     }

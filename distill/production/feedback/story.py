@@ -9,6 +9,7 @@ from distill.files import to_json
 from distill.production.feedback.precision import Proof
 from distill.production.feedback.survey import Looking, Survey
 from distill.production.feedback.teacher import Teacher
+from distill.production.feedback.verdicts import upheld
 
 
 def audit_facts(seen: Survey, looking: Looking) -> dict[str, Any]:
@@ -37,6 +38,11 @@ def teacher_facts(seen: Survey, teacher: Teacher) -> dict[str, Any]:
     }
 
 
+def people_facts(seen: Survey) -> dict[str, Any]:
+    """Figures of people: how often they said what turned out later."""
+    return to_json(upheld([*seen.queue.values()]))
+
+
 def notes(seen: Survey, teacher: Teacher, *, num_without_input: int) -> list[str]:
     """Say what is lost, and what may be done about it.
 
@@ -56,6 +62,13 @@ def notes(seen: Survey, teacher: Teacher, *, num_without_input: int) -> list[str
         said.append(
             f"{seen.answers.num_ahead:,} predictions are of a time to come and wait for it: a "
             "clock is wrong, here or where the service runs."
+        )
+    people = upheld([*seen.queue.values()])
+    if people.num_contradicted:
+        said.append(
+            f"Of {people.num_contradicted:,} items something else turned out than people had "
+            "settled on: the truth counts, and what they said is kept. People said the truth in "
+            f"{people.num_upheld:,} of {people.num_judged:,} labels."
         )
     if seen.proof is not None:
         said += _of_proof(seen.proof)

@@ -16,7 +16,8 @@ from distill.audit import evenly
 from distill.metrics import Estimate, proportion
 from distill.production.feedback.precision import Proof, prove
 from distill.production.feedback.tiers import confidences
-from distill.production.prediction_log.queue import HUMAN, Reviewed
+from distill.production.prediction_log.queue import Reviewed
+from distill.production.prediction_log.records import HUMAN
 
 DELAYED = "delayed_truth"
 TEACHER = "teacher"
@@ -60,6 +61,33 @@ class Audited:
         says = teacher_logits[known].argmax(axis=1)
         right, differs = says == self.labels[known], says != self.predicted[known]
         return prove(sure[known], right, differs, **targets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upheld:
+    """How far people say what turns out later.
+
+    Attributes:
+        num_judged: labels by people of rows whose truth turned out.
+        num_upheld: of them, that say the truth.
+        num_contradicted: rows on which people settled, and of which something else turned out.
+    """
+
+    num_judged: int
+    num_upheld: int
+    num_contradicted: int
+
+
+def upheld(rows: Sequence[Reviewed]) -> Upheld:
+    """Hold what people said against what turned out, where it did."""
+    known = [row for row in rows if row.truth is not None and row.truth_source != HUMAN]
+    said = [own.label == row.truth for row in known for own in row.annotations
+            if own.label is not None]  # fmt: skip
+    return Upheld(
+        num_judged=len(said),
+        num_upheld=sum(said),
+        num_contradicted=sum(row.item.label not in (None, row.truth) for row in known),
+    )
 
 
 def label_of(row: Reviewed) -> tuple[int, str] | None:

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 
 from distill.errors import UserError
 from distill.production.prediction_log.connection import talking_to, writing
-from distill.production.prediction_log.queue import HUMAN, hold, is_open, open_for
-from distill.production.prediction_log.records import LABEL, Annotation, Feedback, QueueItem
+from distill.production.prediction_log.queue import hold, is_open, open_for
+from distill.production.prediction_log.records import HUMAN, LABEL, Annotation, Feedback, QueueItem
 from distill.production.prediction_log.rows import clean, record_of, row_of
 from distill.production.prediction_log.schema import (
     ANNOTATIONS,
@@ -64,6 +64,9 @@ class Progress:
         answered: labels by one person.
         adjudicate: open items on which people, or one of them and the teacher, differ.
         hidden: open items whose input was not kept.
+        contradicted: items on which people settled, and of which something else turned out.
+        judged: labels by people of items whose truth turned out.
+        upheld: of them, that say the truth.
     """
 
     total: int
@@ -72,6 +75,9 @@ class Progress:
     answered: int
     adjudicate: int
     hidden: int
+    contradicted: int
+    judged: int
+    upheld: int
 
 
 def settled_label(labels: Sequence[int], item: QueueItem) -> tuple[int | None, int]:
@@ -198,7 +204,15 @@ def progress(engine: sa.Engine, classes_sha256: str, annotator: str) -> Progress
         )
         return query.where(_Q.classes_sha256 == classes_sha256, *conditions).scalar_subquery()
 
+    def said(condition: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+        query = sa.select(sa.func.count()).select_from(
+            ANNOTATIONS.join(QUEUE, _Q.prediction == _A.prediction)
+        )
+        wanted = _Q.classes_sha256 == classes_sha256, _A.label.is_not(None), condition
+        return query.where(*wanted).scalar_subquery()
+
     known = sa.select(_F.prediction).where(_F.prediction == _Q.prediction, _F.name == LABEL)
+    turned_out = known.where(_F.source != HUMAN)
     by_me = sa.select(_A.prediction).where(_mine(_Q.prediction, annotator), _A.label.is_not(None))
     query = sa.select(
         count().label("total"),
@@ -207,6 +221,9 @@ def progress(engine: sa.Engine, classes_sha256: str, annotator: str) -> Progress
         count(by_me.exists()).label("answered"),
         count(*is_open(), _Q.num_extra > 0).label("adjudicate"),
         count(_Q.label.is_(None), ~known.exists(), PREDICTIONS.c.input.is_(None)).label("hidden"),
+        count(turned_out.where(_F.label != _Q.label).exists()).label("contradicted"),
+        said(turned_out.exists()).label("judged"),
+        said(turned_out.where(_F.label == _A.label).exists()).label("upheld"),
     )
     with talking_to(engine), engine.connect() as connection:
         return Progress(**connection.execute(query).mappings().one())

@@ -1,5 +1,7 @@
 """The truth, as it comes in later: each said once, of predictions that are in the log.
 
+What people settled on in the queue is an opinion: a truth that turns out takes its place, whatever
+it says, and the opinion stays where it was given, in the queue and in the annotations.
 Knows nothing of classes: whether a label is one of them is for the caller to see.
 """
 
@@ -13,9 +15,9 @@ from sqlalchemy import exc
 
 from distill.errors import UserError
 from distill.production.prediction_log.connection import talking_to, writing
-from distill.production.prediction_log.records import LABEL, Feedback, is_id, time_of
+from distill.production.prediction_log.records import HUMAN, LABEL, Feedback, is_id, time_of
 from distill.production.prediction_log.rows import record_of, row_of
-from distill.production.prediction_log.schema import FEEDBACK, PREDICTIONS, insert_new
+from distill.production.prediction_log.schema import FEEDBACK, PREDICTIONS, QUEUE, insert_new
 
 GRACE_MS = 1_000.0  # how long a prediction may be on its way to the log
 _POLL_S = 0.02
@@ -50,11 +52,12 @@ def add_feedback(
         sleep: between looks.
 
     Returns:
-        True if it is new, False if exactly that was said before.
+        True if it is new, or takes the place of what people had settled on; False if exactly that
+        was said before.
 
     Raises:
         UnknownPredictionError: no such prediction is there, or not yet; the log may lag behind.
-        ConflictingFeedbackError: something else was said before; that stays.
+        ConflictingFeedbackError: something else was said before, and not by the queue; that stays.
         UserError: it is no feedback.
         LogUnavailableError: the database cannot be written now.
     """
@@ -88,19 +91,35 @@ def _insert(engine: sa.Engine, feedback: Feedback, row: tuple) -> bool:
     )
     try:
         with writing(engine) as connection:
+            opinion = _opinion(connection, feedback)
             done = connection.exec_driver_sql(insert_new(FEEDBACK, engine.dialect), row)
             if done.rowcount:
                 return True
-            before = connection.execute(said).mappings().one()
+            known = record_of(Feedback, connection.execute(said).mappings().one())
+            if known.source == HUMAN and known.label is not None and known.label == opinion:
+                ours = FEEDBACK.c.prediction == known.prediction, FEEDBACK.c.name == known.name
+                new = {"label": feedback.label, "source": feedback.source, "time": feedback.time}
+                connection.execute(sa.update(FEEDBACK).where(*ours).values(new))
+                return True
     except exc.IntegrityError as error:  # it was deleted for its age in this moment
         raise _unknown(feedback.prediction) from error
-    known = record_of(Feedback, before)
     if (known.label, known.value) == (feedback.label, feedback.value):
         return False
     raise ConflictingFeedbackError(
         f"Expected `{feedback.name}` of prediction {feedback.prediction} to stay "
         f"{_said(known)}, as {known.source} said, but got {_said(feedback)}. The first one is kept."
     )
+
+
+def _opinion(connection: sa.Connection, feedback: Feedback) -> int | None:
+    """Give what people settled on in the queue, which a truth that turns out replaces.
+
+    Until the transaction ends nobody settles it otherwise, or takes it back.
+    """
+    if feedback.name != LABEL or feedback.source == HUMAN:
+        return None
+    query = sa.select(QUEUE.c.label).where(QUEUE.c.prediction == feedback.prediction)
+    return connection.execute(query.with_for_update()).scalar()
 
 
 def _checked(feedback: Feedback) -> tuple:

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from distill.production.prediction_log.connection import talking_to, writing
-from distill.production.prediction_log.records import LABEL, Annotation, Prediction, QueueItem
+from distill.production.prediction_log.records import (
+    HUMAN,
+    LABEL,
+    Annotation,
+    Prediction,
+    QueueItem,
+)
 from distill.production.prediction_log.rows import record_of, row_of
 from distill.production.prediction_log.schema import (
     ANNOTATIONS,
@@ -24,7 +30,6 @@ from distill.production.prediction_log.schema import (
 )
 
 HOLD_S = 900.0  # so long an item waits for the person whom it was handed to
-HUMAN = "human"  # source of the feedback that annotations become
 _LOCK = 0x6469_7374_696C_71  # PostgreSQL's key for handing out
 _AT_ONCE = 500
 

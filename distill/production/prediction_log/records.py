@@ -14,6 +14,7 @@ Outcome = Literal["ok", "error", "timeout", "rejected"]
 Odd = Literal["own", "champion", "both"]
 
 LABEL = "label"  # the name of the feedback that says which class it was
+HUMAN = "human"  # source of the feedback that people's annotations become
 TRUTH = "truth."  # and then the number of an output: likewise, of numbers and of several labels
 
 _ID = re.compile(r"[0-9a-f]{30}")
