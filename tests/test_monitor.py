@@ -11,6 +11,8 @@ from monitored import ACCURACY, fill, make_world
 from distill.files import read_json
 from distill.production.teacher_answers import TeacherAnswers
 
+SURE = "confidence=0.9999"  # ids are random: of a hundred runs none may fail for that
+
 
 @pytest.fixture
 def asked(cli, world, tmp_path):
@@ -39,7 +41,7 @@ def fired(found):
 
 
 def test_a_world_that_stays_asks_for_nothing(asked):
-    ran, found = asked()
+    ran, found = asked(SURE)
     assert (ran.code, found["asks"], fired(found)) == (0, None, set())
     low, high = found["audited"]["interval"]
     assert low < ACCURACY < high
@@ -90,6 +92,35 @@ def test_the_truth_of_all_rows_needs_no_slice(asked):
     _, found = asked(audit=None)
     assert found["audited"]["num_labels"] == pytest.approx(found["num_rows"], rel=0.01)
     assert found["audit"].startswith("the truth of 100%")
+
+
+def test_of_more_truths_than_are_wanted_a_share_is_drawn_and_that_is_said(asked, tmp_path):
+    ran, found = asked("num_labels=1000", SURE, audit=None, teacher=False)
+    assert (ran.code, found["asks"]) == (0, None)
+    read, known = found["num_labels_read"], found["num_labels"]
+    assert read == pytest.approx(1000, abs=150)
+    assert known == pytest.approx(28 * 150, rel=0.15)
+    assert found["audited"]["num_labels"] == pytest.approx(read / 4, rel=0.3)
+    low, high = found["audited"]["interval"]
+    assert low < ACCURACY < high
+    assert sum(one["count"] for one in found["windows"]) == read
+    assert f"of which {read:,} of about {known:,} were drawn at random" in found["audit"]
+    text = (tmp_path / "out/monitor.html").read_text()
+    assert f"about {known:,} labels, {read:,} looked at" in text
+
+
+def test_a_slice_that_was_drawn_counts_in_full_however_few_labels_are_wanted(asked):
+    _, whole = asked(audit=0.2, teacher=False, days=12)
+    assert whole["num_labels"] == whole["num_labels_read"] == 12 * 150
+
+
+def test_all_of_a_large_log_s_slice_counts(asked, monkeypatch):
+    monkeypatch.setattr("distill.production.monitoring.observation.NUM_COUNTED", 300)
+    _, found = asked(audit=0.2, teacher=False, days=12)
+    assert found["num_labels_read"] < 0.35 * found["num_labels"]
+    counted = sum(one["count"] for one in found["windows"])
+    assert counted == pytest.approx(0.2 * 12 * 150, rel=0.25)
+    assert counted > 300
 
 
 def test_a_teacher_that_is_gone_is_missed_and_nothing_else(asked, tmp_path):
@@ -180,6 +211,37 @@ def test_a_damaged_file_of_answers_is_one_message(cli, world, tmp_path):
     assert "Traceback" not in ran.stderr
 
 
+def test_rows_of_a_time_to_come_wait_and_are_told(asked, world, tmp_path):
+    url = f"sqlite:///{tmp_path}/log.db"
+    fill(url, world, days=2)
+    with closing(sqlite3.connect(tmp_path / "log.db")) as log, log:
+        log.execute(
+            "UPDATE distill_predictions SET time = time + 1e6 WHERE rowid % 50 = 0"  # a dozen days
+        )
+    ran, found = asked(teacher=False, days=9)
+    assert ran.code in (0, 4)
+    assert "6 rows of a time to come" in " ".join(found["cannot_know"])
+    assert found["age_days"] == pytest.approx(9, abs=0.1)
+
+
+def test_a_clock_that_was_back_in_1970_changes_nothing(asked, world, tmp_path):
+    url = f"sqlite:///{tmp_path}/log.db"
+    fill(url, world, days=2)
+    with closing(sqlite3.connect(tmp_path / "log.db")) as log, log:
+        log.execute("UPDATE distill_predictions SET time = rowid WHERE rowid % 100 = 0")
+    _, found = asked(teacher=False, days=9)
+    assert found["age_days"] == pytest.approx(9, abs=0.1)
+    assert len(found["windows"]) == 2
+
+
+def test_a_log_all_of_a_time_to_come_is_one_message(cli, world, tmp_path):
+    url = f"sqlite:///{tmp_path}/log.db"
+    fill(url, world, days=2)
+    ran = cli("monitor", f"run={world}", f"log.url={url}", "until=1000000000")
+    assert ran.code == 1
+    assert "they are of nobody until then" in " ".join(ran.stderr.split())
+
+
 def test_policies_live_through_the_log(cli, world, tmp_path):
     answers = fill(f"sqlite:///{tmp_path}/l.db", world, rows=60)
     answers.write(tmp_path / "teacher.npz")
@@ -191,6 +253,28 @@ def test_policies_live_through_the_log(cli, world, tmp_path):
     assert (document["num_rows"], document["num_days"]) == (28 * 60, 28)
     assert [one["policy"] for one in document["outcomes"]][-1] == "hybrid"
     assert "<svg" in (tmp_path / "out/simulate.html").read_text()
+
+
+def test_a_simulation_draws_a_share_of_the_rows_and_goes_on_without_its_teacher(
+    cli, world, tmp_path
+):
+    fill(f"sqlite:///{tmp_path}/l.db", world, rows=60)
+    given = (f"run={world}", f"log.url=sqlite:///{tmp_path}/l.db", f"out={tmp_path}/out")
+    ran = cli("monitor", "simulate", *given, f"teacher.path={tmp_path}/gone.onnx", "max_rows=900")
+    assert ran.code == 0, ran.stderr
+    document = json.loads(ran.stdout.splitlines()[-1])
+    assert document["num_rows"] == pytest.approx(900, abs=120)
+    assert document["num_labels"] == pytest.approx(28 * 60, rel=0.15)
+    assert "gone.onnx" in " ".join(document["cannot_know"])
+    assert "disagreement" not in {one["policy"] for one in document["outcomes"]}
+
+
+def test_of_large_inputs_fewer_are_read(cli, world, tmp_path, monkeypatch):
+    monkeypatch.setattr("distill.production.monitoring.observation.MAX_BYTES", 132 * 500)
+    fill(f"sqlite:///{tmp_path}/l.db", world, rows=60)
+    ran = cli("monitor", "simulate", f"run={world}", f"log.url=sqlite:///{tmp_path}/l.db")
+    assert ran.code == 0, ran.stderr
+    assert json.loads(ran.stdout.splitlines()[-1])["num_rows"] == 500
 
 
 def test_nothing_can_be_lived_through_without_inputs(cli, world, tmp_path):

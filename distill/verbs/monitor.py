@@ -36,7 +36,7 @@ from distill.production.monitoring.streams import stream_of
 from distill.production.monitoring.triggers import Rules
 from distill.production.monitoring.world import World, open_world
 from distill.production.prediction_log.connection import Engine, open_log
-from distill.production.prediction_log.observed import served, span
+from distill.production.prediction_log.observed import count, served, span
 from distill.production.prediction_log.scope import Scope
 from distill.production.registry.place import fetch
 from distill.production.teacher_answers import TeacherAnswers, answers_of, read_answers
@@ -46,6 +46,7 @@ from distill.verbs.registry import registry_place
 from distill.verbs.workspace import plain
 
 COLOURS = {"fail": "red", "inconclusive": "yellow", "pass": "green"}
+AHEAD_S = 60.0  # by which clocks of two machines differ anyway
 SHARE = Number(above=0, below=1)
 NUMBERS = {
     "until": Number(above=0, is_optional=True),
@@ -154,6 +155,10 @@ def _check_now(cfg: DictConfig) -> dict[str, Any]:
     try:
         until = float(cfg.until or time.time())
         ask, lost = _teacher(cfg, world)
+        ahead = 0 if cfg.until else count(engine, Scope(since=until + AHEAD_S))
+        if ahead:
+            lost = [*lost, f"What {ahead:,} rows of a time to come say: a clock is wrong, here or "
+                    "where the service runs."]  # fmt: skip
         seen = observe(
             engine,
             world,
@@ -231,9 +236,11 @@ def _first(engine: Engine, world: World, until: float) -> float:
             "Expected predictions in the log but it is empty. `serve` writes it; see `log.url=`."
         )
     known = served(engine, Scope(until=until))
-    for one in known:
-        if one.artefact_sha256 == world.artefact_sha256:
-            return one.since
+    own = [one for one in known if one.artefact_sha256 == world.artefact_sha256]
+    if not own:  # too few of many rows to be among those looked at
+        own = served(engine, Scope(until=until), artefact_sha256=world.artefact_sha256)
+    if own:
+        return min(one.since for one in own)
     others = ", ".join(
         f"{one.model}" + (f" version {one.version}" if one.version else "") for one in known[:5]
     )

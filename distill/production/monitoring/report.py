@@ -310,6 +310,11 @@ def _cannot_know(
             "What the teacher thinks: none was named. `teacher.path=` takes its ONNX file, or its "
             "answers; the estimates by confidence alone err several times as much."
         )
+    if world.contract.series is not None:
+        found.append(
+            "How sure that is: windows of a series overlap, so their errors are alike, and "
+            "intervals are narrower than they should be."
+        )
     if any(row.input is None for row in seen.rows):
         found.append("Whether inputs have drifted: the log keeps none (`log.inputs=keep`).")
     return found

@@ -4,7 +4,10 @@ The log may be long: rows are counted by an index, then a share of them is read 
 ids alone, which are random where it counts. Knows nothing of what is concluded.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import sqlalchemy as sa
 
@@ -19,6 +22,7 @@ TIME_DIGITS = 14  # of an id: microseconds, then random bits
 
 _P = PREDICTIONS.c
 _DRAWN_DIGITS = 8  # of the random bits: 32 are used
+_MAX_GAP_S = 366 * 86_400.0  # between two answers; more of it is a clock that was wrong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,25 +66,41 @@ def span(engine: sa.Engine) -> tuple[float, float] | None:
     return None if first is None else (first, last)
 
 
-def served(engine: sa.Engine, scope: Scope, *, wanted: int = 2000) -> list[Served]:
+def served(
+    engine: sa.Engine, scope: Scope, *, artefact_sha256: str | None = None, wanted: int = 2000
+) -> list[Served]:
     """Tell which models answered, by a sample of the rows, the latest first.
+
+    What a clock has put more than a year before all that follows does not count as a first answer.
+
+    Args:
+        engine: an open log.
+        scope: what of it.
+        artefact_sha256: of one model alone, of which all rows are read; None is all models.
+        wanted: rows that are looked at, about.
 
     Raises:
         LogUnavailableError: the database cannot be read now.
     """
-    key = (_P.model, _P.version, _P.artefact_sha256)
-    query = (
-        sa.select(*key, sa.func.min(_P.time), sa.func.max(_P.time))
-        .where(*scope.of(), *_share(engine, scope, wanted), _P.role.in_(GIVEN))
-        .group_by(*key)
-        .order_by(sa.func.max(_P.time).desc())
+    narrow = (
+        _share(engine, scope, wanted)
+        if artefact_sha256 is None
+        else [_P.artefact_sha256 == artefact_sha256]
     )
+    query = (
+        sa.select(_P.model, _P.version, _P.artefact_sha256, _P.time)
+        .where(*scope.of(), *narrow, _P.role.in_(GIVEN))
+        .order_by(_P.time)
+    )
+    times: dict[tuple[str, int | None, str], list[float]] = defaultdict(list)
     with talking_to(engine), engine.connect() as connection:
-        found = connection.execute(query).all()
-    return [
-        Served(model=m, version=v, artefact_sha256=s, since=first, until=last)
-        for m, v, s, first, last in found
+        for model, version, artefact, moment in connection.execute(query):
+            times[model, version, artefact].append(moment)
+    found = [
+        Served(model=m, version=v, artefact_sha256=s, since=_first(own), until=own[-1])
+        for (m, v, s), own in times.items()
     ]
+    return sorted(found, key=lambda one: one.until, reverse=True)
 
 
 def sample(
@@ -120,3 +140,9 @@ def _share(engine: sa.Engine, scope: Scope, wanted: int) -> list[sa.ColumnElemen
     """Narrow to a share of the rows."""
     total = count(engine, Scope(since=scope.since, until=scope.until))
     return drawn_by(_P.id, wanted / max(total, 1))
+
+
+def _first(times: Sequence[float]) -> float:
+    """Give the first of ascending times after the last gap that is too long to be one."""
+    gaps = [at for at, (a, b) in enumerate(pairwise(times), 1) if b - a > _MAX_GAP_S]
+    return times[gaps[-1]] if gaps else times[0]
