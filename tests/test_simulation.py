@@ -95,6 +95,23 @@ def test_a_stream_that_is_too_short_is_refused():
         simulate(short, Plan())
 
 
+def test_days_on_which_nobody_asks_are_lived_through():
+    own = stream("moved")
+    asked = (own.days < 12) | (own.days >= CHANGE + 2)
+    gap = Stream(days=own.days[asked], inputs=own.inputs[asked], labels=own.labels[asked])
+    found = {one.policy: one for one in simulate(gap, Plan())}
+    assert np.isfinite([one.regret for one in found.values()]).all()
+    assert CHANGE + 2 <= found["drift"].trainings[0] <= CHANGE + 9
+
+
+def test_first_days_without_rows_for_the_first_model_are_refused():
+    own = stream("still")
+    asked = (own.days < 3) | (own.days >= 20)
+    gap = Stream(days=own.days[asked], inputs=own.inputs[asked], labels=own.labels[asked])
+    with pytest.raises(UsageError, match="first model is trained on but got 40 days and 0 rows"):
+        simulate(gap, Plan(first_days=14, window_days=7))
+
+
 @pytest.mark.parametrize("wrong", [{"first_days": 0}, {"labels": 0}, {"audit_share": 0.0}])
 def test_plans_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):

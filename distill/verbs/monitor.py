@@ -123,7 +123,13 @@ def _simulate(cfg: DictConfig) -> dict[str, Any]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "simulate.json", document)
-    write_text(folder / "simulate.html", simulated_page(outcomes, name, plan.first_days))
+    drawn = f"They lived through {document['num_rows']:,} rows"
+    if document["num_rows"] < document["num_labels"]:
+        drawn += f", drawn at random, of about {document['num_labels']:,} whose truth is known"
+    text = simulated_page(
+        outcomes, name, first_day=plan.first_days, rows=f"{drawn}.", cannot_know=lost
+    )
+    write_text(folder / "simulate.html", text)
     console = Console(stderr=True)
     table = Table(title=name, title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("policy")
@@ -141,6 +147,7 @@ def _simulate(cfg: DictConfig) -> dict[str, Any]:
         )
     console.print(table)
     console.print(escape(document["says"]), style="bold")
+    console.print(drawn + ".", style="dim")
     console.print(f"page: {document['page']}")
     return document
 

@@ -68,6 +68,7 @@ def page(found: Report, model: str) -> str:
                 for one in found.changes
             ],
             "together": found.together,
+            "has_effect": any(one.effect is not None for one in found.changes),
             "skews": [
                 {"what": f"{one.kind}: {one.column}", "share": percent(one.count / found.num_rows)}
                 for one in found.skews
@@ -120,14 +121,31 @@ def _labels(found: Report) -> str:
     return f"about {found.num_labels:,} labels, {found.num_labels_read:,} looked at"
 
 
-def simulated_page(outcomes: Sequence[Outcome], model: str, first_day: int) -> str:
-    """Render a simulation as HTML."""
+def simulated_page(
+    outcomes: Sequence[Outcome],
+    model: str,
+    *,
+    first_day: int,
+    rows: str,
+    cannot_know: Sequence[str] = (),
+) -> str:
+    """Render a simulation as HTML.
+
+    Args:
+        outcomes: of each policy.
+        model: its name.
+        first_day: that policies live through.
+        rows: how many they lived through, in words.
+        cannot_know: what was lost, and why.
+    """
     return render(
         "simulate.html",
         {
             "title": model,
             "headline": simulated_headline(outcomes),
             "picture": _lives(outcomes, first_day),
+            "lived": rows,
+            "cannot_know": cannot_know,
             "rows": [
                 {
                     "policy": one.policy,
@@ -148,7 +166,7 @@ def simulated_headline(outcomes: Sequence[Outcome]) -> str:
     """Say which policy lost least, and what it took."""
     best = min(outcomes, key=lambda one: (one.regret, one.labels))
     return (
-        f"`{best.policy}` would have lost least: {best.regret:.2f} accuracy-days, with "
+        f'"{best.policy}" would have lost least: {best.regret:.2f} accuracy-days, with '
         f"{len(best.trainings)} trainings and {best.labels:,} labels."
     )
 
@@ -156,10 +174,15 @@ def simulated_headline(outcomes: Sequence[Outcome]) -> str:
 def _lives(outcomes: Sequence[Outcome], first_day: int) -> Markup:
     def draw(canvas: Any) -> None:
         axes = canvas.subplots()
-        for one in outcomes:
-            inner = np.convolve(one.by_day, np.ones(3) / 3, "valid")
-            days = range(first_day + 1, first_day + 1 + len(inner))
-            axes.plot(list(days), [100 * value for value in inner], label=one.policy, linewidth=1.4)
+        for place, one in enumerate(outcomes):
+            inner = 100 * np.convolve(one.by_day, np.ones(3) / 3, "valid")
+            days = np.arange(first_day + 1, first_day + 1 + len(inner))
+            # Those that go the same way lie on each other: the ones below are wider.
+            width = 1.2 + 0.5 * (len(outcomes) - 1 - place)
+            (line,) = axes.plot(days, inner, label=one.policy, linewidth=width)
+            trained = np.isin(days, one.trainings)
+            axes.plot(days[trained], inner[trained], "o", color=line.get_color(), markersize=7,
+                      markeredgecolor="white")  # fmt: skip
         axes.set_xlabel("day of the log")
         axes.set_ylabel("accuracy (%), mean of three days")
         axes.legend(frameon=False, fontsize=9, ncols=3, loc="best")

@@ -145,11 +145,12 @@ def simulate(stream: Stream, plan: Plan, *, policies: Sequence[str] = POLICIES) 
     Raises:
         UsageError: the stream is too short, or its first days hold too few rows.
     """
-    known = int((stream.days < plan.first_days).sum())
+    is_first = (stream.days < plan.first_days) & (stream.days >= plan.first_days - plan.window_days)
+    known = int(is_first.sum())
     if stream.num_days <= plan.first_days or known < MIN_ROWS:
         raise UsageError(
             f"Expected more than {plan.first_days} days with the truth of at least {MIN_ROWS} rows "
-            f"in the first of them but got {stream.num_days} days and {known} rows. Take fewer "
+            f"that the first model is trained on but got {stream.num_days} days and {known} rows. Take fewer "
             "`plan.first_days`, or wait for labels."
         )
     best = _Life(stream, plan, "best").live()
@@ -257,11 +258,13 @@ class _Life:
         return self.policy == HYBRID and self._is_low(day, with_teacher=True)
 
     def _has_drifted(self, day: int) -> bool:
-        inputs = self.stream.inputs
+        inputs, rows = self.stream.inputs, self._window(day)
+        if len(rows) < MIN_ROWS:
+            return False
         found = of_points(
             "inputs",
             inputs[self._some(self.known)],
-            inputs[self._some(self._window(day))],
+            inputs[self._some(rows)],
             rng=self.rng,
             num_shuffles=FEW_SHUFFLES,
         )
