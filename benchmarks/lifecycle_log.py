@@ -1,11 +1,12 @@
 """How long `monitor` takes over ten million predictions, and how much memory.
 
-First of a log in which people labelled a random slice; then of one in which the truth of all of them
-came in, where `monitor simulate` lives through a share, too.
+First of a log in which people labelled a random slice; then of one in which the truth of all of
+them came in, where `monitor simulate` lives through a share, too.
 """
 
 import json
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -71,7 +72,7 @@ def rows(work: Path, *, quick: bool) -> tuple[list[dict], list[dict]]:
 def _measured(work: Path, run: Path, log: Path, action: str) -> dict:
     command = [sys.executable, "-c", MEASURED, *action.split(), f"run={run}"]
     command += [f"log.url=sqlite:///{log}", f"out={work / 'out'}"]
-    start = time.perf_counter()
+    start, before = time.perf_counter(), _cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=work)
     seconds = time.perf_counter() - start
     if done.returncode not in (0, 3, 4):
@@ -81,10 +82,17 @@ def _measured(work: Path, run: Path, log: Path, action: str) -> dict:
     return {
         "log_bytes": log.stat().st_size,
         "seconds": seconds,
+        "cpu_seconds": _cpu_seconds() - before,
         "peak_rss_bytes": int(done.stderr.splitlines()[-1]) * 1024,
         "num_labels": own["num_labels"],
         "num_labels_read": own.get("num_labels_read", own.get("num_rows")),
     }
+
+
+def _cpu_seconds() -> float:
+    """Of processes that ended: what others do on the machine meanwhile is not in it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _tell_all(path: Path) -> None:

@@ -249,9 +249,7 @@ def _audited(
     return audit.audited(right, own.agree, opinion.agree[others], confidence=confidence), teacher
 
 
-def _changes(
-    world: World, seen: Seen, answers: Numbers, rate: float
-) -> tuple[list[Changed], str]:
+def _changes(world: World, seen: Seen, answers: Numbers, rate: float) -> tuple[list[Changed], str]:
     """Tell what has changed, and of what points all of it together was compared."""
     asks = world.contract.asks
     features = features_of_answers(world.figures["models"][world.artefact.name], asks, answers)

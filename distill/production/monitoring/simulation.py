@@ -150,8 +150,8 @@ def simulate(stream: Stream, plan: Plan, *, policies: Sequence[str] = POLICIES) 
     if stream.num_days <= plan.first_days or known < MIN_ROWS:
         raise UsageError(
             f"Expected more than {plan.first_days} days with the truth of at least {MIN_ROWS} rows "
-            f"that the first model is trained on but got {stream.num_days} days and {known} rows. Take fewer "
-            "`plan.first_days`, or wait for labels."
+            f"that the first model is trained on but got {stream.num_days} days and {known} rows. "
+            "Take fewer `plan.first_days`, or wait for labels."
         )
     best = _Life(stream, plan, "best").live()
     wanted = [p for p in policies if stream.teacher is not None or p != DISAGREEMENT]
