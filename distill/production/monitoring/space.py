@@ -58,9 +58,10 @@ def space_of(world: World, answers: NDArray[np.floating], inputs: NDArray[Any] |
     counts = [min(len(rows), MAX_POINTS) for rows in (answers, world.answers)]
     asks = world.contract.asks
     unit = asks.of_answers(asks.unit.tolist()) if world.scoring.is_error else 1.0
+    what = "answers" if world.scoring.is_error else "answers (logits)"
     told = (
-        f"answers{'' if world.scoring.is_error else ' (logits)'} of {counts[0]:,} rows beside those of {counts[1]:,} test rows, not "
-        f"embeddings: {why_not}"
+        f"{what} of {counts[0]:,} rows beside those of {counts[1]:,} test rows, not embeddings: "
+        f"{why_not}"
     )
     return Space(name="answers", reference=world.answers / unit, now=answers / unit, told=told)
 
