@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from prediction_logs import prediction, write
 
-from distill.production.feedback.audit import place_of
+from distill.audit import place_of
 from distill.production.prediction_log.connection import writing
 from distill.production.prediction_log.labelled import Shape, count_labels, labelled
 from distill.production.prediction_log.observed import served
