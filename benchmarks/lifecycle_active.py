@@ -20,6 +20,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from distill.files import read_json, write_json
 from distill.pages import svg
 from distill.production.feedback.acquisition import (
     Pool,
@@ -160,43 +161,42 @@ def labels_for(wanted: float, accuracies: Sequence[float]) -> float | None:
     return None
 
 
-def compared(scenes: Iterable[Scene], data: str) -> tuple[list[dict], list[dict]]:
-    """Run every strategy in every scene, and hold it against random labels."""
+def compared(scenes: Iterable[Scene], data: str, work: Path) -> tuple[list[dict], list[dict]]:
+    """Run every strategy in every scene, and hold it against random labels.
+
+    Curves are kept in the working folder scene by scene; those that are there are not run again.
+    """
+    path = work / f"active_{data}.json"
+    kept = read_json(path) if path.exists() else {}
     curves: dict[str, dict[str, list[list[float]]]] = {}
     for scene in scenes:
-        own = curves.setdefault(scene.world, {})
-        first = Students(scene.old, scene.old_targets, scene.seed)
-        start = first.accuracy(scene)
-        draws = [curve(scene, None, first, draw) for draw in range(DRAWS + 1)]
-        found = {RANDOM: [float(v) for v in np.mean(draws[1:], axis=0)], AGAIN: draws[0]}
-        found |= {name: curve(scene, each, first) for name, each in STRATEGIES.items()}
-        for name, accuracies in found.items():
-            own.setdefault(name, []).append([start, *accuracies])
+        key = f"{scene.world}, seed {scene.seed}"
+        if key not in kept:
+            kept[key] = _curves(scene)
+            write_json(path, kept)
+        for name, accuracies in kept[key].items():
+            curves.setdefault(scene.world, {}).setdefault(name, []).append(accuracies)
     rows = [_row(data, world, name, own) for world, own in curves.items() for name in own]
-    checks = [
-        check(
-            f"{data}, {row['world']}: labels at random over those by {DEFAULT}, median",
-            row["ratios"][str(HEADLINE)]["median"],
-            1.0,
-        )
-        for row in rows
-        if row["strategy"] == DEFAULT
-    ]
+    checks = []
+    for row in rows:
+        found = row["ratios"][str(HEADLINE)]
+        if row["strategy"] == DEFAULT and not found["nothing_gained"]:
+            name = f"{data}, {row['world']}: labels at random over those by {DEFAULT}, median"
+            checks.append(check(name, found["median"], 1.0))
     return rows, checks
 
 
+def _curves(scene: Scene) -> dict[str, list[float]]:
+    """Score without a label of the new world, then after each round, by strategy."""
+    first = Students(scene.old, scene.old_targets, scene.seed)
+    draws = [curve(scene, None, first, draw) for draw in range(DRAWS + 1)]
+    found = {RANDOM: [float(v) for v in np.mean(draws[1:], axis=0)], AGAIN: draws[0]}
+    found |= {name: curve(scene, each, first) for name, each in STRATEGIES.items()}
+    start = first.accuracy(scene)
+    return {name: [start, *accuracies] for name, accuracies in found.items()}
+
+
 def _row(data: str, world: str, name: str, own: dict[str, list[list[float]]]) -> dict:
-    ratios = {}
-    for target in TARGETS:
-        place = 1 + BUDGETS.index(target)
-        needed = [
-            labels_for(random[place], mine)
-            for random, mine in zip(own[RANDOM], own[name], strict=True)
-        ]
-        # Who does not get there is counted as if the largest budget sufficed: too kind, so it is
-        # said of how many seeds this is true. Ratios above 320 / 10 are not told apart.
-        each = [target / max(BUDGETS[-1] if n is None else n, BUDGETS[0]) for n in needed]
-        ratios[str(target)] = spread(each) | {"each": each, "not_reached": needed.count(None)}
     return {
         "data": data,
         "world": world,
@@ -204,13 +204,30 @@ def _row(data: str, world: str, name: str, own: dict[str, list[list[float]]]) ->
         "budgets": [0, *BUDGETS],
         "accuracy": [float(v) for v in np.mean(own[name], axis=0)],
         "accuracies": own[name],
-        "ratios": ratios,
+        "ratios": {str(target): _ratio(target, own[RANDOM], own[name]) for target in TARGETS},
     }
+
+
+def _ratio(target: int, random: list[list[float]], mine: list[list[float]]) -> dict:
+    """Say how many times as many labels random ones must be, over the seeds.
+
+    A seed in which they gain nothing has no ratio, and it is said how many these are. A curve that
+    does not get there counts as if the largest budget sufficed: too kind, so they are counted, too.
+    Nor are ratios told apart that a smaller budget than the smallest would give.
+    """
+    place = 1 + BUDGETS.index(target)
+    gained = [(r[place], m) for r, m in zip(random, mine, strict=True) if r[place] > r[0]]
+    needed = [labels_for(wanted, own) for wanted, own in gained]
+    each = [target / max(BUDGETS[-1] if n is None else n, BUDGETS[0]) for n in needed]
+    found = spread(each) if each else {"median": None, "range": None, "num_rounds": 0}
+    missed = {"not_reached": needed.count(None), "nothing_gained": len(random) - len(gained)}
+    return found | {"each": each} | missed
 
 
 def digits_rows(work: Path, *, quick: bool) -> tuple[list[dict], list[dict]]:
     """Compare on scikit-learn's digits."""
-    return compared(_digits(1 if quick else len(SEEDS), WORLDS[: 1 if quick else None]), "digits")
+    scenes = _digits(1 if quick else len(SEEDS), WORLDS[: 1 if quick else None])
+    return compared(scenes, "digits", work)
 
 
 def _digits(num_seeds: int, worlds: Sequence[str]) -> Iterable[Scene]:

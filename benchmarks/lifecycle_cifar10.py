@@ -28,13 +28,17 @@ from distill.training.models import CifarResNet, PlainCNN, build_classifier
 
 SEEDS = range(3)
 TEACHER_EPOCHS, NUM_VIEWS = 6, 2
-STUDENTS = {"weak": ("tiny_cnn", 3), "strong": ("resnet8", 4)}  # network, epochs
+STUDENTS = {"weak": ("tiny_cnn", 3), "strong": ("resnet8", 3)}  # network, epochs
 NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
     "resnet20": partial(CifarResNet, depth=20),
     "resnet8": partial(CifarResNet, depth=8),
     "tiny_cnn": partial(PlainCNN, widths=(16, 24, 28)),
 }
-QUICK = ("+trainer.limit_train_batches=20", "+teacher_training.trainer.limit_train_batches=20")
+QUICK = (
+    "soft_labels=none",
+    "+trainer.limit_train_batches=20",
+    "+teacher_training.trainer.limit_train_batches=20",
+)
 NUM_OLD, NUM_POOL = 400, 5000  # of active selection; the other 5,000 test rows are scored
 
 Images, Labels = NDArray[np.uint8], NDArray[np.int64]
@@ -123,7 +127,7 @@ def active_rows(cifar10: str, work: Path, *, quick: bool) -> tuple[list[dict], l
     worlds = WORLDS[: 1 if quick else None]
     num_seeds = 1 if quick else len(ACTIVE_SEEDS)
     scenes = _scenes(data, teacher, students["strong"][0], worlds, num_seeds)
-    return compared(scenes, "CIFAR-10")
+    return compared(scenes, "CIFAR-10", _folder(work, quick=quick))
 
 
 def _scenes(
@@ -176,13 +180,15 @@ def _trained(
     cifar10: str, work: Path, *, quick: bool
 ) -> tuple[ImageData, Any, dict[str, list[Any]]]:
     """Train whatever is not trained yet; return the data, the teacher and the students."""
-    folder = work / ("cifar10_quick" if quick else "cifar10")
-    given = ["experiment=cifar10", f"data.root={cifar10}", *(QUICK if quick else ())]
-    given += [f"soft_labels.num_views={1 if quick else NUM_VIEWS}"]
-    given += [f"soft_labels.path={folder / 'labels'}"]
+    folder = _folder(work, quick=quick)
+    given = ["experiment=cifar10", f"data.root={cifar10}"]
+    if quick:
+        given += QUICK
+    else:
+        given += [f"soft_labels.num_views={NUM_VIEWS}", f"soft_labels.path={folder / 'labels'}"]
     epochs = [f"teacher_training.trainer.max_epochs={1 if quick else TEACHER_EPOCHS}"]
-    epochs += ["teacher_training.trainer.precision=bf16-mixed"]
-    run("soft_labels", folder / "teacher", [*given, *epochs])
+    epochs += ["teacher_training.trainer.precision=bf16-mixed", "action=teacher"]
+    run("train", folder / "teacher", [*given, *epochs])
     taught = folder / "teacher" / "train" / "teacher" / "best.pt"
     students = {}
     num_seeds = 1 if quick else len(SEEDS)
@@ -196,6 +202,10 @@ def _trained(
         students[name] = [_network(network, path) for path in paths]
     data = parquet_images(root=cifar10, validation_fraction=0.1, seed=0)
     return data, _network("resnet20", taught), students
+
+
+def _folder(work: Path, *, quick: bool) -> Path:
+    return work / ("cifar10_quick" if quick else "cifar10")
 
 
 def _network(name: str, path: Path) -> Any:
