@@ -193,7 +193,7 @@ def _curves(scene: Scene) -> dict[str, list[float]]:
     found = {RANDOM: [float(v) for v in np.mean(draws[1:], axis=0)], AGAIN: draws[0]}
     found |= {name: curve(scene, each, first) for name, each in STRATEGIES.items()}
     start = first.accuracy(scene)
-    return {name: [start, *accuracies] for name, accuracies in found.items()}
+    return {n: [round(value, 6) for value in (start, *own)] for n, own in found.items()}
 
 
 def _row(data: str, world: str, name: str, own: dict[str, list[list[float]]]) -> dict:
