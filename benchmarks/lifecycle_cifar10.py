@@ -3,13 +3,13 @@
 The teacher is a resnet20, trained once; the students have learnt from its stored answers, three
 seeds each: a weak one of 10,000 parameters that is taught for a short time, a strong one of 78,000.
 All are trained by `distill` itself in run folders that are kept, and what is finished there is not
-trained again. The test set is the stream; the reference are the training set's validation rows.
+trained again. Answers are those of exported files. The test set is the stream; the reference are
+the training set's validation rows.
 """
 
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from search_parts import run
 
+from distill.deployment.export import export_onnx
 from distill.metrics import log_softmax
+from distill.runtime import OnnxModel
 from distill.training.data.images import ImageData
 from distill.training.data.sources import parquet_images
-from distill.training.fit import load_weights, predict_logits
+from distill.training.fit import load_weights
 from distill.training.models import CifarResNet, PlainCNN, build_classifier
 
 SEEDS = range(3)
@@ -103,44 +105,46 @@ def estimate_rows(cifar10: str, work: Path, *, quick: bool) -> tuple[list[dict],
 
 
 def _worlds(
-    data: ImageData, teacher: Any, students: dict[str, list[Any]], num_rows: int | None
+    data: ImageData, teacher: OnnxModel, students: dict[str, list[OnnxModel]], num_rows: int | None
 ) -> Iterable[World]:
     """Let every network see the same rows of each world: the seeds are the students'."""
     known, now = data.validation.take(np.arange(5000)[:num_rows]), data.test
     now = now.take(np.arange(len(now))[:num_rows])
-    asked = predict_logits(teacher, known.inputs)
+    asked = teacher.predict(known.inputs)
     before = {
-        (name, seed): (predict_logits(student, known.inputs), asked, known.labels)
+        (name, seed): (student.predict(known.inputs), asked, known.labels)
         for name, each in students.items()
         for seed, student in enumerate(each)
     }
     for world, change in shifts(np.random.default_rng(100)).items():
         x, y = change(now.inputs, now.labels)
-        said = predict_logits(teacher, x)
+        said = teacher.predict(x)
         for (name, seed), reference in before.items():
-            yield seed, name, world, reference, (predict_logits(students[name][seed], x), said, y)
+            yield seed, name, world, reference, (students[name][seed].predict(x), said, y)
 
 
 def active_rows(cifar10: str, work: Path, *, quick: bool) -> tuple[list[dict], list[dict]]:
     """Compare strategies where the student's last layers alone are trained anew."""
-    data, teacher, students = _trained(cifar10, work, quick=quick)
+    data, teacher, _ = _trained(cifar10, work, quick=quick)
+    weights = _folder(work, quick=quick) / "strong" / "train" / "student" / "last.pt"
     worlds = WORLDS[: 1 if quick else None]
     num_seeds = 1 if quick else len(ACTIVE_SEEDS)
-    scenes = _scenes(data, teacher, students["strong"][0], worlds, num_seeds)
+    body = _exported(STUDENTS["strong"][0], weights, headless=True)
+    scenes = _scenes(data, teacher, body, worlds, num_seeds)
     return compared(scenes, "CIFAR-10", _folder(work, quick=quick))
 
 
 def _scenes(
-    data: ImageData, teacher: Any, student: Any, worlds: Iterable[str], num_seeds: int
+    data: ImageData, teacher: OnnxModel, body: OnnxModel, worlds: Iterable[str], num_seeds: int
 ) -> Iterable[Scene]:
     """See each world through the strong student's penultimate features, in the old one's units."""
     known = data.validation
-    features = _features(student, known.inputs)
+    features = body.predict(known.inputs)
     middle, spread = features.mean(axis=0), features.std(axis=0) + 1e-6
-    answers = predict_logits(teacher, known.inputs)
+    answers = teacher.predict(known.inputs)
     for world in worlds:
         x, y = shifts(np.random.default_rng(100))[world](data.test.inputs, data.test.labels)
-        seen, said = (_features(student, x) - middle) / spread, predict_logits(teacher, x)
+        seen, said = (body.predict(x) - middle) / spread, teacher.predict(x)
         for seed in list(ACTIVE_SEEDS)[:num_seeds]:
             rng = np.random.default_rng(seed)
             old = rng.permutation(len(known))[:NUM_OLD]
@@ -158,27 +162,9 @@ def _scenes(
             )
 
 
-def _features(student: Any, images: Images) -> NDArray[np.float32]:
-    """What the last layer is given, [n, 64]."""
-    body = torch.nn.Sequential(*list(student.network.children())[:-1])
-    return predict_logits(_Through(student, body), images)
-
-
-class _Through(torch.nn.Module):
-    """A classifier's own preprocessing before a part of its network."""
-
-    def __init__(self, model: Any, body: torch.nn.Module) -> None:
-        super().__init__()
-        self.model, self.body = model, body
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        x = image.permute(0, 3, 1, 2).float()
-        return self.body((x - self.model.mean[:, None, None]) / self.model.std[:, None, None])
-
-
 def _trained(
     cifar10: str, work: Path, *, quick: bool
-) -> tuple[ImageData, Any, dict[str, list[Any]]]:
+) -> tuple[ImageData, OnnxModel, dict[str, list[OnnxModel]]]:
     """Train whatever is not trained yet; return the data, the teacher and the students."""
     folder = _folder(work, quick=quick)
     given = ["experiment=cifar10", f"data.root={cifar10}"]
@@ -199,19 +185,26 @@ def _trained(
         places = ["student", *(f"student/seed_{seed}" for seed in range(1, num_seeds))]
         # The last epoch: the best one was chosen on the rows that are the reference here.
         paths = [folder / name / "train" / place / "last.pt" for place in places]
-        students[name] = [_network(network, path) for path in paths]
+        students[name] = [_exported(network, path) for path in paths]
     data = parquet_images(root=cifar10, validation_fraction=0.1, seed=0)
-    return data, _network("resnet20", taught), students
+    return data, _exported("resnet20", taught), students
 
 
 def _folder(work: Path, *, quick: bool) -> Path:
     return work / ("cifar10_quick" if quick else "cifar10")
 
 
-def _network(name: str, path: Path) -> Any:
-    """Read weights back; what normalises is among them."""
+def _exported(name: str, path: Path, *, headless: bool = False) -> OnnxModel:
+    """Read weights back, what normalises is among them, and export the network.
+
+    Without its head it answers what that is given, [n, 64].
+    """
     model = build_classifier(
         NETWORKS[name], num_classes=10, image_shape=(32, 32, 3), mean=[0] * 3, std=[1] * 3
     )
     model.load_state_dict(load_weights(path)["state_dict"])
-    return model.eval()
+    if headless:
+        model.network.head = torch.nn.Identity()
+    file = path.with_suffix(".headless.onnx" if headless else ".onnx")
+    export_onnx(model.eval(), (32, 32, 3), file)
+    return OnnxModel(file)
