@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lifecycle_active import SEEDS as ACTIVE_SEEDS
-from lifecycle_active import WORLDS, Scene, compared
+from lifecycle_active import Scene, compared
 from lifecycle_estimates import CONCEPT, NUM_DRAWS, World, covered, held
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -41,6 +41,7 @@ QUICK = (
     "+trainer.limit_train_batches=20",
     "+teacher_training.trainer.limit_train_batches=20",
 )
+ACTIVE_WORLDS = ("new population", "rotation")
 NUM_OLD, NUM_POOL = 400, 5000  # of active selection; the other 5,000 test rows are scored
 
 Images, Labels = NDArray[np.uint8], NDArray[np.int64]
@@ -127,7 +128,7 @@ def active_rows(cifar10: str, work: Path, *, quick: bool) -> tuple[list[dict], l
     """Compare strategies where the student's last layers alone are trained anew."""
     data, teacher, _ = _trained(cifar10, work, quick=quick)
     weights = _folder(work, quick=quick) / "strong" / "train" / "student" / "last.pt"
-    worlds = WORLDS[: 1 if quick else None]
+    worlds = ACTIVE_WORLDS[: 1 if quick else None]
     num_seeds = 1 if quick else len(ACTIVE_SEEDS)
     body = _exported(STUDENTS["strong"][0], weights, headless=True)
     scenes = _scenes(data, teacher, body, worlds, num_seeds)
