@@ -8,7 +8,8 @@ python benchmarks/lifecycle.py --quick               # does it run
 `estimates` trains weak and strong students of a mixture on digits, lets the world change in nine
 ways, and holds every estimate of accuracy against the truth; `audit` how often intervals by few
 labels hold it; `active` what strategies of choosing what to label save; `alarms` looks at a
-thousand weeks in which nothing changes; `log` at a log of ten million predictions.
+thousand weeks in which nothing changes; `log` at a log of ten million predictions; `circle` goes
+from a changed world to a promoted successor.
 `cifar10_estimates` (audit included) and `cifar10_active` ask the same of photographs. Each part is
 kept in `results/lifecycle.json` when it is done, beside pictures of the `active` ones. The last
 line of stdout is that document.
@@ -22,6 +23,7 @@ from pathlib import Path
 import lifecycle_active
 import lifecycle_alarms
 import lifecycle_cifar10
+import lifecycle_circle
 import lifecycle_estimates
 import lifecycle_log
 from common import HERE, keep, started
@@ -34,6 +36,7 @@ PARTS = {
     "active": lifecycle_active.digits_rows,
     "alarms": lifecycle_alarms.rows,
     "log": lifecycle_log.rows,
+    "circle": lifecycle_circle.rows,
 }
 CIFAR_PARTS = {
     "cifar10_estimates": lifecycle_cifar10.estimate_rows,

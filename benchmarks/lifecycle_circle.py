@@ -37,8 +37,8 @@ from sklearn.datasets import load_digits
 from distill.runtime import OnnxModel
 
 NUM_OLD, NUM_OLD_TEST, NUM_NEW = 600, 400, 400  # of 1,797 digits; the rest is held out
-NUM_REQUESTS, NUM_SHADOWED, NUM_TOLD = 5000, 600, 50
-AUDIT_SHARE, NUM_CHOSEN = 0.02, 310
+NUM_REQUESTS, NUM_SHADOWED, NUM_TOLD = 5000, 600, 100
+AUDIT_SHARE, NUM_CHOSEN = 0.02, 270
 ANGLE, NOISE = 10, 10  # degrees, gray levels
 MAX_LABELS, MAX_POINTS = 0.10, 2.0
 COMMON = ("data.channels=1", "data.classes=[0,1,2,3,4,5,6,7,8,9]")
@@ -171,6 +171,14 @@ class Circle:
         self.ask(client, range(NUM_REQUESTS, NUM_REQUESTS + NUM_SHADOWED), num_told=NUM_TOLD)
         return self._until(client, lambda one: one is not None and one["is_over"])["stage"]
 
+    def follows(self, client: httpx.Client, version: int) -> None:
+        """Wait for the service to answer with a version."""
+        end = time.monotonic() + 60
+        while str(client.get("/status").raise_for_status().json()["version"]) != str(version):
+            if time.monotonic() > end:
+                raise SystemExit(f"version {version} is champion but the service does not follow")
+            time.sleep(0.1)
+
     def _until(self, client: httpx.Client, holds: Callable[[Any], bool]) -> dict[str, Any]:
         end = time.monotonic() + 120
         while not holds(own := client.get("/status").raise_for_status().json()["experiment"]):
@@ -202,7 +210,7 @@ class Circle:
     @contextmanager
     def served(self) -> Iterator[httpx.Client]:
         """Serve the registry's champion, and whoever is its challenger."""
-        rollout = ("rollout=shadow", "rollout.promotes=true", "rollout.tuned_at=50")
+        rollout = ("rollout=shadow", "rollout.tuned_at=100")
         trial = ("trial.tick_seconds=0.2", "trial.slow_ms=5000", "trial.limits.hang_seconds=20")
         service = subprocess.Popen(
             [sys.executable, "-m", "distill", "serve", "port=0", *rollout, *trial],
@@ -260,6 +268,9 @@ def turn(work: Path, *, seed: int = 0) -> dict[str, Any]:
         own.run("promote", "register", "run_dir=second", "registry.model=digits")
         own.run("promote", "to=challenger")
         stage = own.shadow(client)
+        if stage == "decided":
+            own.run("promote")
+            own.follows(client, 2)
     champion = own.run("promote", "history")["champion"]
     full = own.with_all_labels()
     own.say(f"with all {NUM_REQUESTS:,} labels it would be right on {full:.1%}")
