@@ -95,6 +95,23 @@ def test_a_student_begins_with_the_weights_it_had(finished, cli):
     assert fresh["test_at_best_epoch"]["accuracy"]["estimate"] < 0.5 < had["estimate"]
 
 
+def test_a_teacher_begins_with_the_weights_it_had(finished, cli):
+    start = f"teacher_training.start_from={finished[0]}/train/teacher/best.pt"
+    barely = ("teacher_training.trainer.max_epochs=1", "teacher_training.optimizer.lr=1e-9")
+    had = read_json(finished[0] / "teacher.json")["test_at_best_epoch"]["accuracy"]["estimate"]
+    own = cli("train", "teacher", start, "run_dir=on", *barely).document["teacher"]
+    assert own["test_at_best_epoch"]["accuracy"]["estimate"] == pytest.approx(had, abs=0.03)
+
+
+def test_a_champion_whose_teacher_is_no_network_says_so(home, register, promote, cli):
+    register()
+    promote()
+    named = (f"registry.folder={home.folder}", f"registry.model={home.model}")
+    ran = cli("train", "teacher", "teacher_training.start_from=champion", *named)
+    assert ran.code == 1
+    assert "Expected weights of the champion's teacher but its version has none" in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
