@@ -203,7 +203,7 @@ def test_the_wheel_carries_its_configuration_and_helps_in_an_empty_environment(t
     run(uv, "pip", "install", "--python", python, "hydra-core==1.3.8")
     shutil.rmtree(source)
     out = run(tmp_path / "empty" / "bin" / "distill", "pipeline", "--help", cwd=tmp_path)
-    assert re.search(r"experiment +cifar10, digits, image_folder", out)
+    assert re.search(r"experiment +cifar10, digits, feedback", out)
     installed = next((tmp_path / "empty").rglob("site-packages/distill/conf"))
     names = {str(p.relative_to(installed)) for p in installed.rglob("*.yaml")}
     assert names == {str(p.relative_to(CONF)) for p in CONF.rglob("*.yaml")}

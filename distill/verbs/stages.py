@@ -51,7 +51,7 @@ def all_stages(workspace: Workspace, *, shows_standing: bool = True) -> dict[str
         benchmark=benchmark,
         artefacts=artefacts,
         compatibility=compatibility,
-        facts=facts(workspace, export),
+        facts=facts(workspace, export, evaluation),
         warnings=workspace.data.warnings,
         backtest=backtest,
     )

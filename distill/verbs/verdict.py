@@ -25,6 +25,7 @@ from distill.verbs.measuring import RAW, raw_samples
 from distill.verbs.seeds import seeds, sentence
 from distill.verbs.workspace import Workspace, plain
 from distill.windows import Windows
+from distill.wording import metric_name, metric_text
 
 NUM_DRAWN = 800  # answers in a picture
 
@@ -130,6 +131,17 @@ def _history(path: Path) -> list[dict[str, float]]:
     return read_json(path) if path.is_file() else []
 
 
+def _before(old_test: dict[str, Any] | None, metric: str) -> str:
+    """Say how good each model is on what was the test set before; empty where there is none."""
+    if old_test is None:
+        return ""
+    scores = (
+        f"{role.replace('_', ' ')} {metric_text(metric, score['estimate'])}"
+        for role, score in old_test["scores"].items()
+    )
+    return f"{old_test['num_samples']} samples, {metric_name(metric)}: {', '.join(scores)}"
+
+
 def over_seeds(summary: dict[str, Any], workspace: Workspace) -> str | None:
     """Say what sets student and control apart over several seeds; None for one."""
     if len(seeds(workspace)) == 1:
@@ -210,15 +222,19 @@ def _estimate(value: dict[str, Any] | None) -> float | None:
     return None if value is None else value["estimate"]
 
 
-def facts(workspace: Workspace, export: dict[str, Any]) -> list[tuple[str, str]]:
+def facts(
+    workspace: Workspace, export: dict[str, Any], evaluation: dict[str, Any]
+) -> list[tuple[str, str]]:
     """List how a pipeline was run, as (name, value)."""
     data, losses = workspace.data, workspace.of_task("loss")
     splits = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test"
     quantized = export["quantized"]
     smaller = [("quantisation", f"{quantized['outcome']}: {quantized['why']}")] if quantized else []
+    before = _before(evaluation["old_test"], evaluation["metric"])
     unused = "; ".join(f"{name} ({why})" for name, why in data.left_out.items())
     return [
         *smaller,
+        *([("old test set", before)] if before else []),
         *([("columns left out", unused)] if unused else []),
         ("data", f"{data.name}: {splits} samples; {data.num_skipped} corrupt ones left out"),
         ("seed", str(workspace.cfg.seed)),

@@ -51,6 +51,7 @@ _FRACTIONS = (
     "drop_vs_float32",
     "gain_vs_baseline",
     "gain_vs_incumbent",
+    "drop_on_old_test",
     "parity_top1_agreement",
 )
 
