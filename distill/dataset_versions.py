@@ -56,7 +56,10 @@ class Rows:
 
     def of(self, split: str) -> "Rows":
         """The rows of one split: `audit` to evaluate, the others to train."""
-        own = self.splits == split
+        return self.take(self.splits == split)
+
+    def take(self, own: NDArray[np.bool_]) -> "Rows":
+        """Select some rows, [N]."""
         return Rows(**{name: getattr(self, name)[own] for name in self.__dataclass_fields__})
 
 
@@ -158,8 +161,14 @@ def counts(rows: Rows) -> dict[str, dict[str, int]]:
 
 
 def content_sha256(rows: Rows) -> str:
-    """Hash what the rows say, whatever the files look like."""
-    columns = {name: getattr(rows, name) for name in rows.__dataclass_fields__ if name != "inputs"}
+    """Hash what is said of the rows, whatever the files look like; of `unlabelled` ones nothing is.
+
+    Those are others whenever traffic has come in, which makes no new version; only their number
+    counts.
+    """
+    said = rows.splits != UNLABELLED
+    columns = {n: getattr(rows, n)[said] for n in rows.__dataclass_fields__ if n != "inputs"}
+    columns["num_unlabelled"] = int((~said).sum())
     return sha256_json(to_json(columns))
 
 

@@ -10,7 +10,7 @@ from distill.audit import place_of
 from distill.dataset_versions import Rows, write_version
 from distill.errors import UsageError, UserError
 from distill.training.data.feedback import feedback
-from distill.training.data.loading import ShuffledBatches
+from distill.training.data.loading import BatchDataModule, ShuffledBatches
 from distill.training.data.tables import sklearn_table
 
 SEED = 11
@@ -119,11 +119,43 @@ def test_nothing_that_was_trained_on_judges_and_the_old_test_set_stays_unseen(da
     assert [text[:2] for text in found.warnings] == ["5 ", "5 "]
 
 
+def test_nothing_that_an_earlier_version_trained_on_judges(data, tmp_path):
+    first = new_world(data)
+    version(tmp_path, first)
+    later = new_world(data, seed=2)
+    inputs = later.inputs.copy()
+    inputs[:4] = first.inputs[60:64]  # audited now, chosen then
+    inputs[4:6] = first.inputs[:2]  # audited twice
+    path = version(tmp_path, dataclasses.replace(later, inputs=inputs))
+    learnt = {one.tobytes() for one in first.inputs[60:]}
+    whole_audit = {one.tobytes() for one in inputs[:60]}
+    found = feedback(base=data, version=str(path))
+    assert whole(found.test) == whole_audit - learnt
+    assert len(found.test) <= 56
+
+
+def test_no_input_chooses_the_epoch_of_a_model_that_has_learnt_it(data, tmp_path):
+    rows = new_world(data)
+    inputs = rows.inputs.copy()
+    inputs[60:100] = np.repeat(inputs[60:70], 4, axis=0)  # each was asked four times
+    path = version(tmp_path, dataclasses.replace(rows, inputs=inputs))
+    found = feedback(base=data, version=str(path), validation_fraction=0.2)
+    new = (
+        whole(own) - whole(data.train) - whole(data.validation)
+        for own in (found.train, found.validation)
+    )
+    learnt, chosen = new
+    assert not learnt & chosen
+    assert (len(learnt), len(chosen)) == (8, 2)
+
+
 @pytest.mark.parametrize("share", [0.5, 0.2])
 def test_the_new_rows_have_their_share_of_what_is_shown(data, tmp_path, share):
     path = str(version(tmp_path, new_world(data)))
     found = feedback(base=data, version=path, share=share)
-    sampler = ShuffledBatches(len(found.train), 32, seed=0, weights=found.weights)
+    assert len(found.weights) == len(found.train) + len(found.unlabelled)
+    own = found.weights[: len(found.train)]
+    sampler = ShuffledBatches(len(found.train), 32, seed=0, weights=own)
     shown = np.concatenate([positions for _, positions in sampler])
     assert len(shown) == len(found.train)
     assert np.mean(shown >= len(data.train)) == pytest.approx(share, abs=0.01)
@@ -131,13 +163,17 @@ def test_the_new_rows_have_their_share_of_what_is_shown(data, tmp_path, share):
     assert found.fingerprint != feedback(base=data, version=path).fingerprint
 
 
-def test_what_a_label_weighs_is_how_often_it_is_shown(data, tmp_path):
+def test_what_a_teacher_is_trusted_with_is_how_often_its_labels_are_shown(data, tmp_path):
     rows = new_world(data)
-    weights = np.where(np.arange(len(rows)) % 2, 1.0, 0.5)
+    weights = np.where(rows.splits == "unlabelled", 0.5, 1.0)
     path = version(tmp_path, dataclasses.replace(rows, weights=weights))
-    found = feedback(base=data, version=str(path), share=0.5)
-    own = found.weights[len(data.train) :]
-    assert own.max() == pytest.approx(2 * own.min())
+    found = feedback(base=data, version=str(path))
+    batches = BatchDataModule(found, batch_size=32, taught=found.taught).train_dataloader()
+    shown = np.concatenate([batch["index"].numpy() for batch in batches])
+    by_teacher = np.isin(shown, found.unlabelled.indices).sum()
+    assert by_teacher == pytest.approx(len(shown) * 25 / (25 + len(found.train)), abs=1)
+    alone = BatchDataModule(found, batch_size=32).train_dataloader()  # the control's
+    assert not np.isin(next(iter(alone))["index"].numpy(), found.unlabelled.indices).any()
 
 
 def test_rows_of_a_table_are_encoded_as_before(tmp_path):
@@ -188,3 +224,12 @@ def test_images_that_stay_on_disk_are_refused(data, tmp_path):
     on_disk = dataclasses.replace(data, train=dataclasses.replace(data.train, inputs=stored))
     path = version(tmp_path, new_world(data))
     assert "data.base.scratch" in refused(on_disk, path)
+
+
+def test_what_a_teacher_had_to_label_before_does_not_judge(data, tmp_path):
+    rows = new_world(data)
+    more = dataclasses.replace(data.train.take(np.arange(5)), inputs=rows.inputs[:5])
+    path = version(tmp_path, rows)
+    found = feedback(base=dataclasses.replace(data, unlabelled=more), version=str(path))
+    assert len(found.test) == 55
+    assert not whole(found.test) & whole(found.taught)

@@ -39,6 +39,12 @@ SUGGESTED = {
 def check_configuration(workspace: Workspace) -> None:
     """Build everything that training needs once, so that a mistake shows before the first epoch."""
     cfg = workspace.cfg
+    if workspace.data.logged is not None:
+        raise UsageError(
+            "Expected data to learn from but `data=prediction_log` is what a teacher answers, by "
+            "`soft_labels`: its audited rows judge. Train on what `feedback collect` writes: "
+            "`data=feedback`."
+        )
     seeds(workspace)
     _ = workspace.scoring
     check_views_of_data(workspace)

@@ -16,7 +16,7 @@ from distill.verbs.baseline import PREDICTIONS as BASELINE_PREDICTIONS
 from distill.verbs.humans import VOTES, human_files
 from distill.verbs.incumbent import ask_incumbent, incumbent_path
 from distill.verbs.networks import load_teacher
-from distill.verbs.workspace import Workspace, open_workspace
+from distill.verbs.workspace import Workspace, open_workspace, plain
 
 LOGITS = "predictions/test_logits.npz"
 
@@ -70,7 +70,9 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
         return {"test_fingerprint": data.test_fingerprint, "old_test": before} | scores
 
     incumbent = None if data.old_test is None else incumbent_path(workspace)
-    inputs = (*found.values(), baseline_path, *votes, *([] if incumbent is None else [incumbent]))
+    inputs = (*found.values(), baseline_path, *votes)
+    if incumbent is not None and incumbent.is_file():  # what is missing is said when it is asked
+        inputs = (*inputs, incumbent)
     if "teacher" not in found:
         inputs = (*inputs, workspace.run_dir / "teacher.json")
     return workspace.stage(
@@ -81,6 +83,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
             "test": data.test_fingerprint,
             "confidence": confidence,
             "metric": workspace.scoring.metric,
+            "incumbent": None if incumbent is None else plain(workspace.cfg.incumbent),
         },
         inputs=inputs,
         outputs=(LOGITS,),

@@ -71,15 +71,6 @@ def prediction_log(
     return dataclasses.replace(base, unlabelled=unlabelled, logged=np.array(ids, np.str_))
 
 
-def without_log(data: Data) -> Data:
-    """Give the data that there were before logged inputs came to stand beside them."""
-    assert data.logged is not None
-    assert data.unlabelled is not None
-    count = len(data.unlabelled) - len(data.logged)
-    before = data.unlabelled.take(np.arange(count)) if count else None
-    return dataclasses.replace(data, unlabelled=before, logged=None)
-
-
 def _drawn(
     engine: Engine, model: Model, window_days: float, num_rows: int
 ) -> tuple[list[str], NDArray[Any]]:

@@ -119,6 +119,10 @@ def starting_teacher(workspace: Workspace, teacher: DictConfig) -> Any:
     path = start_path(workspace.cfg, "teacher")
     if path is None:
         return build_teacher_network(workspace, teacher, len(workspace.data.classes))
+    from distill.training.fit import load_weights
+
+    classes = teacher_classes(workspace, teacher, load_weights(path))
+    check_classes(workspace.data.classes, classes, f"the checkpoint {path}")
     return load_network(workspace, teacher, path).train()
 
 

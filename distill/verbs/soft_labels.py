@@ -19,7 +19,6 @@ from distill.errors import UserError
 from distill.files import run_folder_lock
 from distill.production.teacher_answers import TeacherAnswers, read_answers
 from distill.tasks import TaskKind
-from distill.verbs.logged_data import without_log
 from distill.verbs.networks import TEACHER_FACTS, load_teacher
 from distill.verbs.ranks import agree
 from distill.verbs.store import (
@@ -60,7 +59,7 @@ def _logged_stage(workspace: Workspace, ids: NDArray[np.str_]) -> dict[str, Any]
     from distill.training.labelling import answer
 
     data = workspace.data
-    teacher_stage(workspace.changed(workspace.cfg, without_log(data)))
+    teacher_stage(workspace)
     teacher = load_teacher(workspace)
     path = workspace.run_dir / ANSWERS
     known = read_answers(path) if path.is_file() else None

@@ -17,7 +17,7 @@ from distill.production.feedback.logged import hash_of, read_inputs
 from distill.production.feedback.model import Model
 from distill.production.feedback.survey import Survey
 from distill.production.feedback.tiers import Tier, capped, confidences
-from distill.production.feedback.verdicts import DELAYED, NOBODY, TEACHER, label_of
+from distill.production.feedback.verdicts import DELAYED, NOBODY, TEACHER, judged, label_of
 from distill.production.prediction_log.connection import Engine
 
 
@@ -99,7 +99,10 @@ class _Taught:
 def _queued(seen: Survey) -> list[_Row]:
     rows = []
     for own in seen.queue.values():
-        label = label_of(own)
+        is_audit = own.item.split == AUDIT
+        if is_audit and seen.since is not None and own.prediction.time < seen.since:
+            continue  # it judges how things are in the days that are looked back
+        label = judged(own) if is_audit else label_of(own)
         if label is not None:
             probability = own.item.inclusion_probability
             row = _Row(

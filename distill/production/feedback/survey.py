@@ -69,6 +69,7 @@ class Survey:
         audit: so far.
         proof: of the teacher; None without one.
         num_drawn: rows that came to the audit now.
+        since: UTC in seconds since 1970, from where it was looked; None from the beginning.
     """
 
     model: Model
@@ -80,6 +81,7 @@ class Survey:
     audit: Audited
     proof: Proof | None
     num_drawn: int
+    since: float | None = None
 
 
 def survey(
@@ -119,6 +121,7 @@ def survey(
         audit=audited([*queue.values()]),
         proof=proof,
         num_drawn=num_drawn,
+        since=since,
     )
 
 

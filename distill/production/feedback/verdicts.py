@@ -111,6 +111,14 @@ def verdict_on(row: Reviewed) -> int | None:
     return top if top is not None and 2 * count > said.total() else CONTESTED
 
 
+def judged(row: Reviewed) -> tuple[int, str] | None:
+    """The class that an audited row is judged by, and who says so; None where nobody knows."""
+    verdict = verdict_on(row)
+    if verdict is None or verdict == CONTESTED:
+        return None
+    return verdict, DELAYED if row.truth is not None and row.truth_source != HUMAN else HUMAN
+
+
 def audited(rows: Sequence[Reviewed]) -> Audited:
     """Put the audited rows of a queue together.
 

@@ -4,7 +4,7 @@ Unbiased whatever the world does, concept drift included; the teacher only makes
 much as it is worth, and of classes alone. Knows arrays alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,10 @@ def scored(
     truth = Truth(labels=truths)
     if isinstance(scoring, Classes):
         return proportion(scoring.marks(answers, truth), confidence=confidence)
-    return scoring.score(answers, truth, confidence=confidence)[scoring.metric]
+    found = scoring.score(answers, truth, confidence=confidence)[scoring.metric]
+    if len(truths) >= MIN_LABELS:
+        return found
+    return replace(found, interval=(-np.inf, np.inf))  # resampling so few says nothing
 
 
 def labels_alone(right: Yes, *, confidence: float = 0.95) -> Audited:

@@ -87,6 +87,7 @@ def fit_decay(
     Returns:
         None where there are fewer than `MIN_WINDOWS` windows.
     """
+    windows = [own for own in windows if np.isfinite(own.interval).all()]
     if len(windows) < MIN_WINDOWS:
         return None
     ages = np.array([w.age_days for w in windows])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.audit import Audit, Share, place_of
+from distill.audit import Audit, Share, evenly, place_of
 from distill.errors import UserError
 from distill.production.logged_inputs import stacked
 from distill.production.monitoring.world import World
@@ -44,12 +44,21 @@ class Labels:
         num_read: of them that were looked at.
         audit: rows that nobody has chosen, in the order of their ids; None where there are none.
         how: the slice came to be, for people; None likewise.
+        draws: with which probabilities the rows of `audit` were drawn; None where all alike.
     """
 
     num_known: int = 0
     num_read: int = 0
     audit: Labelled | None = None
     how: str | None = None
+    draws: Audit | None = None
+
+    def even(self, rows: Labelled) -> Labelled:
+        """Thin audited rows to a simple random sample of their time: see `distill.audit`."""
+        if self.draws is None:
+            return rows
+        drawn = np.array([self.draws.probability(time) for time in rows.times.tolist()])
+        return rows.take(evenly(rows.names, drawn))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +93,11 @@ class Seen:
 
     @property
     def audit(self) -> Labelled | None:
-        """Audited rows of the window; None without any."""
+        """Audited rows of the window, all drawn with one probability; None without any."""
         audit = self.labels.audit
         if audit is None or not (audit.times >= self.since).any():
             return None
-        return audit.take(audit.times >= self.since)
+        return self.labels.even(audit.take(audit.times >= self.since))
 
 
 def observe(
@@ -190,7 +199,9 @@ def _labels(engine: Engine, world: World, life: Scope, wanted: int) -> Labels:
         is_drawn = [audit.has(*row) for row in zip(rows.names, rows.times.tolist(), strict=True)]
         now = f"{shares[-1][1]:.1%} of the rows, drawn at random"
         rows = rows.take(np.array(is_drawn, bool))
-        return replace(known, num_read=max(known.num_read, len(rows)), audit=rows, how=now)
+        return replace(
+            known, num_read=max(known.num_read, len(rows)), audit=rows, how=now, draws=audit
+        )
     total = count(engine, life)
     if not total or known.num_known < MIN_COVERED * total:
         return known

@@ -275,7 +275,7 @@ def _windows(world: World, seen: Seen, days: float) -> list[Window]:
     places = ((audited.times - seen.first) / DAY // days).astype(np.int64)
     found = []
     for place in np.unique(places[places >= 0]).tolist():
-        rows = audited.take(places == place)
+        rows = seen.labels.even(audited.take(places == place))
         own = audit.scored(world.scoring, rows.answers, rows.truths)
         found.append(
             Window(

@@ -7,6 +7,7 @@ guardrail. Knows dataset versions; knows nothing of the log.
 import dataclasses
 import logging
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from distill.audit import evenly
 from distill.contract import check_classes
-from distill.dataset_versions import NO_LABEL, Rows, newest, read_version
+from distill.dataset_versions import AUDIT, NO_LABEL, newest, read_version, versions
 from distill.encoding import Encoder
 from distill.errors import UsageError, UserError
 from distill.tasks import TaskKind
@@ -46,7 +47,7 @@ def feedback(
     Args:
         base: what the model was trained and tested on.
         version: folder of a version that `feedback collect` wrote, or of all of them: the newest.
-        share: of what is shown in training that is new; None shows each row once.
+        share: of the labelled rows that are shown in training, that is new; None shows each once.
         validation_fraction: of the chosen rows.
         seed: of that split.
 
@@ -67,22 +68,21 @@ def feedback(
     def part(own: NDArray[np.bool_]) -> Split:
         return whole.take(np.flatnonzero(own))
 
-    has_label, is_audit = rows.labels != NO_LABEL, rows.splits == "audit"
-    seen, known = _has(rows, base.train, base.validation), _has(rows, base.test)
-    audit = is_audit & has_label & ~seen
-    audit[audit] = evenly(rows.ids[audit].tolist(), rows.inclusion_probabilities[audit])
-    if audit.sum() < MIN_AUDIT:
-        raise UserError(
-            f"Expected {MIN_AUDIT} labelled rows of the audit in {path} at least but found "
-            f"{audit.sum()}: a retrained model is judged on them, since rows that were chosen are "
-            "not like the others. Raise `looking.audit_share` of `feedback select`, label what it "
-            "draws, and collect again."
-        )
-    chosen = np.flatnonzero(~is_audit & has_label & ~known)
-    taught = ~is_audit & ~has_label & ~known
-    drawn = np.random.default_rng(seed).permutation(chosen)
-    validates = np.isin(np.arange(len(rows)), drawn[: round(validation_fraction * len(drawn))])
-    learnt = np.isin(np.arange(len(rows)), chosen) & ~validates
+    prints = _prints(rows.inputs)
+    has_label, is_audit = rows.labels != NO_LABEL, rows.splits == AUDIT
+    before = _trained_before(path)
+    seen = np.isin(prints, [*_known(base.train, base.validation, base.unlabelled), *before])
+    known = np.isin(prints, [*_known(base.test)])
+    drawn = is_audit & has_label & ~seen
+    audit = drawn.copy()
+    audit[drawn] = evenly(rows.ids[drawn].tolist(), rows.inclusion_probabilities[drawn])
+    _check_audit(path, int(audit.sum()), int(drawn.sum()))
+    chosen, taught = ~is_audit & has_label & ~known, ~is_audit & ~has_label & ~known
+    # By inputs: one that came twice must not choose the epoch of a model that has learnt it.
+    different = np.unique(prints[chosen])
+    some = np.random.default_rng(seed).permutation(different)
+    validates = chosen & np.isin(prints, some[: round(validation_fraction * len(some))])
+    learnt = chosen & ~validates
     unlabelled = base.unlabelled
     if taught.any():
         more = part(taught)
@@ -99,7 +99,7 @@ def feedback(
         test=part(audit),
         old_test=base.test,
         unlabelled=unlabelled,
-        weights=_weights(base, rows.weights[learnt], share),
+        weights=_weights(base, int(learnt.sum()), rows.weights[taught], share),
         remarks=(*base.remarks, *_remarks(is_audit & has_label & seen, ~is_audit & known)),
     )
 
@@ -164,41 +164,78 @@ def _form(inputs: Any) -> str:
 
 
 def _weights(
-    base: Data, new: NDArray[np.float64], share: float | None
+    base: Data, num_new: int, taught: NDArray[np.float64], share: float | None
 ) -> NDArray[np.float64] | None:
-    """Weigh training rows, old ones before new ones, mean 1; None where all weigh the same."""
-    old = np.ones(len(base.train)) if base.weights is None else base.weights
-    if share is not None and len(new) and new.sum() > 0:
-        new = new * (share / (1 - share) * old.sum() / new.sum())
-    weights = np.concatenate([old, new])
-    weights = weights / weights.mean()
+    """Weigh old labelled rows, new ones, and behind them those that the teacher labels.
+
+    None where all weigh the same.
+    """
+    old = np.ones(len(base.train)) if base.weights is None else base.weights[: len(base.train)]
+    new = np.ones(num_new)
+    if share is not None and num_new:
+        new *= share / (1 - share) * old.sum() / num_new
+    labelled = np.concatenate([old, new])
+    labelled /= labelled.mean()
+    num_before = 0 if base.unlabelled is None else len(base.unlabelled)
+    weights = np.concatenate([labelled, np.ones(num_before), taught])
     return None if np.allclose(weights, 1) else weights
+
+
+def _check_audit(path: Path, count: int, num_drawn: int) -> None:
+    if count >= MIN_AUDIT:
+        return
+    thinned = "" if num_drawn == count else (
+        f" ({num_drawn:,} before they were thinned to the smallest `audit_share` that there was; "
+        "collect with `looking.days=` to look back no further than the present one)"
+    )  # fmt: skip
+    raise UserError(
+        f"Expected {MIN_AUDIT} labelled rows of the audit in {path} at least but found "
+        f"{count}{thinned}: a retrained model is judged on them, since rows that were chosen are "
+        "not like the others. Raise `looking.audit_share` of `feedback select`, label what it "
+        "draws, and collect again."
+    )
+
+
+def _trained_before(path: Path) -> set[str]:
+    """Tell what earlier versions train on: the model may begin with weights that learnt it."""
+    known = versions(path.parent)
+    earlier = known[: known.index(path)] if path in known else []
+    found: set[str] = set()
+    for one in earlier:
+        rows, _ = read_version(one)
+        found.update(_prints(rows.take(rows.splits != AUDIT).inputs).tolist())
+    return found
 
 
 def _remarks(trained_on: NDArray[np.bool_], tested_on: NDArray[np.bool_]) -> Iterator[str]:
     if trained_on.any():
         yield (
-            f"{trained_on.sum():,} audited rows are left out: the model was trained on the very "
-            "same inputs."
+            f"{trained_on.sum():,} audited rows are left out: the very same inputs are, or were, "
+            "trained on."
         )
     if tested_on.any():
         yield (
-            f"{tested_on.sum():,} chosen rows are left out: the old test set has the very same "
+            f"{tested_on.sum():,} rows are not trained on: the old test set has the very same "
             "inputs."
         )
 
 
-def _has(rows: Rows, *parts: Split) -> NDArray[np.bool_]:
-    """Tell which rows some splits have, byte for byte, [N]."""
-    known = {one for own in parts for some in chunks(own.served) for one in _bytes(some, rows)}
-    return np.array([one in known for one in _bytes(rows.inputs, rows)], bool)
+def _known(*parts: Split | None) -> set[str]:
+    """Hash the inputs of some splits."""
+    return {
+        one
+        for own in parts
+        if own is not None
+        for some in chunks(own.served)
+        for one in _prints(some).tolist()
+    }
 
 
-def _bytes(inputs: NDArray[Any], rows: Rows) -> Iterator[bytes]:
-    """Give each input's bytes, records in the width that the rows' have."""
-    if inputs.dtype.names:
-        return (repr(one.item()).encode() for one in inputs)
-    return (one.tobytes() for one in inputs.astype(rows.inputs.dtype, copy=False))
+def _prints(inputs: NDArray[Any]) -> NDArray[np.str_]:
+    """Hash each input, [N]; records alike whatever the width of their texts."""
+    bytes_of = (lambda one: repr(one.item()).encode()) if inputs.dtype.names else np.ndarray.tobytes
+    found = [blake2b(bytes_of(one), digest_size=16).hexdigest() for one in inputs]
+    return np.array(found, "U32")
 
 
 def _parts(base: Data) -> list[Split]:

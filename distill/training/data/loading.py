@@ -96,7 +96,8 @@ class BatchDataModule(lightning.LightningDataModule):
         weights = self.data.weights
         if weights is None:
             return None
-        return np.concatenate([weights, np.ones(len(self.shown.split) - len(weights))])
+        count = len(self.shown.split)
+        return np.concatenate([weights, np.ones(max(count - len(weights), 0))])[:count]
 
     @property
     def _share(self) -> tuple[int, int]:

@@ -169,7 +169,8 @@ class Data:
     left_out: Mapping[str, str] = field(default_factory=dict)  # columns of a table, and why
     leaks: tuple[Leak, ...] = ()  # warnings about columns
     unlabelled: Split | None = None  # training rows that the teacher alone knows a label of
-    weights: NDArray[np.float64] | None = None  # how often each training row is shown, mean 1
+    # How often each training row is shown, mean 1; those of unlabelled rows may follow.
+    weights: NDArray[np.float64] | None = None
     old_test: Split | None = None  # what was tested on before the world changed: a guardrail
     logged: NDArray[np.str_] | None = None  # predictions whose inputs the last unlabelled rows are
     remarks: tuple[str, ...] = ()  # what else is odd, a sentence each
@@ -238,13 +239,27 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of every input, label and class name, and of which sample is in which split."""
+        """Hash of every input, label and class name, and of which sample is in which split.
+
+        Logged inputs do not count: nothing is learnt from them, and they are others each day.
+        """
+        if self.logged is not None:
+            return self.without_log.fingerprint
         more = [split for split in (self.unlabelled, self.old_test) if split is not None]
         own = self._hash((self.train, self.validation, self.test, *more))
         weights = [] if self.weights is None else [hashlib.sha256(self.weights.data).hexdigest()]
         if self.encoder is None and not weights:
             return own
         return sha256_json([own, repr(self.encoder), *weights])
+
+    @property
+    def without_log(self) -> "Data":
+        """The data that there were before logged inputs came to stand beside them."""
+        if self.logged is None or self.unlabelled is None:
+            return self
+        count = len(self.unlabelled) - len(self.logged)
+        before = self.unlabelled.take(np.arange(count)) if count else None
+        return dataclasses.replace(self, unlabelled=before, logged=None)
 
     @cached_property
     def test_fingerprint(self) -> str:
