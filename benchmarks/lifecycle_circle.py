@@ -260,8 +260,9 @@ def turn(work: Path, *, seed: int = 0) -> dict[str, Any]:
         second = own.run(
             "pipeline", "experiment=feedback", f"data.version={version['dataset']}",
             "data@data.base=parquet_images", "data.base.root=old",
-            *(setting.replace("data.", "data.base.") for setting in COMMON), *QUIET, f"{MARGIN}=-0.05",
-            "registry.model=digits", "run_dir=second", f"seed={seed}", expected=(0, 3, 4),
+            *(setting.replace("data.", "data.base.") for setting in COMMON), *QUIET,
+            f"{MARGIN}=-0.05", "registry.model=digits", "run_dir=second", f"seed={seed}",
+            expected=(0, 3, 4),
         )  # fmt: skip
         after = own.accuracy(work / "second" / "export" / "model.onnx")
         own.say(f"the new model is right on {after:.1%}; its verdict is {second['verdict']}")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from feedback_logs import (
     AUDIT,
+    CLASSES_SHA256,
     START,
     annotated,
     fill,
@@ -22,13 +23,15 @@ from feedback_logs import taught as taught
 from prediction_logs import prediction, write
 from served import CITIES
 
+from distill.audit import place_of
 from distill.dataset_versions import read_version
 from distill.errors import UserError
 from distill.files import sha256
 from distill.production.prediction_log.feedback import add_feedback
-from distill.production.prediction_log.queue import queued
+from distill.production.prediction_log.queue import queued, reviewed
 from distill.production.prediction_log.records import Feedback
 from distill.production.serving.recording import row_bytes
+from distill.runtime import OnnxModel
 
 
 def test_a_version_is_whole_says_what_came_before_and_is_not_made_twice(
@@ -77,6 +80,40 @@ def test_rows_that_nobody_spoke_of_go_along(loop, log, taught, tmp_path):
     assert set(rows.ids.tolist()) < set(wider.ids.tolist())
     assert loop("collect", AUDIT, "max_unlabelled=0")["counts"]["unlabelled"] == {}
     assert "max_unlabelled" in loop("collect", AUDIT, "max_unlabelled=-1")
+
+
+def test_what_one_person_says_against_a_sure_teacher_judges_all_the_same(
+    loop, log, model, taught, tmp_path
+):
+    _, teacher, truth = taught
+    named = f"teacher.path={teacher}"
+    loop("select", AUDIT, named, "limits.budget=0")
+    for who in ("ann", "bob"):  # the teacher is proven by them
+        label_all(log, truth, who=who)
+    images = pictures(200, seed=5)
+    later = fill(log, model, images)
+    loop("select", AUDIT, named, "limits.budget=0")
+    says = OnnxModel(teacher).predict(images).argmax(axis=1)
+    otherwise = {r.id: int(own + 1) % 3 for r, own in zip(later, says, strict=True)}
+    label_all(log, otherwise)
+    rows = list(reviewed(log, CLASSES_SHA256))
+    contested = {row.item.prediction for row in rows if row.item.label is None}
+    assert len(contested) > 10
+    whole, _ = read_version(tmp_path / loop("collect", AUDIT, named)["dataset"])
+    audit = whole.of("audit")
+    assert len(audit) == len(rows)
+    labels = dict(zip(audit.ids.tolist(), audit.labels.tolist(), strict=True))
+    assert {one: labels[one] for one in contested} == {one: otherwise[one] for one in contested}
+
+
+def test_the_audit_is_of_the_days_that_are_looked_back(loop, log, model, tmp_path, monkeypatch):
+    old = fill(log, model, pictures(100, seed=1), time=START)
+    new = fill(log, model, pictures(100, seed=2), time=START + 30 * 86_400)
+    monkeypatch.setattr("distill.production.feedback.survey.time.time", lambda: START + 31 * 86_400)
+    loop("select", AUDIT, "limits.budget=0")
+    label_all(log, {record.id: 0 for record in (*old, *new)})
+    whole, _ = read_version(tmp_path / loop("collect", AUDIT, "looking.days=7")["dataset"])
+    assert set(whole.of("audit").ids) == {r.id for r in new if place_of(r.id) < 0.2}
 
 
 def test_a_changed_version_is_refused(loop, log, taught, tmp_path):

@@ -81,6 +81,15 @@ def test_a_log_without_inputs_of_the_model_says_so(logged, finished, cli):
     assert "data@data.base=" in other.stderr or "classes" in other.stderr
 
 
+def test_nobody_is_trained_on_what_judges(logged, cli):
+    log, command = logged
+    log(50)
+    _, *settings = command
+    ran = cli("train", *settings)
+    assert ran.code == 2
+    assert "`data=prediction_log` is what a teacher answers" in " ".join(ran.stderr.split())
+
+
 BARELY = ("trainer.max_epochs=1", "optimizer.lr=1e-9", "seed=3")
 
 
