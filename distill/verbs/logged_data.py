@@ -19,7 +19,7 @@ from distill.errors import UserError
 from distill.production.feedback.logged import read_inputs
 from distill.production.feedback.model import Model, open_model
 from distill.production.prediction_log.connection import Engine, open_log
-from distill.production.prediction_log.observed import sample
+from distill.production.prediction_log.observed import sample, served
 from distill.production.prediction_log.queue import reviewed
 from distill.production.prediction_log.scope import Scope
 from distill.production.serving.editions import artefact_at
@@ -75,13 +75,17 @@ def _drawn(
     engine: Engine, model: Model, window_days: float, num_rows: int
 ) -> tuple[list[str], NDArray[Any]]:
     now = time.time()
-    scope = Scope(since=now - window_days * DAY_S, until=now)
+    since = now - window_days * DAY_S
+    own = [o.since for o in served(engine, Scope(until=now)) if o.artefact_sha256 == model.sha256]
+    scope = Scope(since=max([since, *own]), until=now)  # as `monitor` looks
     drawn = [row.id for row in sample(engine, scope, model.sha256, wanted=num_rows)]
     queue = reviewed(engine, model.classes_sha256, inputs=False)
     audit = [
         row.item.prediction
         for row in queue
-        if row.item.split == AUDIT and row.prediction.artefact_sha256 == model.sha256
+        if row.item.split == AUDIT
+        and row.prediction.artefact_sha256 == model.sha256
+        and since <= row.prediction.time < now
     ]
     ids, inputs = [], []
     for known, rows in read_inputs(engine, list(dict.fromkeys([*drawn, *audit]))):
