@@ -235,6 +235,15 @@ class Circle:
 
 def turn(work: Path, *, seed: int = 0) -> dict[str, Any]:
     """Go round once; gives what was measured."""
+    own, found = retrained(work, seed)
+    full = own.with_all_labels()
+    own.say(f"with all {NUM_REQUESTS:,} labels it would be right on {full:.1%}")
+    short = 100 * (full - found["accuracy_after"])
+    return found | {"accuracy_with_all_labels": full, "points_short": short}
+
+
+def retrained(work: Path, seed: int) -> tuple[Circle, dict[str, Any]]:
+    """Go from the old world to a successor in production; gives what was measured."""
     own = Circle(work=work, world=world(seed), seed=seed)
     data = own.world
     write(work / "old", data.old_train, data.old_test)
@@ -272,9 +281,7 @@ def turn(work: Path, *, seed: int = 0) -> dict[str, Any]:
         if stage == "decided" and own.run("promote", expected=(0, 3, 4))["promoted"]:
             own.follows(client, 2)
     champion = own.run("promote", "history")["champion"]
-    full = own.with_all_labels()
-    own.say(f"with all {NUM_REQUESTS:,} labels it would be right on {full:.1%}")
-    return {
+    return own, {
         "subject": "circle",
         "seed": seed,
         "num_requests": NUM_REQUESTS,
@@ -282,8 +289,6 @@ def turn(work: Path, *, seed: int = 0) -> dict[str, Any]:
         "share_of_labels": own.num_labels / NUM_REQUESTS,
         "accuracy_before": before,
         "accuracy_after": after,
-        "accuracy_with_all_labels": full,
-        "points_short": 100 * (full - after),
         "monitor_asks": asked["asks"],
         "verdict": second["verdict"],
         "rollout": stage,

@@ -7,12 +7,11 @@ pytestmark = pytest.mark.slow
 
 
 def test_after_the_world_changed_a_tenth_of_the_labels_brings_the_accuracy_back(tmp_path):
-    found = circle.turn(tmp_path)
-    assert found["accuracy_before"] < 0.7
+    _, found = circle.retrained(tmp_path, seed=0)
     assert found["monitor_asks"] == "retrain"
     assert found["num_labels"] <= 0.1 * circle.NUM_REQUESTS
     assert found["verdict"] == "pass"
     assert found["rollout"] == "decided"
     assert found["is_champion"]
-    lost = found["accuracy_with_all_labels"] - found["accuracy_before"]
-    assert found["accuracy_after"] - found["accuracy_before"] > 0.85 * lost
+    assert found["accuracy_before"] < 0.85
+    assert found["accuracy_after"] > 0.92
