@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +37,8 @@ from sklearn.datasets import load_digits
 from distill.runtime import OnnxModel
 
 NUM_OLD, NUM_OLD_TEST, NUM_NEW = 600, 400, 400  # of 1,797 digits; the rest is held out
-NUM_REQUESTS, NUM_SHADOWED, NUM_TOLD = 5000, 600, 100
-AUDIT_SHARE, NUM_CHOSEN = 0.03, 220
+NUM_REQUESTS, NUM_SHADOWED, MAX_TOLD = 6000, 600, 160
+AUDIT_SHARE, NUM_CHOSEN = 0.025, 270
 ANGLE, NOISE = 10, 10  # degrees, gray levels
 MAX_LABELS, MAX_POINTS = 0.10, 2.0
 COMMON = ("data.channels=1", "data.classes=[0,1,2,3,4,5,6,7,8,9]")
@@ -144,17 +144,15 @@ class Circle:
         """Tell whoever watches."""
         print(text, file=sys.stderr, flush=True)
 
-    def ask(self, client: httpx.Client, places: range, *, num_told: int = 0) -> None:
-        """Send requests; of the first few it turns out what they were."""
-        for number, place in enumerate(places):
+    def ask(self, client: httpx.Client, places: range) -> list[str]:
+        """Send requests; gives the ids of the predictions."""
+        ids = []
+        for place in places:
             picture, label = self.world.requests.png(place), str(self.world.requests.labels[place])
             answer = client.post("/predict", content=picture, headers={"X-Unit": f"user {place}"})
-            one = answer.raise_for_status().json()["prediction_id"]
-            self.truth[one] = label
-            if number < num_told:
-                told = client.post("/feedback", json={"prediction_id": one, "label": label})
-                told.raise_for_status()
-                self.num_labels += 1
+            ids.append(answer.raise_for_status().json()["prediction_id"])
+            self.truth[ids[-1]] = label
+        return ids
 
     def label(self, client: httpx.Client) -> None:
         """Be the person at /review, who is always right."""
@@ -166,10 +164,18 @@ class Circle:
             item = self._step(client, "next")["item"]
 
     def shadow(self, client: httpx.Client) -> str:
-        """Go on asking until the rollout has decided; gives how it ended."""
-        self._until(client, lambda one: one is not None and one["is_ready"])
-        self.ask(client, range(NUM_REQUESTS, NUM_REQUESTS + NUM_SHADOWED), num_told=NUM_TOLD)
-        return self._until(client, lambda one: one is not None and one["is_over"])["stage"]
+        """Go on asking; of more and more it turns out what they were, until that decides."""
+        self._until(client, "is_ready", 120)
+        stage, ids = None, self.ask(client, range(NUM_REQUESTS, NUM_REQUESTS + NUM_SHADOWED))
+        for number, one in enumerate(ids[:MAX_TOLD], 1):
+            told = {"prediction_id": one, "label": self.truth[one]}
+            client.post("/feedback", json=told).raise_for_status()
+            self.num_labels += 1
+            if number % 20 == 0:
+                stage = self._until(client, "is_over", 60 if number == MAX_TOLD else 5)["stage"]
+                if stage != "shadow":
+                    break
+        return str(stage)
 
     def follows(self, client: httpx.Client, version: int) -> None:
         """Wait for the service to answer with a version."""
@@ -179,13 +185,14 @@ class Circle:
                 raise SystemExit(f"version {version} is champion but the service does not follow")
             time.sleep(0.1)
 
-    def _until(self, client: httpx.Client, holds: Callable[[Any], bool]) -> dict[str, Any]:
-        end = time.monotonic() + 120
-        while not holds(own := client.get("/status").raise_for_status().json()["experiment"]):
-            if time.monotonic() > end:
+    def _until(self, client: httpx.Client, what: str, seconds: float) -> dict[str, Any]:
+        """Wait until something holds of the rollout, or no longer; gives its status."""
+        end = time.monotonic() + seconds
+        while True:
+            own = client.get("/status").raise_for_status().json()["experiment"]
+            if (own is not None and own[what]) or time.monotonic() > end:
                 return own or {"stage": None}
             time.sleep(0.1)
-        return own
 
     def with_all_labels(self) -> float:
         """Train the same student, taught alike, on the old world and all requests' labels."""
