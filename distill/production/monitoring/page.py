@@ -25,7 +25,8 @@ NAMES = {
     "threshold": "a threshold on its entropy (ATC)",
 }
 ADVICE = {
-    "retrain": "Train again: the new model has to pass the same gate before it takes over.",
+    "retrain": "Train again: `feedback collect`, then `pipeline experiment=feedback`. The new "
+    "model has to pass the same gate before it takes over.",
     "investigate": "Somebody should look at what changed. Nothing says that answers are worse.",
     None: "Nothing to do.",
 }
