@@ -1,14 +1,18 @@
 """Claims about `soft_labels data=prediction_log`, and about a student that begins with weights."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import SHORT
 from feedback_logs import START, fill
+from omegaconf import OmegaConf
 
 from distill.files import read_json
 from distill.production.prediction_log.connection import open_log
 from distill.production.teacher_answers import read_answers
 from distill.runtime import OnnxModel
+from distill.verbs.registry import champion_path, pinned
 
 DAY = 86_400.0
 
@@ -119,6 +123,28 @@ def test_a_champion_whose_teacher_is_no_network_says_so(home, register, promote,
     ran = cli("train", "teacher", "teacher_training.start_from=champion", *named)
     assert ran.code == 1
     assert "Expected weights of the champion's teacher but its version has none" in ran.stderr
+
+
+def test_a_promotion_meanwhile_changes_nothing_for_a_pipeline(home, register, promote):
+    register()
+    promote()
+    node = {"folder": str(home.folder), "model": home.model, "tracking_uri": home.tracking_uri}
+    cfg = OmegaConf.create(
+        {
+            "registry": node,
+            "against": "champion",
+            "start_from": "champion",
+            "teacher_training": {"start_from": None},
+        }
+    )
+    before = pinned(cfg)
+    own = champion_path(cfg)
+    register(num_wrong=0)
+    promote(version=2, force=True, reason="meanwhile")
+    assert champion_path(cfg) != own
+    assert pinned(before) == before
+    assert before.against == str(own)
+    assert Path(before.start_from) == own.parents[1] / "train/student/best.pt"
 
 
 @pytest.mark.parametrize(

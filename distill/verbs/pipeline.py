@@ -4,6 +4,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from distill.verbs.registry import pinned
 from distill.verbs.summary import show_verdict
 from distill.verbs.unchanged import needs_of, nothing_to_do, remember
 from distill.verbs.workspace import open_workspace
@@ -21,7 +22,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     from distill.verbs.stages import all_stages
     from distill.verbs.tracking import track
 
-    with open_workspace(cfg) as workspace:
+    with open_workspace(pinned(cfg)) as workspace:
         check_configuration(workspace)
         check_origins(workspace)
         refused = refusal(workspace)

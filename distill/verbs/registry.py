@@ -8,6 +8,8 @@ from distill.errors import UserError
 from distill.production.registry.package import STUDENT_WEIGHTS, TEACHER_WEIGHTS
 from distill.production.registry.place import Place, fetch, models
 
+CHAMPION = "champion"
+
 
 def registry_place(cfg: DictConfig, name: str | None = None) -> Place:
     """Find the registry that a configuration means.
@@ -68,6 +70,25 @@ def champion_weights(cfg: DictConfig, role: str) -> Path:
             f"single network. Set `{role}_training.start_from=null`."
         )
     return package.root / name
+
+
+def pinned(cfg: DictConfig) -> DictConfig:
+    """Name the champion's files wherever a pipeline asks for it, once.
+
+    A promotion during a long training would otherwise change whom its stages begin with, and are
+    held against.
+
+    Raises:
+        UserError: see `champion_path` and `champion_weights`.
+    """
+    own = cfg.copy()
+    if own.against == CHAMPION:
+        own.against = str(champion_path(cfg))
+    if own.start_from == CHAMPION:
+        own.start_from = str(champion_weights(cfg, "student"))
+    if own.teacher_training.start_from == CHAMPION:
+        own.teacher_training.start_from = str(champion_weights(cfg, "teacher"))
+    return own
 
 
 def champion_sha256(cfg: DictConfig) -> str:
