@@ -36,7 +36,7 @@ from distill.production.monitoring.streams import stream_of
 from distill.production.monitoring.triggers import Rules
 from distill.production.monitoring.world import World, open_world
 from distill.production.prediction_log.connection import Engine, open_log
-from distill.production.prediction_log.observed import count, served, span
+from distill.production.prediction_log.observed import count, first_answer, served, span
 from distill.production.prediction_log.scope import Scope
 from distill.production.registry.place import fetch
 from distill.production.teacher_answers import TeacherAnswers, answers_of, read_answers
@@ -242,14 +242,12 @@ def _first(engine: Engine, world: World, until: float) -> float:
         raise UserError(
             "Expected predictions in the log but it is empty. `serve` writes it; see `log.url=`."
         )
-    known = served(engine, Scope(until=until))
-    own = [one for one in known if one.artefact_sha256 == world.artefact_sha256]
-    if not own:  # too few of many rows to be among those looked at
-        own = served(engine, Scope(until=until), artefact_sha256=world.artefact_sha256)
-    if own:
-        return min(one.since for one in own)
+    first = first_answer(engine, until, world.artefact_sha256)
+    if first is not None:
+        return first
     others = ", ".join(
-        f"{one.model}" + (f" version {one.version}" if one.version else "") for one in known[:5]
+        f"{one.model}" + (f" version {one.version}" if one.version else "")
+        for one in served(engine, Scope(until=until))[:5]
     )
     raise UserError(
         f"Expected answers of {world.artefact.name} ({world.artefact_sha256[:12]}) in the log but "

@@ -8,6 +8,7 @@ Knows the log and the model's world; knows nothing of what is concluded.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ class Seen:
         """To `rows`: logits or numbers, [n, K]."""
         return np.stack([np.frombuffer(row.output, "<f4") for row in self.rows])
 
-    @property
+    @cached_property
     def audit(self) -> Labelled | None:
         """Audited rows of the window, all drawn with one probability; None without any."""
         audit = self.labels.audit

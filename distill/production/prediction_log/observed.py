@@ -103,6 +103,19 @@ def served(
     return sorted(found, key=lambda one: one.until, reverse=True)
 
 
+def first_answer(engine: sa.Engine, until: float, artefact_sha256: str) -> float | None:
+    """Tell when a model answered first, UTC in seconds since 1970; None where it has not till then.
+
+    Raises:
+        LogUnavailableError: the database cannot be read now.
+    """
+    scope = Scope(until=until)
+    own = [one for one in served(engine, scope) if one.artefact_sha256 == artefact_sha256]
+    if not own:  # too few of many rows to be among those looked at
+        own = served(engine, scope, artefact_sha256=artefact_sha256)
+    return min((one.since for one in own), default=None)
+
+
 def sample(
     engine: sa.Engine, scope: Scope, artefact_sha256: str, *, wanted: int
 ) -> list[Prediction]:
