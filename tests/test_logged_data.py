@@ -82,7 +82,16 @@ def test_a_log_without_inputs_of_the_model_says_so(logged, finished, cli):
     log(5)
     other = cli(*command, "data@data.base=sklearn_table", "data.base.name=digits")
     assert other.code == 1
-    assert "data@data.base=" in other.stderr or "classes" in other.stderr
+    assert "data@data.base=" in other.stderr
+
+
+@pytest.mark.parametrize("wrong", ["data.window_days=abc", "data.num_rows=-3", "data.num_rows=1.5"])
+def test_numbers_that_are_none_are_refused(logged, cli, wrong):
+    log, command = logged
+    log(5)
+    ran = cli(*command, wrong)
+    assert ran.code == 2
+    assert f"Expected `{wrong.partition('=')[0]}` to be a" in ran.stderr
 
 
 def test_nobody_is_trained_on_what_judges(logged, cli):
@@ -150,6 +159,7 @@ def test_a_promotion_meanwhile_changes_nothing_for_a_pipeline(home, register, pr
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
+        (("start_from=3",), "Expected weights of a student at `start_from=3`"),
         (("start_from=gone.pt",), "Expected weights of a student at `start_from=gone.pt`"),
         (("start_from=champion",), "Run `promote register"),
         (("start_from=RUN/train/teacher/best.pt",), "they do not fit"),

@@ -237,6 +237,7 @@ def test_without_a_compiler_compiling_is_refused(cli, monkeypatch):
         (["loss.kd.weight=-1"], "`weight` of a loss term to be 0 or more"),
         (["loss.kd.temperature=0"], "`temperature` > 0 but got 0"),
         (["seeds=0"], "Expected `seeds`"),
+        (["embedding=maybe"], "Expected `embedding` to be true or false"),
         (["soft_labels.num_views=0"], "num_views"),
         (["soft_labels.num_views=null"], "`soft_labels.num_views`"),
         (["soft_labels.batch_size=0"], "`batch_size`"),

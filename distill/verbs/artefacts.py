@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 
-from distill.errors import UserError
+from distill.errors import UsageError, UserError
 from distill.tasks import TaskKind
 from distill.verbs.networks import load_student
 from distill.verbs.workspace import Workspace, named_in_errors
@@ -37,10 +37,18 @@ def export_float32(workspace: Workspace, checkpoint: Path, path: Path) -> Any:
 
 
 def further(workspace: Workspace) -> dict[str, Any]:
-    """Say what a student's files give beside the answer."""
+    """Say what a student's files give beside the answer.
+
+    Raises:
+        UsageError: the head, or whether there is an embedding, is not as it must be.
+    """
+    if not isinstance(workspace.cfg.embedding, bool):
+        raise UsageError(
+            f"Expected `embedding` to be true or false but got {workspace.cfg.embedding!r}."
+        )
     with named_in_errors("head"):
         head = instantiate(workspace.cfg.head) or None
-    return {"head": head, "embedding": bool(workspace.cfg.embedding)}
+    return {"head": head, "embedding": workspace.cfg.embedding}
 
 
 def export_network(

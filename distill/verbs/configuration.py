@@ -12,6 +12,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from distill.errors import UsageError, UserError
 from distill.tasks import TaskKind
 from distill.training.modules import make_schedule
+from distill.verbs.artefacts import further
 from distill.verbs.networks import (
     build_distillation,
     build_teacher_network,
@@ -70,7 +71,8 @@ def check_configuration(workspace: Workspace) -> None:
                 make_schedule(scheduler, optimizer, total_steps=100)
         with named_in_errors("trainer"):
             _check_trainer(instantiate(training.trainer)(logger=False, enable_checkpointing=False))
-    for group in ("quantize", "head", "target", "scenario", "runtime", "effort"):
+    further(workspace)
+    for group in ("quantize", "target", "scenario", "runtime", "effort"):
         with named_in_errors(group):
             instantiate(cfg[group])
     with named_in_errors("emulator"):

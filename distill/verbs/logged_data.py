@@ -18,16 +18,16 @@ from distill.dataset_versions import AUDIT
 from distill.errors import UserError
 from distill.production.feedback.logged import read_inputs
 from distill.production.feedback.model import Model, open_model
+from distill.production.monitoring.observation import DAY
 from distill.production.prediction_log.connection import Engine, open_log
-from distill.production.prediction_log.observed import sample, served
+from distill.production.prediction_log.observed import first_answer, sample
 from distill.production.prediction_log.queue import reviewed
 from distill.production.prediction_log.scope import Scope
 from distill.production.serving.editions import artefact_at
 from distill.training.data.feedback import logged_split
 from distill.training.data.splits import Data, joined
+from distill.verbs.numbers import COUNT, POSITIVE, check_numbers
 from distill.verbs.registry import champion_path
-
-DAY_S = 86_400.0
 
 
 def prediction_log(
@@ -53,8 +53,11 @@ def prediction_log(
         num_rows: drawn from the window.
 
     Raises:
+        UsageError: a number is none.
         UserError: there is nothing of this model, or its inputs or classes are not the data's.
     """
+    given = OmegaConf.create({"data": {"window_days": window_days, "num_rows": num_rows}})
+    check_numbers(given, {"data.window_days": POSITIVE, "data.num_rows": COUNT})
     if artefact is None:
         path = champion_path(OmegaConf.create({"registry": dict(registry)}))
     else:
@@ -75,9 +78,9 @@ def _drawn(
     engine: Engine, model: Model, window_days: float, num_rows: int
 ) -> tuple[list[str], NDArray[Any]]:
     now = time.time()
-    since = now - window_days * DAY_S
-    own = [o.since for o in served(engine, Scope(until=now)) if o.artefact_sha256 == model.sha256]
-    scope = Scope(since=max([since, *own]), until=now)  # as `monitor` looks
+    since = now - window_days * DAY
+    first = first_answer(engine, now, model.sha256)
+    scope = Scope(since=max(since, first or since), until=now)  # as `monitor` looks
     drawn = [row.id for row in sample(engine, scope, model.sha256, wanted=num_rows)]
     queue = reviewed(engine, model.classes_sha256, inputs=False)
     audit = [

@@ -67,7 +67,7 @@ def start_path(cfg: DictConfig, role: str) -> Path | None:
         return champion_weights(cfg, role)
     if own is None:
         return None
-    path = Path(own)
+    path = Path(str(own))
     if not path.is_file():
         raise UserError(
             f"Expected weights of a {role} at `start_from={path}` but there are none. Name a "
@@ -119,11 +119,7 @@ def starting_teacher(workspace: Workspace, teacher: DictConfig) -> Any:
     path = start_path(workspace.cfg, "teacher")
     if path is None:
         return build_teacher_network(workspace, teacher, len(workspace.data.classes))
-    from distill.training.fit import load_weights
-
-    classes = teacher_classes(workspace, teacher, load_weights(path))
-    check_classes(workspace.data.classes, classes, f"the checkpoint {path}")
-    return load_network(workspace, teacher, path).train()
+    return load_network(workspace, teacher, path, in_order=True).train()
 
 
 def build_distillation(
@@ -256,7 +252,9 @@ def existing(path: str) -> Path:
     return Path(path)
 
 
-def load_network(workspace: Workspace, member: DictConfig, path: Path) -> Any:
+def load_network(
+    workspace: Workspace, member: DictConfig, path: Path, *, in_order: bool = False
+) -> Any:
     """Build a torch teacher's network and load weights into it, in eval mode.
 
     Takes our own weights (which know their classes) and bare state dictionaries, of the whole
@@ -267,6 +265,8 @@ def load_network(workspace: Workspace, member: DictConfig, path: Path) -> Any:
 
     content = load_weights(path)
     classes = teacher_classes(workspace, member, content)
+    if in_order:
+        check_classes(workspace.data.classes, classes, f"the checkpoint {path}")
     drop = bool(member.get("drop_classes", False))
     class_columns(classes, workspace.data.classes, drop_classes=drop)  # refused at once, or fine
     _check_units(workspace, content, path)

@@ -63,7 +63,7 @@ def feedback(
     path = newest(Path(version))
     rows, manifest = read_version(path)
     whole = logged_split(base, rows.inputs, np.maximum(rows.labels, 0), where=str(path))
-    check_classes(base.classes, manifest["classes"], f"the dataset version {path}")
+    check_classes(base.classes, manifest.get("classes", []), f"the dataset version {path}")
 
     def part(own: NDArray[np.bool_]) -> Split:
         return whole.take(np.flatnonzero(own))
