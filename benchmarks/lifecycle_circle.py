@@ -267,7 +267,6 @@ def retrained(work: Path, seed: int) -> tuple[Circle, dict[str, Any]]:
             "looking.overlap=0",
             "teacher.path=first/export/teacher.onnx",
         )
-        # A model that is mostly wrong does not know what it does not know: any are asked about.
         chosen = ("strategy=random", f"limits.budget={NUM_CHOSEN}")
         own.run("feedback", "select", *looking, *chosen)
         own.label(client)

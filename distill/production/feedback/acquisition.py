@@ -68,7 +68,7 @@ Strategy = Callable[[Pool], Walk]
 
 
 def random(pool: Pool) -> Walk:
-    """Walk in any order: what all others must beat, and what to take where the model is broken."""
+    """Walk in any order: what all others must beat."""
     return _by_score(np.random.default_rng(pool.seed).random(len(pool)), pool)
 
 
