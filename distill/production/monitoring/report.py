@@ -305,8 +305,8 @@ def _cannot_know(
         )
     elif not has_teacher:
         found.append(
-            "What the teacher thinks: none was named. `teacher.path=` takes its ONNX file, or its "
-            "answers; the estimates by confidence alone err several times as much."
+            "What the teacher thinks: none answered. `teacher.path=` takes its ONNX file, or its "
+            "answers as `soft_labels data=prediction_log` writes them."
         )
     if world.contract.series is not None:
         found.append(
