@@ -34,7 +34,9 @@ def test_the_loop_closes(pets, tmp_path):
     assert collected.code == 0, collected.stderr
     rows, manifest = read_version(tmp_path / collected.document["dataset"])
     assert collected.document["counts"]["active"] == {"human": 5}
-    assert (rows.labels == CLASSES.index("owl")).all()
+    said = rows.sources == "human"
+    assert (rows.labels[said] == CLASSES.index("owl")).all()
+    assert (rows.labels[~said] == -1).all()
     known = {image.tobytes() for image in images}
     assert {own.tobytes() for own in rows.inputs} <= known
     assert manifest["model"]["sha256"] == collected.document["model_sha256"]
