@@ -37,8 +37,8 @@ from sklearn.datasets import load_digits
 from distill.runtime import OnnxModel
 
 NUM_OLD, NUM_OLD_TEST, NUM_NEW = 600, 400, 400  # of 1,797 digits; the rest is held out
-NUM_REQUESTS, NUM_SHADOWED, MAX_TOLD = 6000, 600, 160
-AUDIT_SHARE, NUM_CHOSEN = 0.025, 270
+NUM_REQUESTS, NUM_SHADOWED, MAX_TOLD = 6000, 600, 120
+AUDIT_SHARE, NUM_CHOSEN = 0.03, 270
 ANGLE, NOISE = 10, 10  # degrees, gray levels
 MAX_LABELS, MAX_POINTS = 0.10, 2.0
 COMMON = ("data.channels=1", "data.classes=[0,1,2,3,4,5,6,7,8,9]")

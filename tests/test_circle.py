@@ -14,5 +14,4 @@ def test_after_the_world_changed_a_tenth_of_the_labels_brings_the_accuracy_back(
     assert found["verdict"] in ("pass", "inconclusive")
     proven = found["verdict"] == "pass" and found["rollout"] == "decided"
     assert found["is_champion"] == proven
-    assert found["accuracy_before"] < 0.85
-    assert found["accuracy_after"] > 0.92
+    assert found["accuracy_before"] < 0.92 < found["accuracy_after"]

@@ -1,5 +1,6 @@
 """Claims about `train` and `soft_labels` as a user runs them, on real digits."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from conftest import SHORT, run_cli
 from distill.files import read_json
 from distill.metrics import nll
 from distill.runtime import OnnxModel
+from distill.training.fit import fit
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +56,39 @@ def test_seeds_report_control_and_student_at_both_epochs_with_paired_tests(cli, 
     assert found["estimate"] == pytest.approx(np.mean(gains))
     assert found["num_seeds"] == 2
     assert "student against control, " in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("spoil", "max_epochs", "kept"),
+    [
+        ("best", 3, 2),  # the highest on validation by luck
+        ("last", 3, 0),  # an earlier one that is better beyond doubt
+        ("stopped", 4, 0),  # before its schedule ended: the highest on validation
+    ],
+)
+def test_the_last_epoch_is_kept_unless_validation_proves_another_better(
+    cli, tmp_path, monkeypatch, spoil, max_epochs, kept
+):
+    def fitted(*arguments, **options):
+        found = fit(*arguments, **options)
+        untrained = {n: t * 0 if "head" in n else t for n, t in found.last.items()}
+        own = {"history": found.history[:3], "best_epoch": 0, "best": found.last}
+        if spoil in ("best", "last"):
+            own[spoil] = untrained
+        return dataclasses.replace(found, **own)
+
+    monkeypatch.setattr("distill.training.fit.fit", fitted)
+    ran = cli("train", "control", "run_dir=run", f"trainer.max_epochs={max_epochs}")
+    assert ran.code == 0, ran.stderr
+    control = read_json(tmp_path / "run/train/control.json")
+    assert (control["best_epoch"], control["last_epoch"]) == (kept, 2)
+    best, last = (
+        torch.load(tmp_path / f"run/train/control/{epoch}.pt", weights_only=True)["state_dict"]
+        for epoch in ("best", "last")
+    )
+    same = all(torch.equal(best[name], last[name]) for name in best)
+    assert same == (spoil != "last")
+    assert control["test_at_best_epoch"]["accuracy"]["estimate"] > 0.2
 
 
 def test_another_metric_marks_every_training_anew_and_trains_none_again(cli, tmp_path):

@@ -36,7 +36,7 @@ class Fitted:
 
     Attributes:
         history: per epoch, the logged figures.
-        best_epoch: chosen on validation, from 0.
+        best_epoch: the highest on validation, from 0.
         best: weights of that epoch.
         last: weights of the last epoch.
         seconds: spent in training, over all sittings.

@@ -18,7 +18,7 @@ TEACHER_FACTS = "train/teacher/teacher.json"
 
 
 def weights_path(run_dir: Path, role: str, epoch: str = "best") -> Path:
-    """Where a role's weights lie: those of the best epoch on validation, or of the last."""
+    """Where a role's weights lie: those of the epoch that is kept, the best, or of the last."""
     return run_dir / "train" / role / f"{epoch}.pt"
 
 

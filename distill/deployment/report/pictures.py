@@ -106,8 +106,10 @@ def training_axis(histories: Mapping[str, Sequence[Values]]) -> Axis:
     return Axis(figure=figure, draw=lambda share: 100 * share, text=f"{name} on validation (%)")
 
 
-def training_curves(histories: Mapping[str, Sequence[Values]], axis: Axis) -> Markup:
-    """Draw each role's validation figure by epoch."""
+def training_curves(
+    histories: Mapping[str, Sequence[Values]], kept: Mapping[str, int], axis: Axis
+) -> Markup:
+    """Draw each role's validation figure by epoch, with a dot at the one kept."""
 
     def draw(canvas: Any) -> None:
         axes = canvas.subplots()
@@ -115,11 +117,9 @@ def training_curves(histories: Mapping[str, Sequence[Values]], axis: Axis) -> Ma
             if not history:
                 continue
             values = [axis.draw(epoch[axis.figure]) for epoch in history]
-            selection = [epoch["val/selection"] for epoch in history]
-            best = selection.index(max(selection))
             epochs = range(1, len(values) + 1)
             axes.plot(epochs, values, color=COLOURS[role], label=role, linewidth=1.6)
-            axes.plot(best + 1, values[best], "o", color=COLOURS[role])
+            axes.plot(kept[role] + 1, values[kept[role]], "o", color=COLOURS[role])
         axes.set_xlabel("epoch")
         axes.set_ylabel(axis.text)
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -197,12 +197,15 @@ def _epochs(results: PipelineResults) -> list[str]:
         else (f" A temperature of {temperature:.2f}, fitted on validation, is folded into it.")
     )
     over_seeds = [] if results.over_seeds is None else [results.over_seeds]
-    return [
-        *over_seeds,
-        f"The student that is exported is that of epoch {student['best_epoch'] + 1}, the best on "
-        f"validation: {best} on test by torch; at the last epoch, {student['last_epoch'] + 1}, it "
-        f"is {last}.{folded}",
-    ]
+    said = f"The student that is exported is that of epoch {student['best_epoch'] + 1}, "
+    if student["best_epoch"] == student["last_epoch"]:
+        said += f"the last: {best} on test by torch."
+    else:
+        said += (
+            f"better on validation than the last: {best} on test by torch; at the last epoch, "
+            f"{student['last_epoch'] + 1}, it is {last}."
+        )
+    return [*over_seeds, said + folded]
 
 
 def _measured_through(results: PipelineResults) -> str:
@@ -261,10 +264,11 @@ def _pictures(results: PipelineResults, limits: Values) -> list[dict[str, Any]]:
     histories = {role: trained["history"] for role, trained in results.training.items()}
     if any(histories.values()):
         axis = pictures.training_axis(histories)
+        kept = {role: results.training[role]["best_epoch"] for role in histories if histories[role]}
         drawn.append(
             {
                 "title": "Training",
-                "svg": pictures.training_curves(histories, axis),
+                "svg": pictures.training_curves(histories, kept, axis),
                 "note": f"{axis.text} after each epoch. The dot is the epoch kept.",
                 "wide": False,
             }
