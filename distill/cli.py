@@ -34,6 +34,7 @@ VERBS = {
     "monitor": "is the model in production still what it was: drift, accuracy, decay, triggers",
     "experiment": "what the log says of a challenger; `plan`: how many requests it would take",
     "feedback": "`select` what people label, `export`, `import`, `collect` a dataset version",
+    "doctor": "what this machine, its servers and devices can do, and what to do about the rest",
 }
 ACTIONS = {
     "baseline": ("score", "annotate"),

@@ -92,7 +92,7 @@ class SshTarget:
             UserError: the device is not reached, cannot run the bundle, or measures nothing.
         """
         measurement.progress(f"connecting to {self.host}")
-        facts = self._probe()
+        facts = self.probe()
         facts.check(self.host, self.num_threads)
         facts.check_runtime(self.host, measurement.runtime.name)
         site = facts.site(wheels=Path(self.wheels) if self.wheels else None, download=self.download)
@@ -112,8 +112,12 @@ class SshTarget:
         self._compare_versions(results)
         return summarise(self.name, artefacts, plan, results, measurement, incomplete=incomplete)
 
-    def _probe(self) -> DeviceFacts:
-        """Ask the device what it is."""
+    def probe(self) -> DeviceFacts:
+        """Ask the device what it is; copies nothing there.
+
+        Raises:
+            UserError: it is not reached, lets nobody in, or has no Python that could say so.
+        """
         source = Path(probe.__file__).read_text()
         done = run_program(
             self.address,

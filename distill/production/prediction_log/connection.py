@@ -78,6 +78,25 @@ def open_log(url: str, *, sync: bool = False, new: bool = True) -> sa.Engine:
     return engine
 
 
+def look_at(url: str) -> str:
+    """Say what there is at a log's URL; makes and changes nothing.
+
+    Raises:
+        UsageError: the URL is of no log.
+        UserError: a driver is missing.
+        LogUnavailableError: the database cannot be reached or read, or is of something else.
+    """
+    parsed = _parsed(url)
+    engine = _MAKERS[parsed.get_backend_name()](parsed, False)
+    try:
+        with talking_to(engine), engine.connect() as connection:
+            if not tables_of_ours(connection):
+                return "a database without a log, in which `serve` makes one"
+            return f"a log of version {read_meta(connection).get('schema_version', 'none')}"
+    finally:
+        engine.dispose()
+
+
 def prepare(engine: sa.Engine) -> None:
     """Make the tables where there are none, and see that those there are ours, and up to date.
 

@@ -1,0 +1,12 @@
+"""See what this machine can do, and what to do about the rest; exit 3 where something is broken.
+
+python scripts/doctor.py
+python scripts/doctor.py target=ssh target.host=pi@raspberrypi log.url=postgresql://me@db/log
+"""
+
+import sys
+
+from distill.cli import main
+
+if __name__ == "__main__":
+    main(["doctor", *sys.argv[1:]])
