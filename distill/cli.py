@@ -55,6 +55,7 @@ usage: distill <verb> [action] [overrides]
 distill <verb> --help         the verb's configuration and its groups
 distill <verb> --cfg job      the composed configuration
 distill <verb> -m key=a,b     one run for each value
+distill --completion SHELL    for bash, zsh or fish: source <(distill --completion bash)
 exit codes: 0 pass or done, 1 error, 2 wrong usage, 3 verdict fail, 4 verdict inconclusive,
             130 interrupted
 """
@@ -81,12 +82,24 @@ def _dispatch(arguments: list[str]) -> int:
         print(__version__)
         return 0
     verb, *rest = arguments
+    if verb in ("--completion", "--complete") and len(rest) == 1:
+        print(_completed(verb, rest[0]), end="")
+        return 0
     if verb not in VERBS:
         raise UsageError(f"Unknown verb `{verb}`. {nearest(verb, VERBS)}")
     if {"-h", "--help"} & {*rest}:
         print(_help(verb))
         return 0
     return _run_verb(verb, _with_action(verb, rest))
+
+
+def _completed(asked: str, given: str) -> str:
+    from distill.verbs.completion import candidates, script_of
+
+    if asked == "--completion":
+        return script_of(given)
+    found = candidates(given, config_dir(), [*VERBS], ACTIONS)
+    return "".join(f"{one}\n" for one in found)
 
 
 def _help(verb: str) -> str:
