@@ -9,7 +9,8 @@ from statistics import median
 
 from scipy.stats import binom
 
-from distill.files import read_json, versions, write_json
+from distill.files import read_json, write_json
+from distill.run_folder import versions
 
 HERE = Path(__file__).parent
 

@@ -19,9 +19,10 @@ from distill.contract import (
     save_contract,
     write_golden,
 )
-from distill.files import Stage, sha256, write_arrays, write_json, write_text
+from distill.files import sha256, write_arrays, write_json, write_text
 from distill.production.reference import input_statistics, output_statistics, reference
 from distill.production.registry.place import Place
+from distill.run_folder import Stage
 from distill.runtime import OnnxModel
 from distill.scoring import Truth, scoring_of
 from distill.tasks import Task, TaskKind

@@ -1,29 +1,24 @@
 import dataclasses
 import fcntl
 import json
-import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from distill.errors import UsageError, UserError
 from distill.files import (
-    Stage,
     atomic_path,
     exclusive,
     from_json,
     read_json,
-    run_folder_lock,
     to_json,
-    versions,
     write_arrays,
-    write_bytes,
     write_json,
 )
+from distill.run_folder import run_folder_lock
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -70,78 +65,6 @@ def test_a_writer_killed_half_way_leaves_no_file_that_looks_whole(tmp_path):
         assert [item.name for item in tmp_path.iterdir()] == [".lock"]
 
 
-def test_the_second_process_on_a_run_folder_is_told_who_holds_it(tmp_path):
-    with run_folder_lock(tmp_path):
-        code = (
-            "import sys; from pathlib import Path; from distill.files import run_folder_lock\n"
-            "try:\n    with run_folder_lock(Path(sys.argv[1])): print('got it')\n"
-            "except Exception as e: print(e)"
-        )
-        command = [sys.executable, "-c", code, str(tmp_path)]
-        held = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert f"process {os.getpid()}" in held
-    free = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert free == "got it\n"
-
-
-def test_a_run_folder_that_stays_empty_is_removed(tmp_path):
-    folder = tmp_path / "outputs" / "run"
-    with pytest.raises(UserError, match="no data"), run_folder_lock(folder):
-        raise UserError("no data")
-    assert not folder.exists()
-
-
-class Counter:
-    def __init__(self, folder: Path) -> None:
-        self.calls, self.folder = 0, folder
-
-    def __call__(self):
-        self.calls += 1
-        write_bytes(self.folder / "out.bin", b"made")
-        return {"calls": self.calls}
-
-
-@pytest.fixture
-def counter(tmp_path):
-    (tmp_path / "in.txt").write_text("input")
-    return Counter(tmp_path)
-
-
-def run_stage(folder, compute, **values):
-    stage = Stage(name="s", values=values, inputs=(folder / "in.txt",), outputs=("out.bin",))
-    found = stage.finished(folder)
-    return (stage.run(folder, compute), False) if found is None else (found, True)
-
-
-def test_a_stage_runs_once(tmp_path, counter):
-    assert run_stage(tmp_path, counter, a=1) == ({"calls": 1}, False)
-    assert run_stage(tmp_path, counter, a=1) == ({"calls": 1}, True)
-    assert counter.calls == 1
-
-
-def test_a_stage_runs_again_when_anything_it_depends_on_changes(tmp_path, counter):
-    run_stage(tmp_path, counter, a=1)
-    run_stage(tmp_path, counter, a=2)
-    (tmp_path / "in.txt").write_text("other")
-    run_stage(tmp_path, counter, a=2)
-    (tmp_path / "out.bin").write_bytes(b"tampered")
-    run_stage(tmp_path, counter, a=2)
-    (tmp_path / "s.json").unlink()
-    run_stage(tmp_path, counter, a=2)
-    assert counter.calls == 5
-
-
-def test_a_stage_that_fails_is_not_vouched_for(tmp_path, counter):
-    run_stage(tmp_path, counter, a=1)
-
-    def fail():
-        raise RuntimeError("boom")
-
-    with pytest.raises(RuntimeError, match="boom"):
-        run_stage(tmp_path, fail, a=2)
-    assert run_stage(tmp_path, counter, a=1) == ({"calls": 2}, False)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inner:
     value: float
@@ -183,11 +106,6 @@ def test_arrays_are_read_back_without_pickle(tmp_path):
         assert arrays["x"].tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="Object arrays"):
         write_arrays(tmp_path / "b.npz", {"x": np.array([object()])})
-
-
-def test_versions_name_every_runtime_that_is_installed(monkeypatch):
-    monkeypatch.setattr("distill.files.version", lambda name: f"{name} 1")
-    assert {"onnxruntime": "onnxruntime 1", "openvino": "openvino 1"}.items() <= versions().items()
 
 
 def test_a_lock_that_was_taken_this_moment_still_names_its_holder(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from conftest import SHORT
 from omegaconf import OmegaConf
 
-from distill.files import Stage, write_json, write_text
+from distill.files import write_json, write_text
+from distill.run_folder import Stage
 from distill.verbs.unchanged import RECORD, needs_of, nothing_to_do
 
 VERDICT = {

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from distill.errors import UserError
-from distill.files import atomic_path, read_json, to_json, versions, write_json
+from distill.files import atomic_path, read_json, to_json, write_json
+from distill.run_folder import versions
 from distill.training.soft_labels import (
     FORMAT,
     INDICES,

@@ -7,8 +7,9 @@ from typing import Any
 
 from distill.deployment.search.record import Attempt
 from distill.deployment.search.space import Candidate
-from distill.files import adopt_stage, read_json
+from distill.files import read_json
 from distill.metrics import estimate_from
+from distill.run_folder import adopt_stage
 from distill.verbs.candidates import pipeline_cfg
 from distill.verbs.references import export_reference_stage
 from distill.verbs.rungs import full_training

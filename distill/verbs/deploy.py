@@ -12,7 +12,8 @@ from rich.markup import escape
 
 from distill.deployment.deploy.model import Deployment, read_model, write_files
 from distill.errors import UsageError
-from distill.files import read_json, run_folder_lock, sha256
+from distill.files import read_json, sha256
+from distill.run_folder import run_folder_lock
 from distill.verbs.registry import champion_path
 from distill.verbs.workspace import Workspace, named_in_errors
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from distill.dataset_versions import MANIFEST, counts, write_version
 from distill.errors import UsageError, nearest
-from distill.files import from_json, to_json, versions
+from distill.files import from_json, to_json
 from distill.production.feedback.collecting import collect
 from distill.production.feedback.exchange import export_tasks, import_files
 from distill.production.feedback.model import Model, open_model
@@ -25,6 +25,7 @@ from distill.production.feedback.tiers import counted
 from distill.production.prediction_log.annotations import answers
 from distill.production.prediction_log.connection import Engine, open_log
 from distill.production.serving.editions import artefact_at
+from distill.run_folder import versions
 from distill.verbs.numbers import Number, check_numbers
 from distill.verbs.registry import champion_path
 from distill.verbs.workspace import plain

@@ -7,7 +7,8 @@ from typing import Any
 from distill.columns import Kind
 from distill.contract import Contract, ImageInput, Normalization, SeriesInput, TableInput
 from distill.encoding import Encoder
-from distill.files import read_json, sha256, versions
+from distill.files import read_json, sha256
+from distill.run_folder import versions
 from distill.tasks import TaskKind
 from distill.verbs.artefacts import further
 from distill.verbs.networks import TEACHER_FACTS

@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 from scipy.stats import binom
 
 from distill.errors import UserError
-from distill.files import run_folder_lock
 from distill.production.teacher_answers import TeacherAnswers, read_answers
+from distill.run_folder import run_folder_lock
 from distill.tasks import TaskKind
 from distill.verbs.networks import TEACHER_FACTS, load_teacher
 from distill.verbs.ranks import agree

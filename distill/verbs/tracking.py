@@ -4,9 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from distill.files import Stage, read_json
+from distill.files import read_json
 from distill.production.registry.connection import UnreachableError
 from distill.production.registry.tracking import Record, keep
+from distill.run_folder import Stage
 from distill.verbs.workspace import Workspace, plain, redacted
 
 log = logging.getLogger(__name__)

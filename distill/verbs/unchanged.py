@@ -15,7 +15,8 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from distill.files import promised, read_json, sha256, sha256_json, versions, write_json
+from distill.files import read_json, sha256, sha256_json, write_json
+from distill.run_folder import promised, versions
 from distill.verbs.ranks import launched
 from distill.verbs.registry import champion_sha256
 from distill.verbs.summary import show_verdict

@@ -15,7 +15,8 @@ from distill.deployment.report.pipeline import (
     distillation_sentence,
     write_pipeline_report,
 )
-from distill.files import read_json, sha256, to_json, versions
+from distill.files import read_json, sha256, to_json
+from distill.run_folder import versions
 from distill.verbs.artefacts import MAY_SHIP, STUDENT
 from distill.verbs.baseline import PREDICTIONS as BASELINE
 from distill.verbs.benchmark import cost

@@ -21,7 +21,8 @@ from rich.progress import Progress
 
 from distill.budget import Budget, parse_budget
 from distill.errors import UsageError, UserError, without_passwords
-from distill.files import Stage, run_folder_lock, write_text
+from distill.files import write_text
+from distill.run_folder import Stage, run_folder_lock
 from distill.scoring import Scoring, scoring_of
 from distill.tasks import TaskKind
 from distill.verbs.ranks import agree, launched

@@ -23,8 +23,9 @@ from distill.contract import (
     replay_golden,
 )
 from distill.errors import UserError
-from distill.files import promised, read_json, sha256, sha256_json, write_json
+from distill.files import read_json, sha256, sha256_json, write_json
 from distill.production.reference import EMBEDDINGS
+from distill.run_folder import promised
 from distill.runtime import OnnxModel
 from distill.scoring import Scoring, Truth, scoring_of
 
