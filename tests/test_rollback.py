@@ -16,6 +16,7 @@ from distill.production.experiment.policy import Policy
 from distill.production.experiment.rollout import Stage
 from distill.production.routing.challenger import Limits
 from distill.production.routing.conductor import Conductor
+from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
 from distill.production.serving.catalogue import FileSource
 from distill.production.serving.editions import artefact_at
@@ -119,7 +120,7 @@ def test_another_process_follows_a_rollback(folder, tmp_path):
         await promoted(world)
         other = Conductor(
             router=TrialRouter(world.service.recorder),
-            engine=world.engine,
+            mover=Mover(engine=world.engine),
             catalogue=world.service.catalogue,
             challengers=world.conductor.challengers,
             policy=EAGER,

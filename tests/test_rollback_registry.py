@@ -17,6 +17,7 @@ from distill.production.prediction_log.records import Feedback
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
 from distill.production.registry.registry import open_registry
 from distill.production.routing.conductor import Conducting, Conductor
+from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
 from distill.production.serving.batcher import Batcher, Batching
 from distill.production.serving.catalogue import Catalogue, ChallengerSource, RegistrySource
@@ -128,12 +129,11 @@ def serving(
         )
         conductor = Conductor(
             router=router,
-            engine=engine,
+            mover=Mover(engine=engine, on_move=_history(home)),
             catalogue=catalogue,
             challengers=ChallengerSource(place=home),
             policy=policy,
             conducting=Conducting(deadline_ms=20_000.0, slow_ms=20_000.0),
-            on_move=_history(home),
             replaced=_replaced(home),
             old=_old(home),
             unproven=_unproven(home),

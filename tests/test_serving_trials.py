@@ -13,6 +13,7 @@ from distill.production.prediction_log.writer import LogWriter, WriterOptions
 from distill.production.routing.challenger import Limits
 from distill.production.routing.conductor import Conducting, Conductor
 from distill.production.routing.doors import doors
+from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
 from distill.production.serving.catalogue import FileSource
 from distill.production.serving.editions import artefact_at
@@ -34,7 +35,7 @@ def trying(folder, tmp_path, weights, policy=QUICK):
     router = service.router = TrialRouter(service.recorder)
     conductor = Conductor(
         router=router,
-        engine=engine,
+        mover=Mover(engine=engine),
         catalogue=service.catalogue,
         challengers=FileSource(artefact=artefact_at(variant(folder, weights), "pets")),
         policy=policy,

@@ -24,6 +24,7 @@ from distill.production.prediction_log.records import Feedback, Prediction
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
 from distill.production.routing.challenger import Limits
 from distill.production.routing.conductor import Conducting, Conductor
+from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
 from distill.production.serving.catalogue import FileSource
 from distill.production.serving.editions import artefact_at
@@ -125,7 +126,7 @@ def experiment(
         router = service.router = TrialRouter(service.recorder)
         conductor = Conductor(
             router=router,
-            engine=engine,
+            mover=Mover(engine=engine),
             catalogue=service.catalogue,
             challengers=FileSource(artefact=artefact_at(variant(folder, weights))),
             policy=policy,
@@ -264,7 +265,7 @@ def test_of_two_who_move_at_once_one_is_right_and_the_other_follows(folder, tmp_
     async def use(world: World) -> None:
         other = Conductor(
             router=TrialRouter(world.service.recorder),
-            engine=world.engine,
+            mover=Mover(engine=world.engine),
             catalogue=world.service.catalogue,
             challengers=world.conductor.challengers,
             policy=QUICK,
@@ -342,12 +343,12 @@ def test_a_move_that_nobody_can_be_told_of_is_told_at_the_next_look(folder, tmp_
         def refuse(*_: object) -> None:
             raise UserError("the registry is held")
 
-        world.conductor.on_move = refuse
+        world.conductor.mover.on_move = refuse
         world.trial.ban = "it is of no use"
         await world.conductor.tick()
         assert "held" in str(world.service.router.problem)
         assert world.trial.state.stage is Stage.ABORTED
-        world.conductor.on_move = lambda setting, state, decision: told.append(state.stage)
+        world.conductor.mover.on_move = lambda setting, state, decision: told.append(state.stage)
         await world.conductor.tick()
         assert told == [Stage.ABORTED]
         assert world.service.router.problem is None
@@ -358,7 +359,7 @@ def test_a_move_that_nobody_can_be_told_of_is_told_at_the_next_look(folder, tmp_
 def test_a_look_that_fails_by_a_defect_is_taken_again(folder, tmp_path, monkeypatch):
     async def use(world: World) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("distill.production.routing.conductor.gather", lambda *_: 1 / 0)
+            patch.setattr("distill.production.routing.mover.gather", lambda *_: 1 / 0)
             await world.conductor.tick()
         assert "division" in str(world.service.router.problem)
         await world.conductor.tick()

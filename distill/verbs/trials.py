@@ -18,6 +18,7 @@ from distill.production.registry.ledger import Entry
 from distill.production.registry.place import Place, registered
 from distill.production.routing.conductor import Conducting, Conductor
 from distill.production.routing.doors import doors
+from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
 from distill.production.serving.catalogue import (
     Catalogue,
@@ -111,12 +112,11 @@ def make_trials(
     router, place = TrialRouter(recorder, holdout=wanted.conducting.holdout), wanted.place
     conductor = Conductor(
         router=router,
-        engine=engine,
+        mover=Mover(engine=engine, on_move=_history(place)),
         catalogue=catalogue,
         challengers=wanted.challengers,
         policy=wanted.policy,
         conducting=wanted.conducting,
-        on_move=_history(place),
         replaced=_replaced(place),
         old=_old(place),
         unproven=_unproven(place),

@@ -1,14 +1,12 @@
-"""Leads an experiment: reads what was seen, decides, moves on, and tells everybody.
+"""Leads experiments: says who is tried, starts and ends its process, and looks again and again.
 
-Every process of a service has one. What they decide they decide from the same log, and of two who
-move at once the first is right: the others follow. A challenger of the registry that was promoted
-goes on answering until the catalogue has it, and is watched until its window ends. Knows nothing of
-HTTP.
+Every process of a service has one; what they decide they decide from the same log. A challenger of
+the registry that was promoted goes on answering until the catalogue has it, and is watched until
+its window ends. Knows nothing of HTTP, nor of what decides.
 """
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import threading
@@ -19,28 +17,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distill.errors import UsageError, UserError
-from distill.files import sha256, to_json
-from distill.production.experiment.course import latest_of, read_course, step_of
-from distill.production.experiment.decision import Decision, decide
-from distill.production.experiment.gathering import aftermath, gather, usual
+from distill.files import sha256
+from distill.production.experiment.course import latest_of
 from distill.production.experiment.policy import Contender, Policy, Setting
 from distill.production.experiment.rollout import (
     Stage,
-    State,
-    advance,
     begin,
     rolled_back,
-    sent_away,
-    watch,
 )
-from distill.production.experiment.watch import Share, decide_aftermath
-from distill.production.prediction_log.connection import Engine
-from distill.production.prediction_log.moves import Move, add_move, moves_of
 from distill.production.registry.ledger import Entry
 from distill.production.routing.announcer import Announcer
 from distill.production.routing.challenger import Challenger, Limits
 from distill.production.routing.entrance import contract_beside, seen_otherwise, why_not
-from distill.production.routing.router import Trial, TrialRouter
+from distill.production.routing.mover import Mover
+from distill.production.routing.router import TrialRouter
+from distill.production.routing.trial import Trial
 from distill.production.serving.catalogue import Catalogue, Source
 from distill.production.serving.editions import Artefact, Edition
 from distill.runtime import ModelError
@@ -95,12 +86,11 @@ class Conductor:
 
     Attributes:
         router: whose trial it sets.
-        engine: the log.
+        mover: moves its trials on; it has the log.
         catalogue: who is champion.
         challengers: says who is to be tried.
         policy: the rules.
         conducting: the rest.
-        on_move: told of each move of ours, with what it rests on: the registry's history.
         replaced: finds what has put another in the place of a champion that was promoted at a
             moment; None while nothing has.
         old: finds the champion before, to be kept warm; None where it answers anyway.
@@ -108,22 +98,18 @@ class Conductor:
     """
 
     router: TrialRouter
-    engine: Engine
+    mover: Mover
     catalogue: Catalogue
     challengers: Source
     policy: Policy
     conducting: Conducting
-    on_move: Callable[[Setting, State, Decision | None], None] = lambda *_: None
     replaced: Callable[[Setting, float], Entry | None] = lambda *_: None
     old: Callable[[Setting], Artefact | None] = lambda _: None
     unproven: Callable[[Setting], str | None] = lambda _: None
     _announcer: Announcer = field(default_factory=Announcer)
     _nobody: str = ""
-    _number: int = 0
     _mark: Any = None
     _wanted: Artefact | None = None
-    _usual: tuple[str, dict[str, Share]] | None = None  # of which experiment
-    _untold: list[tuple[Setting, State, Decision | None]] = field(default_factory=list)
 
     async def run(self) -> None:
         """Lead until cancelled."""
@@ -144,14 +130,14 @@ class Conductor:
     async def tick(self) -> None:
         """Look once."""
         try:
-            await asyncio.to_thread(self._tell)
+            await asyncio.to_thread(self.mover.tell)
             await self._follow_challenger()
             trial = self.router.trial
             if trial is None:
                 return
             self.router.problem = None
             before = trial.state.stage
-            await asyncio.get_running_loop().run_in_executor(_ASIDE, self._advance, trial)
+            await asyncio.get_running_loop().run_in_executor(_ASIDE, self.mover.advance, trial)
             if trial.is_over and trial.challenger is not None:
                 await trial.challenger.stop()
             after = trial.state.stage
@@ -184,7 +170,7 @@ class Conductor:
             return
         await self._end_trial()
         contracts = champion.contract, contract_beside(wanted.path)
-        hindrance = await asyncio.to_thread(why_not, self.engine, setting, *contracts)
+        hindrance = await asyncio.to_thread(why_not, self.mover.engine, setting, *contracts)
         self.router.problem = None if hindrance is None else str(hindrance)
         if hindrance is not None:
             self._announcer.say(hindrance.reason, str(hindrance))
@@ -197,10 +183,9 @@ class Conductor:
             deadline_ms=self.conducting.deadline_ms,
             seen=seen_otherwise(*contracts),
         )
-        self._number = 0
-        await asyncio.to_thread(self._catch_up, trial)
-        if not self._number:
-            await asyncio.to_thread(self._move, trial, trial.state, setting)
+        await asyncio.to_thread(self.mover.catch_up, trial)
+        if not trial.num_moves:
+            await asyncio.to_thread(self.mover.move, trial, trial.state, setting)
         trial.unproven = await asyncio.to_thread(self.unproven, setting)
         self._announcer.begun(setting, trial.state, trial.unproven)
         if not trial.is_over:
@@ -236,19 +221,23 @@ class Conductor:
 
     def _left_behind(self) -> Trial | None:
         """Find the promotion of the model that answers, as a service before this one left it."""
-        course = latest_of(self.engine, self.catalogue.current.model)
+        course = latest_of(self.mover.engine, self.catalogue.current.model)
         if course is None or not course.state.is_watched(time.time()):
             return None
         setting = course.setting
         if setting.challenger.artefact_sha256 != self.catalogue.current.artefact_sha256:
             return None
-        self._number = len(course.steps)
-        deadline_ms = self.conducting.deadline_ms
-        return Trial(setting=setting, challenger=None, state=course.state, deadline_ms=deadline_ms)
+        return Trial(
+            setting=setting,
+            challenger=None,
+            state=course.state,
+            deadline_ms=self.conducting.deadline_ms,
+            num_moves=len(course.steps),
+        )
 
     def _stands(self, trial: Trial) -> bool:
         """Tell whether a promotion stands, or is about to; note who has undone it."""
-        self._catch_up(trial)
+        self.mover.catch_up(trial)
         if trial.state.stage is not Stage.PROMOTED:
             return False
         entry = self.replaced(trial.setting, trial.state.since)
@@ -258,7 +247,7 @@ class Conductor:
             why = (
                 f"{entry.who} rolled back to version {entry.version}: {entry.reason or 'no reason'}"
             )
-            self._move(trial, rolled_back(trial.state, why, time.time()), None)
+            self.mover.move(trial, rolled_back(trial.state, why, time.time()), None)
         return False
 
     def _named(self) -> Artefact | None:
@@ -292,75 +281,6 @@ class Conductor:
         self.router.end(self.catalogue.current.artefact_sha256)
         if trial.challenger is not None:
             await trial.challenger.stop()
-
-    def _advance(self, trial: Trial) -> None:
-        self._catch_up(trial)
-        if trial.is_over:
-            return
-        if trial.ban is not None:
-            policy = trial.setting.policy
-            self._move(trial, sent_away(policy, trial.state, trial.ban, time.time()), None)
-        elif trial.state.is_watched(time.time()):
-            self._watch(trial)
-        elif not trial.state.stage.is_over:
-            self._judge(trial)
-
-    def _catch_up(self, trial: Trial) -> None:
-        """Take over the moves that other processes made."""
-        for move in moves_of(self.engine, trial.setting.experiment, after=self._number):
-            trial.state = step_of(move).state
-            self._number = move.number
-
-    def _judge(self, trial: Trial) -> None:
-        evidence, units = gather(self.engine, trial.setting, trial.state)
-        before, decision = trial.state, decide(self.policy, evidence)
-        trial.decision = decision
-        following = advance(
-            self.policy,
-            before,
-            decision,
-            challenger_units=units,
-            now=time.time(),
-            unproven=lambda: trial.unproven,
-        )
-        if (following.stage, following.step) != (before.stage, before.step):
-            self._move(trial, following, decision)
-        else:
-            trial.state = following
-
-    def _watch(self, trial: Trial) -> None:
-        setting, since = trial.setting, trial.state.since
-        if self._usual is None or self._usual[0] != setting.experiment:
-            begun = read_course(self.engine, setting.experiment).begun
-            self._usual = setting.experiment, usual(self.engine, setting, begun, since)
-        found = aftermath(self.engine, setting, self._usual[1], since)
-        decision = trial.decision = decide_aftermath(setting.policy, found)
-        following = watch(setting.policy, trial.state, decision, now=time.time())
-        if following is not trial.state:
-            self._move(trial, following, decision)
-
-    def _move(self, trial: Trial, state: State, why: Decision | Setting | None) -> None:
-        """Write a move down; where another process was faster, its move counts."""
-        move = Move(
-            experiment=trial.setting.experiment,
-            number=self._number + 1,
-            time=time.time(),
-            state=json.dumps(to_json(state)),
-            evidence=json.dumps(None if why is None else to_json(why)),
-        )
-        if not add_move(self.engine, move):
-            self._catch_up(trial)
-            return
-        self._number, trial.state = move.number, state
-        log.info("%s: %s, because %s.", trial.setting.experiment, state.name, state.why)
-        self._untold.append((trial.setting, state, why if isinstance(why, Decision) else None))
-        self._tell()
-
-    def _tell(self) -> None:
-        """Tell of our moves, in order; of one that nobody can be told of now, at the next look."""
-        while self._untold:
-            self.on_move(*self._untold[0])
-            self._untold.pop(0)
 
 
 def _is_registered(setting: Setting) -> bool:

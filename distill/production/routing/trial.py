@@ -27,6 +27,7 @@ class Trial:
         state: where the experiment is.
         deadline_ms: of the challenger; at most half of what a request has left.
         seen: by its training; None where that is as much as the champion's.
+        num_moves: of the experiment, that are in `state`.
         num_failures: in a row, up to now.
         ban: why nobody is to be answered by it any more, from this moment on.
         decision: on what was seen so far; None before the first look.
@@ -38,6 +39,7 @@ class Trial:
     state: State
     deadline_ms: float
     seen: Seen | None = None
+    num_moves: int = 0
     num_failures: int = 0
     ban: str | None = None
     decision: Decision | None = None
