@@ -13,21 +13,19 @@ from distill.errors import UsageError, UserError
 from distill.tasks import TaskKind
 from distill.training.modules import make_schedule
 from distill.verbs.artefacts import further
+from distill.verbs.members import is_fitted, load_member, teacher_members
 from distill.verbs.networks import (
     build_distillation,
     build_teacher_network,
-    check_views_of_data,
     existing,
-    is_fitted,
-    load_member,
     load_network,
     starting_student,
     starting_teacher,
-    teacher_members,
 )
 from distill.verbs.ranks import launched
 from distill.verbs.seeds import seeds
 from distill.verbs.store import check_store_settings, uses_store
+from distill.verbs.views import check_views_of_data
 from distill.verbs.workspace import Workspace, named_in_errors
 
 SUGGESTED = {

@@ -15,7 +15,7 @@ from distill.verbs.artefacts import ARTEFACTS, CONTROL, MAY_SHIP, STUDENT
 from distill.verbs.baseline import PREDICTIONS as BASELINE_PREDICTIONS
 from distill.verbs.humans import VOTES, human_files
 from distill.verbs.incumbent import ask_incumbent, incumbent_path
-from distill.verbs.networks import load_teacher
+from distill.verbs.members import load_teacher
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
 LOGITS = "predictions/test_logits.npz"

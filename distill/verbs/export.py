@@ -33,7 +33,8 @@ from distill.verbs.artefacts import (
 from distill.verbs.bundle import bundle_stage, wanted_bundle
 from distill.verbs.deploy import deploy_artefact, deploy_stage, shipped, wanted_deployment
 from distill.verbs.measuring import NUM_INPUTS, measurement
-from distill.verbs.networks import TEACHER_FACTS, weights_path
+from distill.verbs.members import TEACHER_FACTS
+from distill.verbs.networks import weights_path
 from distill.verbs.promise import make_contract
 from distill.verbs.quantization import FLOAT32, STAGE, quantize_stage
 from distill.verbs.references import export_reference_stage, reference_input

@@ -1,7 +1,7 @@
-"""Networks and teachers of a run: built from the configuration, their weights read back."""
+"""Networks of a run: built from the configuration, their weights read back."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
@@ -10,11 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from distill.contract import check_classes
 from distill.errors import UserError
 from distill.verbs.workspace import Workspace, named_in_errors, plain
-
-if TYPE_CHECKING:
-    from distill.training.teachers.base import Teacher
-
-TEACHER_FACTS = "train/teacher/teacher.json"
 
 
 def weights_path(run_dir: Path, role: str, epoch: str = "best") -> Path:
@@ -155,94 +150,6 @@ def load_student(workspace: Workspace, path: Path) -> Any:
     model = build_student(workspace)
     _load_state(model, content, path, "student")
     return model.eval()
-
-
-def load_teacher(workspace: Workspace) -> "Teacher":
-    """Load the run's teacher as the `train teacher` stage has left it, its classes the data's.
-
-    Raises:
-        UserError: there is none yet, or it cannot answer for the data's classes.
-    """
-    from distill.training.teachers.ensemble import EnsembleTeacher
-
-    cfg = workspace.cfg.teacher
-    teachers = [load_member(workspace, *member) for member in teacher_members(cfg).items()]
-    if "members" not in cfg:
-        return teachers[0]
-    task = workspace.data.task
-    return EnsembleTeacher(teachers, plain(cfg.weights), task.answers, kind=task.kind)
-
-
-def teacher_members(teacher: DictConfig) -> dict[str, DictConfig]:
-    """Name the role of every network or source a teacher consists of: itself, or its members."""
-    if "members" not in teacher:
-        return {"teacher": teacher}
-    return {f"teacher/{name}": member for name, member in teacher.members.items()}
-
-
-def is_fitted(workspace: Workspace, member: DictConfig) -> bool:
-    """Tell whether a teacher is an estimator that is fitted in the run."""
-    return member.get("regressor" if workspace.data.is_numeric else "estimator") is not None
-
-
-def load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher":
-    """Load what `teacher_members` names: weights of this run, or whatever the configuration says.
-
-    Raises:
-        UserError: it is missing, unusable, or does not go with the data or its views.
-    """
-    from distill.training.fit import load_weights
-    from distill.training.teachers.classes import match_classes
-    from distill.training.teachers.live import TorchTeacher
-
-    if "network" not in member:
-        folder = workspace.run_dir / "train" / role
-        OmegaConf.to_container(member, throw_on_missing=True)  # a partial call leaves `???` out
-        with named_in_errors(role.replace("teacher/", "teacher.members.")):
-            teacher = instantiate(member, _convert_="all")(workspace.data, folder)
-        _check_views(workspace, teacher)
-        return teacher
-    path = weights_path(workspace.run_dir, role)
-    if not path.is_file():
-        raise UserError(
-            f"Expected the teacher's weights at {path} but there are none. Run `train teacher` in "
-            "this run folder first, or give `teacher.checkpoint=` and run `train`."
-        )
-    teacher = TorchTeacher(load_network(workspace, member, path), load_weights(path)["classes"])
-    return match_classes(
-        teacher, workspace.data.classes, drop_classes=bool(member.get("drop_classes", False))
-    )
-
-
-def shows_samples_as_they_are(cfg: DictConfig) -> bool:
-    """Tell whether a run neither augments samples nor mixes them: all views are then the same."""
-    from distill.training.views import Unchanged
-
-    return isinstance(instantiate(cfg.views), Unchanged) and not cfg.mixing
-
-
-def check_views_of_data(workspace: Workspace) -> None:
-    """Refuse to augment rows as images are, or images as rows.
-
-    Raises:
-        UsageError: views or mixing are of the other, or refuse their settings.
-    """
-    from distill.training.views import bound
-
-    for group in ("views", "mixing"):
-        with named_in_errors(group):
-            shown = instantiate(workspace.cfg[group])
-        if shown:
-            bound(shown, workspace.data.train.layout)
-
-
-def _check_views(workspace: Workspace, teacher: "Teacher") -> None:
-    if not teacher.sees_images and not shows_samples_as_they_are(workspace.cfg):
-        raise UserError(
-            "Expected `views=none mixing=none` for a teacher of saved predictions, or of raw rows, "
-            "but samples are augmented: it would teach one sample's answer for what another looks "
-            "like. Add `views=none mixing=none`, or use a teacher that can be asked."
-        )
 
 
 def existing(path: str) -> Path:

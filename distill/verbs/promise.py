@@ -11,7 +11,7 @@ from distill.files import read_json, sha256
 from distill.run_folder import versions
 from distill.tasks import TaskKind
 from distill.verbs.artefacts import further
-from distill.verbs.networks import TEACHER_FACTS
+from distill.verbs.members import TEACHER_FACTS
 from distill.verbs.workspace import Workspace, plain
 from distill.windows import Windows
 

@@ -8,7 +8,8 @@ from typing import Any
 from distill.contract import CLASSES_KEY
 from distill.errors import UserError
 from distill.verbs.artefacts import ARTEFACTS, calibrated, export_network, parity_with_torch
-from distill.verbs.networks import TEACHER_FACTS, load_student, load_teacher, weights_path
+from distill.verbs.members import TEACHER_FACTS, load_teacher
+from distill.verbs.networks import load_student, weights_path
 from distill.verbs.workspace import Workspace, plain
 
 

@@ -11,7 +11,8 @@ import lightning
 import numpy as np
 
 from distill.verbs.fitting import fit_stage
-from distill.verbs.networks import TEACHER_FACTS, load_student, weights_path
+from distill.verbs.members import TEACHER_FACTS
+from distill.verbs.networks import load_student, weights_path
 from distill.verbs.train import distillation_values, distilled, taught_rows, views_shown
 from distill.verbs.workspace import Workspace, plain
 

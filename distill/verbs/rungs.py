@@ -15,7 +15,8 @@ from distill.metrics import proportion
 from distill.verbs.baseline import configured_baselines
 from distill.verbs.fitting import MARKS, fit_stage
 from distill.verbs.incumbent import ask_incumbent, incumbent_path
-from distill.verbs.networks import TEACHER_FACTS, build_student, load_teacher
+from distill.verbs.members import TEACHER_FACTS, load_teacher
+from distill.verbs.networks import build_student
 from distill.verbs.train import distillation_values, distilled, taught_rows, views_shown
 from distill.verbs.workspace import Workspace, plain
 

@@ -19,7 +19,7 @@ from distill.errors import UserError
 from distill.production.teacher_answers import TeacherAnswers, read_answers
 from distill.run_folder import run_folder_lock
 from distill.tasks import TaskKind
-from distill.verbs.networks import TEACHER_FACTS, load_teacher
+from distill.verbs.members import TEACHER_FACTS, load_teacher
 from distill.verbs.ranks import agree
 from distill.verbs.store import (
     check_store_settings,

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from distill.deployment.report.prospect import prospect
 from distill.pages import figure, percent, percent_interval, size
-from distill.verbs.networks import is_fitted, teacher_members
+from distill.verbs.members import is_fitted, teacher_members
 from distill.verbs.workspace import Workspace
 from distill.wording import ERRORS, SHARES, gain_cells, metric_name, metric_text
 

@@ -10,12 +10,8 @@ from hydra.utils import instantiate
 from distill.errors import UserError
 from distill.files import read_json
 from distill.tasks import TaskKind
-from distill.verbs.networks import (
-    TEACHER_FACTS,
-    check_views_of_data,
-    load_teacher,
-    shows_samples_as_they_are,
-)
+from distill.verbs.members import TEACHER_FACTS, load_teacher
+from distill.verbs.views import check_views_of_data, shows_samples_as_they_are
 from distill.verbs.workspace import OUTPUTS, Workspace, plain
 
 if TYPE_CHECKING:

@@ -10,16 +10,14 @@ from distill.files import write_json
 from distill.training.modules import SupervisedModule
 from distill.training.teachers.ensemble import check_weights
 from distill.verbs.fitting import HISTORY, fit_stage, keep, outputs_of, score_test
+from distill.verbs.members import TEACHER_FACTS, load_teacher, teacher_members
 from distill.verbs.networks import (
-    TEACHER_FACTS,
     existing,
     load_network,
-    load_teacher,
     objective,
     start_path,
     starting_teacher,
     teacher_classes,
-    teacher_members,
     weights_path,
 )
 from distill.verbs.workspace import Workspace, plain

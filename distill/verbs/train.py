@@ -11,19 +11,13 @@ from omegaconf import DictConfig
 from distill.files import write_json
 from distill.verbs.configuration import check_configuration
 from distill.verbs.fitting import fit_stage
-from distill.verbs.networks import (
-    TEACHER_FACTS,
-    build_distillation,
-    load_teacher,
-    objective,
-    shows_samples_as_they_are,
-    start_path,
-    starting_student,
-)
+from distill.verbs.members import TEACHER_FACTS, load_teacher
+from distill.verbs.networks import build_distillation, objective, start_path, starting_student
 from distill.verbs.seeds import compare_roles, seed_folder, seeds, show_trained
 from distill.verbs.soft_labels import soft_labels_stage
 from distill.verbs.store import num_views, open_store, uses_store
 from distill.verbs.teacher import teacher_stage
+from distill.verbs.views import shows_samples_as_they_are
 from distill.verbs.workspace import Workspace, open_workspace, plain
 
 ROLES = ("teacher", "control", "student")
