@@ -94,9 +94,9 @@ class Scoring(ABC):
     def marks(self, answers: Array, truth: Truth) -> Array:
         """Mark every row, [N] or [N, D]."""
 
-    @abstractmethod
     def value(self, marks: Array) -> float:
-        """Put marks together to the metric."""
+        """Put marks together to the metric: the share that is right, or the mean loss."""
+        return float(marks.mean())
 
     @abstractmethod
     def compare(
@@ -111,9 +111,9 @@ class Scoring(ABC):
     def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
         """Estimate how far two models say the same, from 0 to 1."""
 
-    @abstractmethod
     def pooled(self, marks: Array) -> Array:
         """Put the marks of several trainings together row by row, [K, N, ...] to [N, ...]."""
+        return np.asarray(marks, np.float64).mean(axis=0)
 
 
 def scoring_of(task: Task, metric: str | None = None) -> Scoring:
@@ -158,10 +158,6 @@ class Classes(Scoring):
         """Tell which rows are right, [N]."""
         return (answers.argmax(axis=1) if answers.ndim == 2 else answers) == truth.labels
 
-    def value(self, marks: Array) -> float:
-        """Give the share of rows right."""
-        return float(marks.mean())
-
     def compare(
         self, first: Array, second: Array, *, blocks: Array | None, confidence: float
     ) -> Paired:
@@ -175,10 +171,6 @@ class Classes(Scoring):
         """Give the share of rows with the same class."""
         same = answers.argmax(axis=1) == reference.argmax(axis=1)
         return proportion(same, confidence=confidence)
-
-    def pooled(self, marks: Array) -> Array:
-        """Give the share of trainings that are right, [N]."""
-        return np.asarray(marks, np.float64).mean(axis=0)
 
 
 class Labels(Scoring):
@@ -198,10 +190,6 @@ class Labels(Scoring):
         """Tell which labels are right, [N, C]."""
         return right_labels(answers, truth.labels)
 
-    def value(self, marks: Array) -> float:
-        """Give the share of labels right."""
-        return float(marks.mean())
-
     def compare(
         self, first: Array, second: Array, *, blocks: Array | None, confidence: float
     ) -> Paired:
@@ -212,10 +200,6 @@ class Labels(Scoring):
         """Give the share of rows with the same labels."""
         same = ((answers > 0) == (reference > 0)).all(axis=1)
         return proportion(same, confidence=confidence)
-
-    def pooled(self, marks: Array) -> Array:
-        """Give the share of trainings that are right, [N, C]."""
-        return np.asarray(marks, np.float64).mean(axis=0)
 
 
 class Numbers(Scoring):
@@ -325,10 +309,6 @@ class Quantiles(Scoring):
         losses = pinball_loss(quantiles, labels, np.array(self.task.quantiles))
         return losses.reshape(len(losses), -1)
 
-    def value(self, marks: Array) -> float:
-        """Give the mean pinball loss."""
-        return float(marks.mean())
-
     def compare(
         self, first: Array, second: Array, *, blocks: Array | None, confidence: float
     ) -> Paired:
@@ -338,10 +318,6 @@ class Quantiles(Scoring):
     def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
         """Give the share of the reference's variance that the answers explain, as of numbers."""
         return Numbers(self.task, "rmse").agreement(answers, reference, confidence=confidence)
-
-    def pooled(self, marks: Array) -> Array:
-        """Give each quantile's mean loss over the trainings, [N, D * Q]."""
-        return np.asarray(marks, np.float64).mean(axis=0)
 
     def _in_one_unit(self, answers: Array, truth: Truth) -> tuple[Array, Array]:
         """Bring quantiles, [N, D, Q], and labels, [N, D], to units that can be averaged."""
