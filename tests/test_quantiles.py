@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from distill.contract import Contract
 from distill.deployment.export import export_onnx
-from distill.deployment.report.pipeline import _coverage
+from distill.deployment.report.sentences import coverage_sentences
 from distill.deployment.series_graph import wrap_windows
 from distill.deployment.table_graph import in_units, prepend_encoder
 from distill.errors import UsageError, UserError
@@ -183,9 +183,9 @@ def test_another_metric_than_the_pinball_loss_is_refused():
 
 def test_the_report_sets_coverage_beside_the_nominal_one():
     found = {"estimate": 0.767, "interval": [0.692, 0.835]}
-    said = _coverage({"models": {"student": {"coverage": found}}, "quantiles": LEVELS})
+    said = coverage_sentences({"models": {"student": {"coverage": found}}, "quantiles": LEVELS})
     assert "covers 76.7 % of the test labels (69.2 to 83.5 %), nominal 80 %" in said[0]
-    assert not _coverage({"models": {"student": {}}, "quantiles": ()})
+    assert not coverage_sentences({"models": {"student": {}}, "quantiles": ()})
 
 
 @pytest.mark.parametrize("name", ["houses", "sales"])

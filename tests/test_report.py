@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 import pytest
 
 from distill.budget import Check, Choice, Outcome
-from distill.deployment.report.pipeline import distillation_sentence
+from distill.deployment.report.sentences import distillation_sentence
 from distill.deployment.report.write import choice_sentence, junit
 from distill.pages import figure, render, size, svg
 

@@ -4,7 +4,7 @@ import pytest
 
 from distill.budget import Outcome, at_least
 from distill.deployment.naive import naive_sentence
-from distill.deployment.report.pipeline import distillation_sentence
+from distill.deployment.report.sentences import distillation_sentence
 from distill.files import to_json
 from distill.metrics import PairedComparison, estimate_from
 from distill.scoring import METRICS, Classes, Labels, Numbers, scoring_of

@@ -10,11 +10,8 @@ import numpy as np
 from distill.budget import Check, choose
 from distill.deployment.checks import compatibility_checks, quality_checks, target_checks
 from distill.deployment.naive import naive_sentence
-from distill.deployment.report.pipeline import (
-    PipelineResults,
-    distillation_sentence,
-    write_pipeline_report,
-)
+from distill.deployment.report.pipeline import PipelineResults, write_pipeline_report
+from distill.deployment.report.sentences import distillation_sentence
 from distill.files import read_json, sha256, to_json
 from distill.run_folder import versions
 from distill.verbs.artefacts import MAY_SHIP, STUDENT

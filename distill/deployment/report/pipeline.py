@@ -27,33 +27,17 @@ from distill.deployment.report.references import (
     reference_rows,
     shown_figures,
 )
-from distill.deployment.report.write import choice_sentence, write_report
-from distill.metrics import estimate_from
-from distill.pages import size
-from distill.wording import (
-    ERRORS,
-    gain_phrase,
-    gain_range,
-    metric_name,
-    metric_text,
-    metric_title,
-    test_name,
+from distill.deployment.report.sentences import (
+    agreement_note,
+    coverage_sentences,
+    distillation_sentence,
+    epoch_sentence,
+    measured_through,
+    role_name,
 )
-
-
-def distillation_sentence(gain: Values, metric: str, confidence: float) -> str:
-    """Answer "did distillation help?" in one sentence, with its interval."""
-    low, high = estimate_from(gain).interval
-    points = gain_phrase(metric, gain["estimate"], of="the control")
-    doubt = (
-        f"({confidence:.0%} interval {gain_range(metric, gain['interval'])}, "
-        f"{test_name(gain)} p = {gain['p_value']:.2g}, {gain['num_samples']} test samples)"
-    )
-    if low > 0:
-        return f"Distillation helped: {points} {doubt}."
-    if high < 0:
-        return f"Distillation hurt: {points} {doubt}. Ship the control, or change the loss."
-    return f"Distillation made no difference that this test set can show: {points} {doubt}."
+from distill.deployment.report.write import choice_sentence, write_report
+from distill.pages import size
+from distill.wording import ERRORS, metric_name, metric_title
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +101,10 @@ def write_pipeline_report(
         "sentences": [
             choice_sentence(choice, results.benchmark["target"]),
             *_naive(evaluation),
-            *_coverage(evaluation),
+            *coverage_sentences(evaluation),
             *_prospect(results, limits),
-            *_epochs(results),
+            *([] if results.over_seeds is None else [results.over_seeds]),
+            epoch_sentence(results.training["student"], evaluation["metric"]),
         ],
         "warnings": [*results.warnings, *warnings_of(results.benchmark)],
         "columns": [
@@ -132,9 +117,9 @@ def write_pipeline_report(
         "rows": _rows(results, choice, figures),
         "table_note": (
             f"On {evaluation['num_samples']} test samples; small print: {confidence:.0%} "
-            f"intervals. {_agreement_note(evaluation['metric'])}"
+            f"intervals. {agreement_note(evaluation['metric'])}"
             "The control is the same student trained on labels alone, same budget and seed. "
-            "Latency is that of single calls. " + _measured_through(results)
+            "Latency is that of single calls. " + measured_through(evaluation, results.baseline)
         ),
         "pictures": _pictures(results, limits),
         "checks": [check_row(check) for check in checks],
@@ -149,29 +134,9 @@ def write_pipeline_report(
     write_report(run_dir, page, checks, choice)
 
 
-def _agreement_note(metric: str) -> str:
-    if metric not in ERRORS:
-        return ""
-    return "Agreement is the share of the teacher's variance that is explained. "
-
-
 def _naive(evaluation: Values) -> list[str]:
     found = evaluation["naive"]
     return [] if found is None else [naive_sentence(found, evaluation["metric"])]
-
-
-def _coverage(evaluation: Values) -> list[str]:
-    """Say how often the student's outermost quantiles cover, beside how often they ought to."""
-    found, levels = evaluation["models"]["student"].get("coverage"), evaluation["quantiles"]
-    if found is None:
-        return []
-    low, high = found["interval"]
-    return [
-        "From its lowest to its highest quantile the student covers "
-        f"{100 * found['estimate']:.1f} % of the test labels ({100 * low:.1f} to {100 * high:.1f} "
-        f"%), nominal "
-        f"{100 * (levels[-1] - levels[0]):g} %."
-    ]
 
 
 def _prospect(results: PipelineResults, limits: Values) -> list[str]:
@@ -179,42 +144,6 @@ def _prospect(results: PipelineResults, limits: Values) -> list[str]:
     accuracy = AccuracyBudget(**limits["accuracy"])
     known = None if teacher is None else teacher[results.evaluation["metric"]]
     return prospect(results.baseline, known, accuracy, before=False)
-
-
-def _epochs(results: PipelineResults) -> list[str]:
-    student = results.training["student"]
-    metric = results.evaluation["metric"]
-    best, last = (
-        metric_text(metric, student[f"test_at_{epoch}_epoch"][metric]["estimate"])
-        for epoch in ("best", "last")
-    )
-    if metric in ERRORS:
-        best, last = (f"{metric_name(metric)} {text}" for text in (best, last))
-    temperature = student["test_at_best_epoch"].get("temperature")
-    folded = (
-        ""
-        if temperature is None
-        else (f" A temperature of {temperature:.2f}, fitted on validation, is folded into it.")
-    )
-    over_seeds = [] if results.over_seeds is None else [results.over_seeds]
-    said = f"The student that is exported is that of epoch {student['best_epoch'] + 1}, "
-    if student["best_epoch"] == student["last_epoch"]:
-        said += f"the last: {best} on test by torch."
-    else:
-        said += (
-            f"better on validation than the last: {best} on test by torch; at the last epoch, "
-            f"{student['last_epoch'] + 1}, it is {last}."
-        )
-    return [*over_seeds, said + folded]
-
-
-def _measured_through(results: PipelineResults) -> str:
-    models = results.evaluation["models"]
-    through = "; ".join(f"{_name(role)}: {m['measured_through']}" for role, m in models.items())
-    incumbent = results.baseline["incumbent"]
-    if incumbent is not None:
-        through += f"; incumbent: {incumbent['measured_through']}"
-    return f"Measured through: {through}; baseline: {results.baseline['measured_through']}."
 
 
 def _rows(results: PipelineResults, choice: Choice, figures: Sequence[str]) -> list[dict[str, Any]]:
@@ -227,7 +156,7 @@ def _rows(results: PipelineResults, choice: Choice, figures: Sequence[str]) -> l
         row = latency.get(artefact)
         agreement = model["agreement_with_teacher"]
         cells = [
-            cell(_name(role), _parameters(results, role)),
+            cell(role_name(role), _parameters(results, role)),
             *[quality_cell(name, model.get(name)) for name in figures],
             share_cell(agreement) if agreement else cell(""),
             figure_cell(row["p95_latency_ms"]) if row else cell(""),
@@ -235,10 +164,6 @@ def _rows(results: PipelineResults, choice: Choice, figures: Sequence[str]) -> l
         ]
         rows.append({"chosen": artefact == choice.artefact, "cells": cells})
     return rows
-
-
-def _name(role: str) -> str:
-    return role.replace("_", " ")
 
 
 def _parameters(results: PipelineResults, role: str) -> str:
@@ -321,7 +246,7 @@ def _points(results: PipelineResults) -> list[pictures.Point]:
     rows = {row["artefact"]: row["p95_latency_ms"] for row in results.benchmark["artefacts"]}
     points = [
         pictures.Point(
-            name=_name(role), latency=rows[results.artefacts[role]], metric=model[metric]
+            name=role_name(role), latency=rows[results.artefacts[role]], metric=model[metric]
         )
         for role, model in results.evaluation["models"].items()
         if results.artefacts.get(role) in rows

@@ -1,0 +1,87 @@
+"""What the report of a pipeline says in sentences. Words from plain values; decides nothing."""
+
+from distill.deployment.report.cells import Values
+from distill.metrics import estimate_from
+from distill.wording import ERRORS, gain_phrase, gain_range, metric_name, metric_text, test_name
+
+
+def distillation_sentence(gain: Values, metric: str, confidence: float) -> str:
+    """Answer "did distillation help?" in one sentence, with its interval."""
+    low, high = estimate_from(gain).interval
+    points = gain_phrase(metric, gain["estimate"], of="the control")
+    doubt = (
+        f"({confidence:.0%} interval {gain_range(metric, gain['interval'])}, "
+        f"{test_name(gain)} p = {gain['p_value']:.2g}, {gain['num_samples']} test samples)"
+    )
+    if low > 0:
+        return f"Distillation helped: {points} {doubt}."
+    if high < 0:
+        return f"Distillation hurt: {points} {doubt}. Ship the control, or change the loss."
+    return f"Distillation made no difference that this test set can show: {points} {doubt}."
+
+
+def coverage_sentences(evaluation: Values) -> list[str]:
+    """Say how often the student's outermost quantiles cover, beside how often they ought to."""
+    found, levels = evaluation["models"]["student"].get("coverage"), evaluation["quantiles"]
+    if found is None:
+        return []
+    low, high = found["interval"]
+    return [
+        "From its lowest to its highest quantile the student covers "
+        f"{100 * found['estimate']:.1f} % of the test labels ({100 * low:.1f} to {100 * high:.1f} "
+        f"%), nominal {100 * (levels[-1] - levels[0]):g} %."
+    ]
+
+
+def epoch_sentence(student: Values, metric: str) -> str:
+    """Say of which epoch the exported student is, and what the last one would have been.
+
+    Args:
+        student: its result in `train.json`.
+        metric: that decides.
+    """
+    best, last = (
+        metric_text(metric, student[f"test_at_{epoch}_epoch"][metric]["estimate"])
+        for epoch in ("best", "last")
+    )
+    if metric in ERRORS:
+        best, last = (f"{metric_name(metric)} {text}" for text in (best, last))
+    temperature = student["test_at_best_epoch"].get("temperature")
+    folded = (
+        ""
+        if temperature is None
+        else f" A temperature of {temperature:.2f}, fitted on validation, is folded into it."
+    )
+    said = f"The student that is exported is that of epoch {student['best_epoch'] + 1}, "
+    if student["best_epoch"] == student["last_epoch"]:
+        said += f"the last: {best} on test by torch."
+    else:
+        said += (
+            f"better on validation than the last: {best} on test by torch; at the last epoch, "
+            f"{student['last_epoch'] + 1}, it is {last}."
+        )
+    return said + folded
+
+
+def agreement_note(metric: str) -> str:
+    """Say what agreement is where it is not the share of equal answers."""
+    if metric not in ERRORS:
+        return ""
+    return "Agreement is the share of the teacher's variance that is explained. "
+
+
+def measured_through(evaluation: Values, baseline: Values) -> str:
+    """Say through what each model's figures were measured."""
+    through = "; ".join(
+        f"{role_name(role)}: {model['measured_through']}"
+        for role, model in evaluation["models"].items()
+    )
+    incumbent = baseline["incumbent"]
+    if incumbent is not None:
+        through += f"; incumbent: {incumbent['measured_through']}"
+    return f"Measured through: {through}; baseline: {baseline['measured_through']}."
+
+
+def role_name(role: str) -> str:
+    """Write a role's name in words."""
+    return role.replace("_", " ")
