@@ -9,16 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import run_cli
+from quantile_rows import LEVELS, houses_of, network_of, rows
 from series_rows import frame, made
-from sklearn.ensemble import (
-    GradientBoostingRegressor,
-    HistGradientBoostingRegressor,
-    RandomForestRegressor,
-)
-from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss, mean_squared_error
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from distill.contract import Contract
 from distill.deployment.export import export_onnx
@@ -35,15 +28,10 @@ from distill.training.baselines.numbers import LinearRegression, Mean
 from distill.training.baselines.quantiles import with_error_quantiles
 from distill.training.baselines.scoring import score_baselines
 from distill.training.data.tables import Choice, from_table, table
-from distill.training.labelling import ask_test
 from distill.training.modules import SupervisedModule
 from distill.training.objectives import validation_figures
-from distill.training.table_models import MLP, build_table_network
-from distill.training.teachers.levels import at_level
-from distill.training.teachers.sources import onnx_teacher, predictions_teacher, sklearn_teacher
 from distill.verbs.configuration import _check_quantiles
 
-LEVELS = [0.1, 0.5, 0.9]
 PAIR = Task(
     kind=TaskKind.REGRESSION,
     outputs=("price", "days"),
@@ -51,20 +39,6 @@ PAIR = Task(
     scale=(3e4, 5.0),
     quantiles=tuple(LEVELS),
 )
-BOOSTING = HistGradientBoostingRegressor(loss="quantile", quantile=0.5, max_iter=8, random_state=0)
-
-
-def rows(n=300):
-    """Houses, of which the dear ones vary more in price."""
-    rng = np.random.default_rng(1)
-    size, age = rng.normal(100, 20, n), rng.uniform(0, 50, n)
-    price = 900 * size + 200 * size * rng.gumbel(size=n)
-    return pa.table({"size": size, "age": age, "price": price, "days": rng.poisson(price / 6000)})
-
-
-def houses_of(*labels, **choice):
-    given = {"columns": ["size", "age"], "task": "regression", "quantiles": LEVELS}
-    return from_table(rows(), "houses", Choice(label=list(labels), **given | choice))
 
 
 @pytest.fixture(scope="module")
@@ -83,16 +57,6 @@ def answered(rng):
     labels = rng.normal(PAIR.mean, PAIR.scale, (200, 2))
     quantiles = rng.normal(np.repeat(PAIR.mean, 3), np.repeat(PAIR.scale, 3), (200, 6))
     return PAIR.ascending(quantiles), Truth(labels=labels)
-
-
-def network_of(data, seed=0):
-    torch.manual_seed(seed)
-    network = build_table_network(
-        MLP, num_classes=len(data.classes), layout=data.encoder.layout
-    ).eval()
-    with torch.no_grad():
-        network.network.head.weight *= 5
-    return network
 
 
 def test_each_number_is_named_at_each_level_and_labels_stay_as_they_were(houses, sales):
@@ -268,72 +232,6 @@ def test_a_function_as_baseline_has_to_answer_all_quantiles(houses):
     rule = {"mine": lambda train, test, num_outputs: np.zeros((len(test), 2))}
     with pytest.raises(UserError, match=r"Expected quantiles \[\d+, 6\]"):
         score_baselines(houses, rule, scoring_of(houses.task), confidence=0.95)
-
-
-@pytest.mark.parametrize("folds", [0, 2])
-def test_a_regressor_is_fitted_for_each_level_as_scikit_learn_does(folds, houses, tmp_path):
-    teacher = sklearn_teacher(houses, tmp_path, regressor=BOOSTING, folds=folds)
-    found = houses.in_units(ask_test(teacher, houses.test), houses.test)
-    for d in range(2):
-        by_level = [
-            HistGradientBoostingRegressor(loss="quantile", quantile=q, max_iter=8, random_state=0)
-            .fit(houses.train.inputs, houses.train.learnt[:, d])
-            .predict(houses.test.inputs)
-            for q in LEVELS
-        ]
-        expected = np.sort(by_level, axis=0).T * houses.task.scale[d] + houses.task.mean[d]
-        np.testing.assert_allclose(found[:, 3 * d : 3 * d + 3], expected, rtol=1e-4)
-    kept = sorted(tmp_path.glob("*.skops"))
-    assert len(kept) == 3 * (1 + folds)
-    again = sklearn_teacher(houses, tmp_path, regressor=BOOSTING, folds=folds)
-    assert again.fingerprint == teacher.fingerprint
-    assert sorted(tmp_path.glob("*.skops")) == kept
-
-
-@pytest.mark.parametrize(
-    ("regressor", "parameter"),
-    [
-        (BOOSTING, "quantile"),
-        (GradientBoostingRegressor(loss="quantile"), "alpha"),
-        (QuantileRegressor(alpha=0.0), "quantile"),
-        (make_pipeline(StandardScaler(), BOOSTING), "histgradientboostingregressor__quantile"),
-    ],
-)
-def test_the_level_is_set_where_a_regressor_has_it(regressor, parameter):
-    before = regressor.get_params()
-    found = at_level(regressor, 0.8).get_params()
-    changed = {k for k, v in found.items() if isinstance(v, float) and v != before[k]}
-    assert found[parameter] == 0.8
-    assert changed == {parameter}
-
-
-@pytest.mark.parametrize(
-    "regressor", [RandomForestRegressor(), HistGradientBoostingRegressor(), StandardScaler()]
-)
-def test_a_regressor_of_single_numbers_is_refused_with_what_to_do(regressor, houses, tmp_path):
-    with pytest.raises(UserError, match="teacher=sklearn_quantiles"):
-        sklearn_teacher(houses, tmp_path, regressor=regressor)
-
-
-def test_files_that_answer_single_numbers_are_refused_with_what_to_do(houses, tmp_path):
-    index = np.arange(rows().num_rows)
-    values = pa.FixedSizeListArray.from_arrays(np.zeros(2 * len(index)), 2)
-    told = pa.table({"index": index, "prediction": values})
-    metadata = {"classes": "price\ndays"}
-    pq.write_table(told.replace_schema_metadata(metadata), tmp_path / "named.parquet")
-    with pytest.raises(UserError, match="teacher=sklearn_quantiles"):
-        predictions_teacher(houses, tmp_path, path=str(tmp_path / "named.parquet"))
-    pq.write_table(told, tmp_path / "p.parquet")
-    teacher = predictions_teacher(houses, tmp_path, path=str(tmp_path / "p.parquet"))
-    with pytest.raises(UserError, match="teacher=sklearn_quantiles"):
-        teacher(torch.zeros(2, 2), torch.arange(2))
-    numbers = houses_of("price", "days", quantiles=None)
-    path = tmp_path / "m.onnx"
-    export_onnx(network_of(numbers), numbers.input_shape, path, dtype=torch.float32)
-    prepend_encoder(numbers.encoder, path)
-    teacher = onnx_teacher(houses, tmp_path, path=str(path))
-    with pytest.raises(UserError, match="teacher=sklearn_quantiles"):
-        ask_test(teacher, houses.test)
 
 
 class Loss:
