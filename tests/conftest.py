@@ -44,10 +44,18 @@ settings.register_profile("untimed", deadline=None)  # time never decides a test
 settings.load_profile("untimed")
 
 REPOSITORY = Path(__file__).parent.parent
+BRIEF = (  # where no claim is about latency, of which it says nothing
+    "effort=quick",
+    "effort.cold_starts=1",
+    "effort.processes=1",
+    "effort.rounds=2",
+)
 SHORT = (
     "trainer.max_epochs=3",
     "teacher_training.trainer.max_epochs=3",
-    "effort=quick",
+    "preflight_effort.processes=1",
+    "preflight_effort.rounds=2",
+    *BRIEF,
 )
 
 
@@ -56,6 +64,12 @@ saturates = platform.machine() == "x86_64" and "vnni" not in Path("/proc/cpuinfo
 exact_int8 = pytest.mark.skipif(
     saturates, reason="needs VNNI, which this machine's processor lacks: int8 saturates without it"
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of slow tests, so that no process is left with one in the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run_cli
+from conftest import BRIEF, run_cli
 from sklearn.metrics import mean_squared_error
 
 from distill.deployment.naive import NAIVE
@@ -14,7 +14,7 @@ from distill.training.data.tables import sklearn_table, table
 
 pytestmark = pytest.mark.slow
 
-QUICK = ("effort=quick", "preflight=false", "quantize=none", "trainer.max_epochs=12")
+QUICK = (*BRIEF, "preflight=false", "quantize=none", "trainer.max_epochs=12")
 SERIES = ("data.length=700", "data.num_series=2", "data.window=24", "data.horizon=6")
 FOREST = ("teacher.regressor.n_estimators=40", "teacher.regressor.n_jobs=1", "teacher.folds=2")
 # One tree model in place of the ensemble: what is tested is not the teacher.
@@ -127,7 +127,7 @@ def test_on_a_random_walk_the_report_says_that_nothing_beats_the_last_value(tmp_
 
 
 def test_a_backtest_trains_anew_at_every_origin(tmp_path):
-    short = ("trainer.max_epochs=2", "effort=quick", "preflight=false", "quantize=none")
+    short = ("trainer.max_epochs=2", *BRIEF, "preflight=false", "quantize=none")
     pipeline(tmp_path, "experiment=series", *ONE, *SERIES, *short, "origins=2")
     found = read_json(tmp_path / "run/verdict.json")
     origins = found["backtest"]["origins"]

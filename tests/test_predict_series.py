@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import run_cli
+from conftest import BRIEF, run_cli
 from onnx import TensorProto, helper, numpy_helper
 from series_rows import SMALL, frame, made
 
@@ -250,7 +250,7 @@ def test_an_exported_file_says_from_a_table_what_it_says_of_its_test_windows(tmp
         "data.time=when", "data.value=sold", "data.series=shop", "data.known=[price]",
         "data.observed=[rain]", "data.window=8", f"data.horizon={HORIZON}",
         "trainer.max_epochs=1", "teacher.estimator.n_estimators=5", "teacher.folds=2",
-        "effort=quick", "preflight=false", "quantize=none", cwd=tmp_path,
+        *BRIEF, "preflight=false", "quantize=none", cwd=tmp_path,
     )  # fmt: skip
     assert done.code in (0, 3, 4), done.stderr
     takes = load_contract(tmp_path / "run/export").series

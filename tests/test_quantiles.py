@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import run_cli
+from conftest import BRIEF, run_cli
 from quantile_rows import LEVELS, houses_of, network_of, rows
 from series_rows import frame, made
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss, mean_squared_error
@@ -279,7 +279,7 @@ def test_a_table_of_quantiles_goes_from_rows_to_a_report_and_predictions(tmp_pat
         "pipeline", "experiment=table_ensemble", "data=table", "data.path=houses.parquet",
         "data.label=price", "data.task=regression", "data.quantiles=[0.1,0.5,0.9]",
         "teacher=sklearn_quantiles", "teacher.regressor.max_iter=10", "teacher.folds=0",
-        "budget=none", "effort=quick", "trainer.max_epochs=3", "run_dir=run", cwd=tmp_path,
+        "budget=none", *BRIEF, "trainer.max_epochs=3", "run_dir=run", cwd=tmp_path,
     )  # fmt: skip
     assert ran.code == 0, ran.stderr
     assert ran.document["metric"] == "pinball"

@@ -9,7 +9,7 @@ import time
 
 import optuna
 import pytest
-from conftest import run_cli
+from conftest import BRIEF, run_cli
 
 from distill.files import read_json
 
@@ -28,9 +28,9 @@ TINY = (
     "budget.accuracy.min_gain_vs_baseline=-0.3",
     "trainer.max_epochs=10",
     "teacher_training.trainer.max_epochs=3",
-    "effort=quick",
     "preflight_effort.processes=1",
     "preflight_effort.rounds=2",
+    *BRIEF,
 )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import run_cli
+from conftest import BRIEF, run_cli
 
 from distill.contract import Contract
 from distill.errors import UserError
@@ -15,7 +15,7 @@ from distill.verbs.table_rows import labels_of
 TINY = (
     "experiment=table_ensemble", "data.name=diabetes", "trainer.max_epochs=2",
     "teacher.estimator.n_estimators=5", "teacher.estimator.n_jobs=1", "teacher.folds=2",
-    "effort=quick", "preflight=false", "quantize=none",
+    *BRIEF, "preflight=false", "quantize=none",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import run_cli
+from conftest import BRIEF, run_cli
 
 from distill.errors import UsageError, UserError
 from distill.files import read_json
@@ -27,7 +27,7 @@ TINY = (
     "teacher.estimator.n_estimators=10",
     "teacher.estimator.n_jobs=1",
     "teacher.folds=2",
-    "effort=quick",
+    *BRIEF,
     "preflight=false",
     "quantize=none",
 )
