@@ -18,9 +18,11 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.svm import SVC
 
+from distill.metrics import fit_temperature
 from distill.production.monitoring.audit import audited, labels_alone
 from distill.production.monitoring.label_free import (
     agreement_bounds,
+    chance_of,
     confidence_based,
     disagreement_based,
     threshold_based,
@@ -135,6 +137,9 @@ def held(worlds: Iterable[World], data: str = "") -> tuple[list[dict], list[dict
     for seed, student, world, reference, now in worlds:
         (known, known_teacher, known_labels), (logits, teacher, labels) = reference, now
         right = known.argmax(axis=1) == known_labels
+        temperature = fit_temperature(known_teacher, known_labels)
+        before = chance_of(known_teacher / temperature, known.argmax(axis=1))
+        likely = chance_of(teacher / temperature, logits.argmax(axis=1))
         agreed = known_teacher.argmax(axis=1) == known.argmax(axis=1)
         agree = teacher.argmax(axis=1) == logits.argmax(axis=1)
         low, high = agreement_bounds(agree, float((teacher.argmax(axis=1) != labels).mean()))
@@ -148,7 +153,8 @@ def held(worlds: Iterable[World], data: str = "") -> tuple[list[dict], list[dict
                 "teacher": float((teacher.argmax(axis=1) == labels).mean()),
                 "confidence": confidence_based(known, right, logits).estimate,
                 "threshold": threshold_based(known, right, logits).estimate,
-                "disagreement": disagreement_based(right, agreed, agree).estimate,
+                "disagreement": disagreement_based(right, before, likely).estimate,
+                "counted": disagreement_based(right, agreed, agree).estimate,
                 "bounds_hold": bool(low <= truth <= high),
             }
         )
@@ -158,7 +164,7 @@ def held(worlds: Iterable[World], data: str = "") -> tuple[list[dict], list[dict
         covariate = [row for row in own if row["world"] != CONCEPT]
         errors = {
             name: float(np.mean([abs(row[name] - row["truth"]) for row in covariate]))
-            for name in ("confidence", "threshold", "disagreement")
+            for name in ("confidence", "threshold", "disagreement", "counted")
         }
         rows.append({"student": student, "errors": errors, "worlds": _by_world(own)})
         ratio = errors["disagreement"] / errors["confidence"]
@@ -170,7 +176,7 @@ def held(worlds: Iterable[World], data: str = "") -> tuple[list[dict], list[dict
 
 
 def _by_world(rows: list[dict]) -> list[dict]:
-    names = ("truth", "teacher", "confidence", "threshold", "disagreement")
+    names = ("truth", "teacher", "confidence", "threshold", "disagreement", "counted")
     worlds = dict.fromkeys(row["world"] for row in rows)
     return [
         {"world": world}

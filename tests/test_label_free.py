@@ -8,6 +8,7 @@ from scipy import special
 
 from distill.production.monitoring.label_free import (
     agreement_bounds,
+    chance_of,
     confidence_based,
     disagreement_based,
     threshold_based,
@@ -69,6 +70,26 @@ def test_its_interval_holds_what_chance_does(rng):
         low, high = disagreement_based(student, agreed, agree).interval
         inside += low <= 0.9 <= high
     assert 0.92 <= inside / 400 <= 0.99
+
+
+def test_a_teacher_that_knows_that_it_is_lost_is_taken_at_its_word(rng):
+    """Labels follow the teacher's probabilities; the student mostly says its likeliest class."""
+
+    def world(sharpness):
+        logits = rng.normal(size=(20_000, 5)) * sharpness
+        chances = special.softmax(logits, axis=1)
+        labels = (rng.random((len(logits), 1)) > chances.cumsum(axis=1)).sum(axis=1)
+        said = np.where(rng.random(len(logits)) < 0.9, logits.argmax(axis=1), 0)
+        return logits, said, said == labels
+
+    (before, known, right), (now, said, truth) = world(4.0), world(1.0)
+    assert right.mean() - truth.mean() > 0.2
+    expected = special.softmax(now, axis=1)[np.arange(len(said)), said]
+    np.testing.assert_allclose(chance_of(now, said), expected)
+    found = disagreement_based(right, chance_of(before, known), chance_of(now, said))
+    assert found.interval[0] < truth.mean() < found.interval[1]
+    counted = disagreement_based(right, before.argmax(1) == known, now.argmax(1) == said)
+    assert counted.estimate - truth.mean() > 0.2
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), min_size=1))

@@ -73,7 +73,8 @@ def test_another_recipe_runs_the_stage_again_and_the_same_one_does_not(run_dir, 
 
 
 def test_the_search_measures_and_exports_only_what_it_chose(run_dir, cli):
-    ran = cli("export", "run_dir=run", "quantize=auto", "quantize.max_candidates=2", *SHORT)
+    measured = (*SHORT, "effort.processes=3")  # of one alone there is no interval
+    ran = cli("export", "run_dir=run", "quantize=auto", "quantize.max_candidates=2", *measured)
     assert ran.code == 0, ran.stderr
     result = read_json(run_dir / "quantize.json")
     rows = {row["recipe"]: row for row in result["candidates"]}

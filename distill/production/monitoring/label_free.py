@@ -15,6 +15,7 @@ from distill.metrics import log_softmax
 
 Logits = NDArray[np.floating]  # [n, C]
 Yes = NDArray[np.bool_]  # [n]
+Shares = NDArray[np.bool_] | NDArray[np.floating]  # [n], from 0 to 1
 
 MIN_GAIN = 0.1  # of the calibration error that a calibration must take away to be believed
 
@@ -82,24 +83,36 @@ def threshold_based(
     return _with_interval(share, spread, len(now), confidence)
 
 
-def disagreement_based(
-    right: Yes, agreed: Yes, agree: Yes, *, confidence: float = 0.95
-) -> LabelFree:
-    """Estimate accuracy by how often the teacher says the same.
+def chance_of(teacher: Logits, said: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Tell how likely the teacher finds what the model says, [n].
 
-    The accuracy on the reference, plus by how much the agreement has changed since: what both err
-    on alike cancels. It overstates where the teacher fails, too, and in the same way.
+    Args:
+        teacher: its logits, [n, C], divided by the temperature that fits them where labels are
+            known: how sure it states to be is taken at its word.
+        said: classes, [n].
+    """
+    return np.exp(log_softmax(teacher)[np.arange(len(said)), said])
+
+
+def disagreement_based(
+    right: Yes, before: Shares, now: Shares, *, confidence: float = 0.95
+) -> LabelFree:
+    """Estimate accuracy by how likely the teacher finds what the model says.
+
+    The accuracy on the reference, plus by how much that has changed since: what both err on alike
+    cancels. A teacher that is lost itself says so by its probabilities, where a mere count of how
+    often the two agree would not. It still overstates where the teacher is sure and wrong.
 
     Args:
         right: whether the student was, on the reference, [N].
-        agreed: whether the teacher said the same there, [N].
-        agree: whether it does now, [n].
+        before: `chance_of` there, or whether the two agreed, [N].
+        now: the same now, [n].
         confidence: of the interval.
     """
-    change = right.astype(float) - agreed  # paired: most of it cancels
-    estimate = float(change.mean() + agree.mean())
-    spread = np.sqrt(change.var() / len(right) + agree.var() / len(agree))
-    return _with_interval(estimate, spread, len(agree), confidence)
+    change = right.astype(float) - before  # paired: most of it cancels
+    estimate = float(change.mean() + now.mean())
+    spread = np.sqrt(change.var() / len(right) + now.var() / len(now))
+    return _with_interval(estimate, spread, len(now), confidence)
 
 
 def agreement_bounds(agree: Yes, teacher_error: float) -> tuple[float, float]:

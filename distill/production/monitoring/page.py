@@ -20,7 +20,7 @@ from distill.wording import SHARES, metric_interval, metric_name, metric_text, m
 
 INK, TEACHER, BASE = "#1f6fb4", "#7a4fa3", "#b3261e"
 NAMES = {
-    "disagreement": "disagreement with the teacher",
+    "disagreement": "how likely the teacher finds the answers",
     "confidence": "the model's own confidence (CBPE)",
     "threshold": "a threshold on its entropy (ATC)",
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.metrics import log_softmax
+from distill.metrics import fit_temperature, log_softmax
 from distill.production.monitoring import audit, label_free
 from distill.production.monitoring.comparison import (
     Changed,
@@ -217,11 +217,17 @@ def _label_free(
         "confidence": label_free.confidence_based(*given, confidence=confidence),
         "threshold": label_free.threshold_based(*given, confidence=confidence),
     }
-    if opinion is None or world.agreed is None or opinion.known.sum() < MIN_AGREED:
+    if opinion is None or world.teacher is None or opinion.known.sum() < MIN_AGREED:
         return found
-    by_teacher = label_free.disagreement_based(
-        world.right, world.agreed, opinion.agree[opinion.known], confidence=confidence
+    asked, temperature = opinion.known, fit_temperature(world.teacher, world.truth.labels)
+    before, now = (
+        label_free.chance_of(teacher / temperature, model.argmax(axis=1))
+        for teacher, model in (
+            (world.teacher, world.answers),
+            (opinion.logits[asked], logits[asked]),
+        )
     )
+    by_teacher = label_free.disagreement_based(world.right, before, now, confidence=confidence)
     return {"disagreement": by_teacher, **found}
 
 

@@ -75,13 +75,6 @@ class World:
         return self.answers.argmax(axis=1) == self.truth.labels
 
     @property
-    def agreed(self) -> NDArray[np.bool_] | None:
-        """Whether the teacher said the same there, [N]; None without one; of classes."""
-        if self.teacher is None:
-            return None
-        return self.teacher.argmax(axis=1) == self.answers.argmax(axis=1)
-
-    @property
     def floor(self) -> float:
         """How good knowing nothing is: the best answer that is the same to every question."""
         labels, asks = self.truth.labels, self.contract.asks
