@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from distill.files import sha256, sha256_json, to_json, write_arrays, write_json
 from distill.metrics import fit_temperature, score
 from distill.production.registry.connection import be_quick
+from distill.scoring import scoring_of
 from distill.tasks import TaskKind
 from distill.training.teachers.classes import class_columns
 from distill.verbs.networks import weights_path
@@ -181,13 +182,12 @@ def _is_proven_better(
     from distill.training.fit import predict_logits
 
     data, marks = workspace.data, []
+    scoring = scoring_of(data.task)  # the metric that decides must not change who has taught
     for weights in (state, last):
         model.load_state_dict(weights)
         answers = data.in_units(predict_logits(model, data.validation.inputs), data.validation)
-        marks.append(workspace.scoring.marks(answers, data.validation.truth))
-    found = workspace.scoring.compare(
-        *marks, blocks=data.validation.truth.blocks, confidence=CONFIDENCE
-    )
+        marks.append(scoring.marks(answers, data.validation.truth))
+    found = scoring.compare(*marks, blocks=data.validation.truth.blocks, confidence=CONFIDENCE)
     return found.interval[0] > 0
 
 
