@@ -82,8 +82,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(__version__)
         return 0
     verb, *rest = arguments
-    if verb in ("--completion", "--complete") and len(rest) == 1:
-        print(_completed(verb, rest[0]), end="")
+    if verb in ("--completion", "--complete"):
+        print(_completed(verb, " ".join(rest)), end="")
         return 0
     if verb not in VERBS:
         raise UsageError(f"Unknown verb `{verb}`. {nearest(verb, VERBS)}")

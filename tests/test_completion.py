@@ -66,7 +66,9 @@ def test_bash_completes_what_it_is_told(tmp_path, line, expected):
     assert done.stdout.split() == expected, done.stderr
 
 
-def test_an_unknown_shell_is_one_message(cli):
-    ran = cli("--completion", "bosh")
+@pytest.mark.parametrize(("shell", "says"), [(("bosh",), "Did you mean `bash`"), ((), "bash")])
+def test_an_unknown_shell_is_one_message(cli, shell, says):
+    ran = cli("--completion", *shell)
     assert ran.code == 2
-    assert ran.stderr.startswith("error: Unknown shell `bosh`. Did you mean `bash`")
+    assert ran.stderr.startswith(f"error: Unknown shell `{' '.join(shell)}`.")
+    assert says in ran.stderr

@@ -68,6 +68,23 @@ def test_a_package_of_another_version_is_broken_and_a_missing_extra_is_not(cli, 
     assert "pip install 'distill[tensorboard]'" in extra["advice"]
 
 
+def test_a_size_that_is_none_is_one_message(cli):
+    ran = cli("doctor", "free_gb=much")
+    assert ran.code == 2
+    assert "free_gb" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_distill_that_was_not_installed_says_so(cli, monkeypatch):
+    def version(name):
+        raise metadata.PackageNotFoundError
+
+    monkeypatch.setattr(metadata, "version", version)
+    finding = found(cli("doctor").document, "packages")
+    assert finding["state"] == "limited"
+    assert "not installed" in finding["found"]
+
+
 def test_a_package_that_dies_when_imported_is_broken(cli, monkeypatch):
     monkeypatch.setattr(installed, "_TORCH", "import os; os.kill(os.getpid(), 9)")
     ran = cli("doctor")

@@ -23,6 +23,7 @@ from distill.files import to_json
 from distill.pages import size
 from distill.verbs.findings import Finding, State
 from distill.verbs.installed import imports_found, packages_found, python_found
+from distill.verbs.numbers import Number, check_numbers
 
 STYLES: dict[State, str] = {
     "good": "green", "limited": "yellow", "absent": "dim", "broken": "bold red",
@@ -31,6 +32,7 @@ STYLES: dict[State, str] = {
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Look at everything; the verdict is `fail` where something is broken."""
+    check_numbers(cfg, {"free_gb": Number(least=0)})
     console, findings = Console(stderr=True), []
     with console.status("looking") as status:
         for looked in (
@@ -113,7 +115,7 @@ def _int8(architecture: str, flags: set[str]) -> Finding:
         return Finding(what="int8", state="good", found=f"by {', '.join(names)}")
     if architecture in ("x86_64", "AMD64"):
         advice = (
-            "quantize=auto keeps weights in 7 bits here; for a recipe of your own set "
+            "quantize=auto tries weights of 7 bits, too; for a recipe of your own set "
             "quantize.reduce_range=true."
         )
         found = "no VNNI: sums of eight bits overflow, and gain less"

@@ -13,7 +13,6 @@ from packaging.requirements import Requirement
 
 from distill.verbs.findings import Finding, State
 
-MIN_PYTHON = (3, 11)
 SECONDS = 120  # for a package to be imported
 EXTRAS = {  # of pyproject.toml, and who wants them
     "mlflow": "the registry: promote, and serving its champion",
@@ -31,13 +30,16 @@ _ONNXRUNTIME = "import onnxruntime; print(onnxruntime.__version__)"
 def python_found() -> Iterator[Finding]:
     """Say which Python this is."""
     found = f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}"
-    old = sys.version_info[:2] < MIN_PYTHON
-    advice = f"Install Python {'.'.join(map(str, MIN_PYTHON))} or newer." if old else None
-    yield Finding(what="Python", state="broken" if old else "good", found=found, advice=advice)
+    yield Finding(what="Python", state="good", found=found)  # an older one reads none of this
 
 
 def packages_found() -> Iterator[Finding]:
     """Compare what is installed with what distill was installed for, its extras one by one."""
+    if _version("distill") is None:
+        found = "not looked at: this distill runs from a folder and was not installed"
+        advice = "Run `pip install .` there."
+        yield Finding(what="packages", state="limited", found=found, advice=advice)
+        return
     groups: dict[str | None, list[Requirement]] = {None: [], **{extra: [] for extra in EXTRAS}}
     for text in metadata.requires("distill") or ():
         requirement = Requirement(text)
