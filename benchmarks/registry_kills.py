@@ -97,9 +97,12 @@ def after(stack: list[int], challenger: int | None, operation: Operation) -> tup
     return [*stack, version], None if challenger == version else challenger
 
 
-def draw(rng: random.Random, stack: list[int], challenger: int | None) -> Operation:
-    """Draw an operation that is legal."""
-    kinds = ["champion"] * 5 + ["challenger"] + ["rollback"] * (4 if len(stack) > 1 else 0)
+def draw(
+    rng: random.Random, stack: list[int], challenger: int | None, num_challengers: int = 1
+) -> Operation:
+    """Draw an operation that is legal: champions 5, challengers so many, rollbacks 4 times."""
+    kinds = ["champion"] * 5 + ["challenger"] * num_challengers
+    kinds += ["rollback"] * (4 if len(stack) > 1 else 0)
     kind = rng.choice(kinds)
     taken = {stack[-1], challenger} if kind == "challenger" else {stack[-1]}
     others = [v for v in range(1, NUM_VERSIONS + 1) if v not in taken]
@@ -111,7 +114,7 @@ def look(home: Place) -> dict[str, Any]:
     with open_registry(home) as registry:
         registry.synchronise()
         repaired = len(registry.repaired)
-    stack, challenger = _replayed(home.ledger_path)
+    stack, challenger = replayed(home.ledger_path)
     with sqlite3.connect(home.tracking_uri.removeprefix("sqlite:///")) as database:
         query = "select alias, version from registered_model_aliases where name = ?"
         rows = database.execute(query, (home.model,)).fetchall()
@@ -132,8 +135,12 @@ def look(home: Place) -> dict[str, Any]:
     }
 
 
-def _replayed(path: Path) -> tuple[list[int], int | None]:
-    """Verify the chain and replay it, by this module's own reading of the file."""
+def replayed(path: Path) -> tuple[list[int], int | None]:
+    """Verify a ledger's chain and replay it, by this module's own reading of the file.
+
+    Returns:
+        The champions, the present one last, and the challenger.
+    """
     stack: list[int] = []
     challenger: int | None = None
     previous = "0" * 64

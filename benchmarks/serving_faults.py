@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def rows(work: Path, *, quick: bool) -> tuple[list[dict], list[dict]]:
 def _challenger(work: Path, count: int) -> dict:
     model = make_model(work / "champion.onnx")
     challenger = make_model(work / "breaks.onnx", seed=1, width=128, breaks=True)
-    log, bodies = _fresh(work, "faults"), []
+    log, bodies = fresh_log(work, "faults"), []
     for at, corner in enumerate([*[None] * 9, 13]):
         bodies.append(work / f"body{at}.json")
         bodies[-1].write_bytes(body(at, corner))
@@ -68,7 +69,7 @@ def _challenger(work: Path, count: int) -> dict:
     more = [part for path in bodies[1:] for part in ("--body", str(path))]
     with ours(model, *settings, log=f"sqlite:///{log}") as where:
         until_ready(where)
-        with _faults(where) as done:
+        with faults(where) as done:
             found = load(where, bodies[0], count, None, "--header", "X-Unit: {unit}", *more)
         assert where.status is not None
         status = read(where.status)
@@ -92,7 +93,7 @@ def _challenger(work: Path, count: int) -> dict:
 
 
 @contextmanager
-def _faults(where: Running) -> Iterator[dict[str, int]]:
+def faults(where: Running) -> Iterator[dict[str, int]]:
     """Do harm to the challenger all along."""
     rng, ended = random.Random(0), threading.Event()
     done = {"killed": 0, "frozen": 0, "held": 0}
@@ -122,28 +123,36 @@ def _faults(where: Running) -> Iterator[dict[str, int]]:
 
 
 def _challenger_of(parent: int) -> int | None:
+    for pid in children_of(parent):
+        try:
+            if b"challenger_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        except OSError:
+            continue
+    return None
+
+
+def children_of(parent: int) -> list[int]:
+    """Name the processes that a process has started."""
+    found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rsplit(")", 1)[1].split()
-            command = (path.parent / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(fields[1]) == parent and b"challenger_process" in command:
-            return int(path.parent.name)
-    return None
+        if int(fields[1]) == parent:
+            found.append(int(path.parent.name))
+    return found
 
 
 def _service(work: Path, num_kills: int, *, sync: bool) -> dict:
     """Kill the service under load; find in the log what it had answered."""
-    model, log = make_model(work / "champion.onnx"), _fresh(work, "kills")
+    model, log = make_model(work / "champion.onnx"), fresh_log(work, "kills")
     rng, lost, answered = random.Random(1), [], 0
     settings = (f"log.sync={str(sync).lower()}", f"log.flush_ms={FLUSH_MS}")
     for _ in range(num_kills):
         with ours(model, *settings, log=f"sqlite:///{log}") as where:
-            killer = threading.Timer(rng.uniform(0.5, 2.0), where.process.kill)
-            killer.start()
-            given = asyncio.run(_until_it_dies(where.url))
-            killer.join()
+            given = answers_until_it_dies(where.url, where.process, after_s=rng.uniform(0.5, 2.0))
         died = max(given.values(), default=0.0)
         with closing(sqlite3.connect(log)) as database:
             kept = {row[0] for row in database.execute("SELECT id FROM distill_predictions")}
@@ -158,8 +167,25 @@ def _service(work: Path, num_kills: int, *, sync: bool) -> dict:
     }
 
 
-async def _until_it_dies(url: str) -> dict[str, float]:
-    """Ask until there are no answers any more: ids to the moments at which they came."""
+def answers_until_it_dies(
+    url: str, process: subprocess.Popen, *, after_s: float
+) -> dict[str, float]:
+    """Kill a service after a while, and ask it until then.
+
+    Returns:
+        Ids of the predictions to the moments at which their answers came.
+    """
+    killer = threading.Timer(after_s, process.kill)
+    killer.start()
+    given: dict[str, float] = {}
+    while process.poll() is None:  # it may not listen yet
+        given |= asyncio.run(_until_silent(url))
+        time.sleep(0.02)
+    killer.join()
+    return given
+
+
+async def _until_silent(url: str) -> dict[str, float]:
     request, given = request_of(url, body()), {}
     host, port = url.split("/")[2].split(":")
 
@@ -175,7 +201,8 @@ async def _until_it_dies(url: str) -> dict[str, float]:
     return given
 
 
-def _fresh(work: Path, name: str) -> Path:
+def fresh_log(work: Path, name: str) -> Path:
+    """Name a database that is not there yet."""
     for path in work.glob(f"{name}.db*"):
         path.unlink()
     return work / f"{name}.db"

@@ -118,6 +118,18 @@ def ours(model: Path, *settings: str, log: str = "null") -> Iterator[Running]:
 
 
 @contextmanager
+def following(model: str, *settings: str) -> Iterator[Running]:
+    """Run `serve` on a registry, whose champion it follows."""
+    port = free_port()
+    command = [sys.executable, "-m", "distill", "serve", f"port={port}", *settings]
+    root = f"http://127.0.0.1:{port}"
+    with _process(command, f"{root}/v2/health/ready") as process:
+        yield Running(
+            url=f"{root}/v2/models/{model}/infer", status=f"{root}/status", process=process
+        )
+
+
+@contextmanager
 def other(script: str, interpreter: str, model: Path, *more: str) -> Iterator[Running]:
     """Run another service of this folder."""
     port = free_port()
