@@ -4,7 +4,7 @@ python benchmarks/reach.py [--quick] [--cifar10 ROOT] [--runs FOLDER]
 
 `--quick` leaves CIFAR-10 out. Run folders are kept under `--runs`, and a stage that is finished
 there is not run again: its seconds are those it took when it ran. The last line of stdout is the
-JSON document that is also written under `results/`.
+JSON document that is also written under `results/`, with the README's table and picture beside it.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+import reach_shown
 from common import HERE, check, environment
 
 from distill.files import read_json, write_json
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("outputs/reach"))
     options = parser.parse_args()
     rows, checks = import_time()
-    digits = pipeline(options.runs / "digits", [])
+    digits = pipeline(options.runs / "digits", ("Digits", "tiny_cnn"), [])
     rows.append(digits)
     checks += [
         check("digits: seconds", digits["seconds"], 120, at_most=True),
@@ -39,7 +40,7 @@ def main() -> None:
     ]
     if options.cifar10 and not options.quick:
         overrides = ["experiment=cifar10", f"data.root={options.cifar10}"]
-        cifar10 = pipeline(options.runs / "cifar10", overrides)
+        cifar10 = pipeline(options.runs / "cifar10", ("CIFAR-10", "resnet8"), overrides)
         rows.append(cifar10)
         checks += [
             check("cifar10: seconds", cifar10["seconds"], 1800, at_most=True),
@@ -54,6 +55,7 @@ def main() -> None:
         "checks": checks,
     }
     write_json(HERE / "results" / "reach.json", document)
+    reach_shown.write(document, HERE / "results")
     print(json.dumps(document))
 
 
@@ -76,8 +78,14 @@ def import_time(rounds: int = 20) -> tuple[list[dict], list[dict]]:
     return [row], [check("import distill, ms over an empty program", cost, 50, at_most=True)]
 
 
-def pipeline(run_dir: Path, overrides: list[str]) -> dict:
-    """Run (or finish) one pipeline and gather its figures."""
+def pipeline(run_dir: Path, names: tuple[str, str], overrides: list[str]) -> dict:
+    """Run (or finish) one pipeline and gather its figures.
+
+    Args:
+        run_dir: of the run.
+        names: of the data and the student.
+        overrides: of the configuration.
+    """
     command = [sys.executable, "-m", "distill", "pipeline", f"run_dir={run_dir}", *overrides]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     verdict = read_json(run_dir / "verdict.json")
@@ -89,6 +97,8 @@ def pipeline(run_dir: Path, overrides: list[str]) -> dict:
     models = verdict["models"]
     return {
         "subject": run_dir.name,
+        "title": names[0],
+        "student_name": names[1],
         "exit_code": done.returncode,
         "verdict": verdict["verdict"],
         "seconds": sum(stages.values()),
