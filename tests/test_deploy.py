@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from conftest import run_cli
+from conftest import run_cli, run_process
 from deployable import exported, kserve_of, parsed
 
 from distill.deployment.deploy import kserve
@@ -86,7 +86,7 @@ def test_an_export_is_deployed_later_without_torch_and_without_its_data(tmp_path
     path = exported(tmp_path / "before" / "export")
     (tmp_path / "torch.py").write_text("raise ImportError('nobody should need torch')")
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    ran = run_cli(
+    ran = run_process(
         "export", f"artefact={path}", "deploy=kserve", "deploy.storage_uri=s3://b/digits/1",
         "run_dir=run", "experiment=image_folder", "data.root=nowhere",
         cwd=tmp_path, PYTHONPATH=paths,

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import run_cli
+from conftest import run_process
 from feedback_logs import pictures
 from registry_runs import CLASSES
 from serving_process import ENTRY, INFER, process
@@ -21,7 +21,7 @@ def test_the_loop_closes(pets, tmp_path):
         for image in images:
             entry = ENTRY | {"data": image.ravel().tolist()}
             assert client.post(INFER, json={"inputs": [entry]}).status_code == 200
-        selected = run_cli("feedback", "select", *own, "limits.budget=5", cwd=tmp_path)
+        selected = run_process("feedback", "select", *own, "limits.budget=5", cwd=tmp_path)
         assert selected.code == 0, selected.stderr
         count = selected.document["num_audit_drawn"] + 5
         labels = 0
@@ -30,7 +30,7 @@ def test_the_loop_closes(pets, tmp_path):
             assert client.post("/review/answer", json=facts).status_code == 200
             labels += 1
         assert labels == count
-        collected = run_cli("feedback", "collect", *own, cwd=tmp_path)
+        collected = run_process("feedback", "collect", *own, cwd=tmp_path)
     assert collected.code == 0, collected.stderr
     rows, manifest = read_version(tmp_path / collected.document["dataset"])
     assert collected.document["counts"]["active"] == {"human": 5}

@@ -21,6 +21,7 @@ from distill.training.baselines.scoring import score_baselines
 from distill.training.data.loading import BatchDataModule
 from distill.training.data.sources import (
     digits,
+    image_arrays,
     image_folder,
     parquet_images,
     torchvision_images,
@@ -273,3 +274,23 @@ def test_cifar10_through_torchvisions_own_loader(tmp_path, rng, monkeypatch):
     assert data.classes == tuple(classes)
     assert (len(data.train), len(data.validation), len(data.test)) == (90, 10, 20)
     assert data.image_shape == (32, 32, 3)
+
+
+def test_arrays_of_ones_own_are_taken_and_what_does_not_fit_is_said(rng):
+    images, labels = rng.integers(0, 256, (40, 4, 5, 1), dtype=np.uint8), np.arange(40) % 2
+
+    def call(train, test):
+        return image_arrays("mine", ["a", "b"], train, test, seed=0, validation_fraction=0.25)
+
+    found = call((images, labels), (images[:8], labels[:8]))
+    assert [len(found.train), len(found.validation), len(found.test)] == [30, 10, 8]
+    assert np.array_equal(found.train.inputs, images[found.train.indices])
+    assert found.task.outputs == ("a", "b")
+    for train, test, message in (
+        ((images / 255, labels), (images, labels), r"train images of mine as uint8.*float64"),
+        ((images, labels[:9]), (images, labels), r"with N labels.*with 9"),
+        ((images, labels + 1), (images, labels), r"labels from 0 to 1.*row 1 has 2"),
+        ((images, labels), (images[:, :3], labels), r"one shape.*\[4, 5, 1\] and \[3, 5, 1\]"),
+    ):
+        with pytest.raises(UserError, match=message):
+            call(train, test)

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import SHORT, run_cli
+from conftest import SHORT, run_process
 
 from distill.files import read_json
 from distill.metrics import nll
@@ -225,7 +225,7 @@ def test_a_build_killed_by_sigkill_ends_byte_identical(finished, tmp_path):
     process.wait()
     assert not (tmp_path / "killed/soft_labels/manifest.json").exists()
     for name in ("killed", "whole"):
-        ran = run_cli(*arguments, f"run_dir={name}", cwd=tmp_path)
+        ran = run_process(*arguments, f"run_dir={name}", cwd=tmp_path)
         assert ran.code == 0, ran.stderr
     assert ran.document["num_blocks_labelled"] == 300
     folders = [tmp_path / name / "soft_labels" for name in ("killed", "whole")]
@@ -244,7 +244,7 @@ def test_two_processes_share_batches_and_labels_and_end_as_well_as_one(tmp_path)
         "run_dir=two",
     )
     for overrides in (alone, together):
-        ran = run_cli(*common, *overrides, cwd=tmp_path)
+        ran = run_process(*common, *overrides, cwd=tmp_path)
         assert ran.code == 0, ran.stderr
     for path in (tmp_path / "one/soft_labels").glob("*.npy"):
         assert path.read_bytes() == (tmp_path / "two/soft_labels" / path.name).read_bytes()

@@ -43,6 +43,46 @@ def digits(*, test_fraction: float, validation_fraction: float, seed: int) -> Im
     )
 
 
+def image_arrays(
+    name: str,
+    classes: Sequence[str],
+    train: tuple[NDArray[np.uint8], Labels],
+    test: tuple[NDArray[np.uint8], Labels],
+    *,
+    seed: int,
+    validation_fraction: float = 0.15,
+) -> ImageData:
+    """Take images that are in memory: for a source of one's own.
+
+    Args:
+        name: of the data.
+        classes: names, in the order of the labels.
+        train: images [N, H, W, C], and labels [N] from 0; validation is taken from them, by class.
+        test: likewise, of the same height, width and channels.
+        seed: of the validation set.
+        validation_fraction: of the training images.
+
+    Raises:
+        UserError: shapes or types do not fit, or a label is no class.
+    """
+    names, splits = tuple(map(str, classes)), []
+    for part, (images, labels) in (("train", train), ("test", test)):
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.dtype != np.uint8 or images.ndim != 4 or len(labels) != len(images):
+            raise UserError(
+                f"Expected {part} images of {name} as uint8 [N, H, W, C] with N labels but got "
+                f"{images.dtype} {list(images.shape)} with {len(labels)}."
+            )
+        check_labels(labels.astype(np.int64), names, f"the {part} labels of {name}")
+        splits.append(_numbered(images, labels.astype(np.int64)))
+    if splits[0].inputs.shape[1:] != splits[1].inputs.shape[1:]:
+        raise UserError(
+            f"Expected train and test images of {name} to have one shape but got "
+            f"{list(splits[0].inputs.shape[1:])} and {list(splits[1].inputs.shape[1:])}."
+        )
+    return _with_validation(name, names, splits, validation_fraction, seed)
+
+
 def parquet_images(
     *,
     root: str,
