@@ -7,7 +7,7 @@ UV     := uv==0.13.9
 # Two processes of tests on two cores: threads that wait for each other would spin.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo loop test check lint lock wheel clean
+.PHONY: demo loop test check lint lock audit wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/pipeline.py
@@ -39,6 +39,11 @@ lock: $(STAMP)
 	$(BIN)/uv pip compile --group production --universal --python-version 3.11 \
 		--constraint requirements.lock --no-emit-index-url --generate-hashes --upgrade --quiet \
 		--custom-compile-command "make lock" --output-file requirements-serve.lock
+
+# Known vulnerabilities of what is locked; asks pypi.org.
+audit: $(STAMP)
+	$(BIN)/uv tool run pip-audit --disable-pip --require-hashes -r requirements.lock
+	$(BIN)/uv tool run pip-audit --disable-pip --require-hashes -r requirements-serve.lock
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit("Expected Python 3.11 or newer but $(PYTHON) is %d.%d. Name another: make PYTHON=python3.11 ..." % v)'
