@@ -11,6 +11,7 @@ import pytest
 import distill
 from distill.deployment.bundle import _TRAVELLERS
 from distill.deployment.device.latency import Rotation, Scenario, lead_in, time_rounds, warm_up
+from distill.deployment.device.probe import OPENVINO
 
 TRAVELLERS = [Path(distill.__file__).parent / name for name in _TRAVELLERS]
 ROOM = Path(distill.__file__).parent / "deployment" / "device"
@@ -144,3 +145,13 @@ def test_pinning_keeps_the_last_cpus():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"True 1 {max(os.sched_getaffinity(0))}\n"
+
+
+@pytest.mark.parametrize("program", ["import distill.deployment.device.openvino_model", OPENVINO])
+def test_openvino_reports_its_use_to_nobody(program, tmp_path):
+    pytest.importorskip("openvino", reason="needs the `openvino` extra")
+    quiet = ("CI", "TF_BUILD", "JENKINS_URL")  # where it would not report anyway
+    environment = {k: v for k, v in os.environ.items() if k not in quiet} | {"HOME": str(tmp_path)}
+    code = f"{program}\nimport sys\nassert 'openvino' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not [*tmp_path.iterdir()]  # it keeps who we are in ~/intel

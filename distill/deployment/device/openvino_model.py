@@ -1,5 +1,6 @@
 """OpenVINO as a second runtime, called like `OnnxModel`. Needs the `openvino` extra."""
 
+import sys
 from pathlib import Path
 from typing import List, Union
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from distill.runtime import ModelError
 
+# Its import reports its use to the internet; without this package it takes its own silent stub.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 try:
     import openvino
 except ImportError:

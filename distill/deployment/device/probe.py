@@ -18,6 +18,8 @@ import numpy, onnxruntime
 print(numpy.__version__, onnxruntime.__version__)
 """
 OPENVINO = """
+import sys
+sys.modules["openvino_telemetry"] = None  # its import reports its use to the internet
 import openvino
 print(openvino.__version__.split("-")[0])
 """
