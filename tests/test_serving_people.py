@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -10,11 +11,15 @@ from served import CITIES, ROW, make_echo, make_service, make_table, running, ta
 
 from distill.contract import ImageInput
 from distill.decode import ImageFormat, decode_image
+from distill.production.serving import people
+from distill.production.serving.documents import LARGE_BODY, read_document
 from distill.production.serving.log import MemoryLog
 from distill.production.serving.pictures import read_picture
 from distill.production.serving.refusals import RefusedError
 from distill.runtime import OnnxModel
 from distill.tasks import TaskKind
+
+JSON = {"Content-Type": "application/json"}
 
 
 def picture(rng, size=(5, 4), kind="PNG"):
@@ -228,6 +233,21 @@ def test_other_documents_are_400(table_client, body):
     answer = table_client.post("/predict", json=body)
     assert answer.status_code == 400
     assert set(answer.json()) == {"error"}
+
+
+@pytest.mark.parametrize("path", ["/predict", "/feedback"])
+def test_a_large_body_is_read_in_a_thread_and_a_small_one_at_once(table_client, path, monkeypatch):
+    readers = []
+
+    def read(body, what="the body"):
+        readers.append(threading.current_thread())
+        return read_document(body, what)
+
+    monkeypatch.setattr(people, "read_document", read)
+    for more in ("", " " * LARGE_BODY):
+        assert table_client.post(path, content="{}" + more, headers=JSON).status_code == 400
+    at_once, aside = readers
+    assert at_once is not aside
 
 
 def test_a_label_that_is_none_is_no_skew_and_says_what_it_should_be(pets, rng):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from served import EVERY_TYPE, make_service, running
 
+from distill.production.serving.documents import read_document
+from distill.production.serving.refusals import RefusedError
 from distill.runtime import OnnxModel
 
 INFER = "/v2/models/pets/infer"
@@ -229,6 +231,12 @@ def test_duplicate_keys_are_named_and_colons_in_texts_are_none(client):
     answer = client.post(INFER, content=good.replace('"id"', '"id": "x", "id"'))
     assert answer.status_code == 400
     assert "`id` is there twice" in answer.json()["error"]
+
+
+def test_a_doubled_key_among_very_many_is_found_without_counting_each():
+    keys = "".join(f'"{i}": 0, ' for i in range(300_000))  # 300,000 ** 2 comparisons take hours
+    with pytest.raises(RefusedError, match="`last` is there twice"):
+        read_document(f'{{{keys}"last": 0, "last": 0}}'.encode())
 
 
 @pytest.mark.parametrize("length", [b"-1", b"1e3", b"99999", b"9" * 30, b"x", b"", b"5"])

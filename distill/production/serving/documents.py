@@ -5,14 +5,33 @@ keys that it kept are counted against the colons in the text, and only where the
 (in a text, or of a duplicate) the standard library reads it again and looks.
 """
 
+import asyncio
 import json
-from typing import Any
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 
 from distill.production.serving.refusals import malformed
 
 MAX_TEXT = 256
+LARGE_BODY = 256 * 1024  # is read in a thread: the event loop has others to serve
+
+More = ParamSpec("More")
+Result = TypeVar("Result")
+
+
+async def aside(
+    read: Callable[Concatenate[bytes, More], Result],
+    body: bytes,
+    *more: More.args,
+    **named: More.kwargs,
+) -> Result:
+    """Read a body: a large one in a thread."""
+    if len(body) > LARGE_BODY:
+        return await asyncio.to_thread(read, body, *more, **named)
+    return read(body, *more, **named)
 
 
 def read_document(body: bytes | memoryview, what: str = "the body") -> dict[str, Any]:
@@ -54,8 +73,8 @@ def _refuse_duplicates(raw: bytes, what: str) -> None:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            counts = Counter(name for name, _ in pairs)
+            twice = next(name for name, count in counts.items() if count > 1)
             raise malformed(f"Expected each key of {what} once but `{twice}` is there twice.")
         return found
 

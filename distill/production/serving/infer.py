@@ -3,12 +3,11 @@
 `infer` is where speed matters: no framework parses, validates or serialises on its way.
 """
 
-import asyncio
 import time
 from typing import Any
 
 from distill import __version__
-from distill.production.serving.documents import write_document
+from distill.production.serving.documents import aside, write_document
 from distill.production.serving.editions import Edition
 from distill.production.serving.guard import Receive, Scope, Send, body_of, send_refusal
 from distill.production.serving.protocol import (
@@ -26,7 +25,6 @@ from distill.production.serving.signature import Checked
 
 UNIT = b"x-unit"
 MAX_UNIT = 256
-LARGE_BODY = 256 * 1024  # is read in a thread: the event loop has others to serve
 
 
 class Infer:
@@ -58,11 +56,8 @@ class Infer:
         version = asked_for.get("version")
         edition = self._service.catalogue.find(asked_for["name"], version)
         headers = dict(scope["headers"])
-        given = edition, body_of(scope), headers.get(HEADER_LENGTH)
-        if len(given[1]) > LARGE_BODY:
-            asked, wanted, checked = await asyncio.to_thread(_read, *given)
-        else:
-            asked, wanted, checked = _read(*given)
+        header_length = headers.get(HEADER_LENGTH)
+        asked, wanted, checked = await aside(_read, body_of(scope), edition, header_length)
         asker = Asker(
             endpoint="infer",
             unit=asked.unit or unit_of(headers),
@@ -81,7 +76,7 @@ class Infer:
 
 
 def _read(
-    edition: Edition, body: bytes, header_length: bytes | None
+    body: bytes, edition: Edition, header_length: bytes | None
 ) -> tuple[Asked, dict[str, bool], Checked]:
     asked = read_request(body, header_length)
     wanted = wanted_outputs(asked, edition.signature.outputs)

@@ -19,7 +19,7 @@ from distill.production.prediction_log.feedback import (
 )
 from distill.production.prediction_log.records import LABEL, Feedback, Prediction, is_id
 from distill.production.serving.answers import said
-from distill.production.serving.documents import read_document, text_field
+from distill.production.serving.documents import aside, read_document, text_field
 from distill.production.serving.editions import Edition
 from distill.production.serving.guard import body_of
 from distill.production.serving.infer import unit_of
@@ -67,7 +67,7 @@ class People:
         headers = dict(request.scope["headers"])
         is_json = b"json" in headers.get(b"content-type", b"")
         if contract.table is not None or is_json:
-            inputs, unit, several = self._rows(contract, body_of(request.scope))
+            inputs, unit, several = await aside(_rows, body_of(request.scope), contract)
             checked, adapted = edition.signature.check(inputs), {}
         else:
             picture, unit = await self._picture(contract, request)
@@ -85,25 +85,6 @@ class People:
             who["adapted"] = adapted
         return who | {"predictions": rows} if several else rows[0] | who
 
-    def _rows(self, contract: Contract, body: bytes) -> tuple[dict[str, Tensor], str | None, bool]:
-        if contract.table is None:
-            raise malformed(
-                "Expected a picture, as the body or as `file` of a form: this model takes no "
-                "columns."
-            )
-        document = read_document(body)
-        unknown = [name for name in document if name not in ("row", "rows", "unit")]
-        if unknown or ("row" in document) == ("rows" in document):
-            raise malformed(
-                'Expected {"row": {column: value, ...}} or {"rows": [...]}, and `unit` where you '
-                f"like, but got {', '.join(map(repr, list(document)[:5])) or 'nothing'}."
-            )
-        several = "rows" in document
-        given = document["rows"] if several else document["row"]
-        if several != (type(given) is list):
-            raise malformed("Expected `row` to be an object, and `rows` a list of objects.")
-        return read_rows(given, contract.table.columns), text_field(document, "unit"), several
-
     async def _picture(self, contract: Contract, request: Request) -> tuple[Picture, str | None]:
         assert contract.input is not None
         data, unit = await _uploaded(request)
@@ -116,7 +97,7 @@ class People:
             RefusedError: there is no such prediction, the label is none of its classes, or another
                 was given before.
         """
-        document = read_document(body_of(request.scope))
+        document = await aside(read_document, body_of(request.scope))
         known = ("prediction_id", "label", "outcome", "source")
         unknown = [name for name in document if name not in known]
         if unknown:
@@ -154,6 +135,25 @@ class People:
         catalogue = self._service.catalogue
         same = (e for e in catalogue.warm if e.artefact_sha256 == prediction.artefact_sha256)
         return next(same, catalogue.current)
+
+
+def _rows(body: bytes, contract: Contract) -> tuple[dict[str, Tensor], str | None, bool]:
+    if contract.table is None:
+        raise malformed(
+            "Expected a picture, as the body or as `file` of a form: this model takes no columns."
+        )
+    document = read_document(body)
+    unknown = [name for name in document if name not in ("row", "rows", "unit")]
+    if unknown or ("row" in document) == ("rows" in document):
+        raise malformed(
+            'Expected {"row": {column: value, ...}} or {"rows": [...]}, and `unit` where you '
+            f"like, but got {', '.join(map(repr, list(document)[:5])) or 'nothing'}."
+        )
+    several = "rows" in document
+    given = document["rows"] if several else document["row"]
+    if several != (type(given) is list):
+        raise malformed("Expected `row` to be an object, and `rows` a list of objects.")
+    return read_rows(given, contract.table.columns), text_field(document, "unit"), several
 
 
 def _told(prediction: Prediction, feedback: Feedback) -> str:

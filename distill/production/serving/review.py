@@ -32,7 +32,7 @@ from distill.production.prediction_log.annotations import (
 from distill.production.prediction_log.connection import Engine, LogUnavailableError
 from distill.production.prediction_log.queue import Reviewed, find_item, hand_out
 from distill.production.prediction_log.records import Annotation
-from distill.production.serving.documents import read_document, text_field, write_document
+from distill.production.serving.documents import aside, read_document, text_field, write_document
 from distill.production.serving.guard import body_of
 from distill.production.serving.pool import Pool
 from distill.production.serving.refusals import Kind, RefusedError, bad_input, malformed
@@ -68,7 +68,8 @@ def review(engine: Engine | None, service: Service, why_not: str = "") -> Callab
 
         @application.post("/review/{step}", include_in_schema=False)
         async def step(step: str, request: Request) -> Response:
-            found = await _open(desk, why_not).do(step, read_document(body_of(request.scope)))
+            own = _open(desk, why_not)
+            found = await own.do(step, await aside(read_document, body_of(request.scope)))
             return Response(
                 write_document(found),
                 media_type="application/json",
