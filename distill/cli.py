@@ -147,6 +147,9 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
 
+    from distill.verbs.sweeps import write_no_sweep
+
+    write_no_sweep()
     check_shared_folder(overrides)
     OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
     sys.path.insert(0, os.getcwd())  # a `_target_` may name a class in the user's folder

@@ -5,10 +5,7 @@ without an `exit_code` is a defect of ours and keeps its traceback.
 """
 
 import difflib
-import re
 from collections.abc import Iterable
-
-_URL_PASSWORD = re.compile(r"(\w+://[^:/@\s]*:)[^@/\s]+@")
 
 
 class UserError(Exception):
@@ -31,8 +28,3 @@ def nearest(word: str, known: Iterable[str]) -> str:
         return "Did you mean " + " or ".join(f"`{name}`" for name in near) + "?"
     shown = [name for name in known if "." not in name] or known
     return "Known: " + ", ".join(shown[:20]) + (", ..." if len(shown) > 20 else ".")
-
-
-def without_passwords(text: str) -> str:
-    """Blank the passwords in a text's URLs."""
-    return _URL_PASSWORD.sub(r"\1<redacted>@", text)

@@ -146,8 +146,11 @@ def test_secrets_are_redacted_in_the_run_folder(cli, tmp_path):
 
 @pytest.mark.slow
 def test_multirun_runs_each_value_and_prints_one_document(cli, tmp_path):
-    ran = cli("baseline", "-m", "seed=0,1", "baselines=[majority_class]")
+    secret = "+logger.x.api_token=hunter2"
+    ran = cli("baseline", "-m", "seed=0,1", "baselines=[majority_class]", secret)
     assert ran.code == 0, ran.stderr
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if b"hunter2" in path.read_bytes()]
     assert [run["best"] for run in ran.document["runs"]] == ["majority_class"] * 2
     assert len(list(tmp_path.glob("outputs/digits/*/*/baseline.json"))) == 2
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import MLFlowLogger
 
-from distill.errors import without_passwords
+from distill.redaction import without_passwords
 
 log = logging.getLogger(__name__)
 

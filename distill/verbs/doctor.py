@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from distill.errors import UserError, without_passwords
+from distill.errors import UserError
 from distill.files import to_json
 from distill.pages import size
+from distill.redaction import without_passwords
 from distill.verbs.findings import Finding, State
 from distill.verbs.installed import imports_found, packages_found, python_found
 from distill.verbs.numbers import Number, check_numbers

@@ -8,6 +8,7 @@ from distill.columns import Kind
 from distill.contract import Contract, ImageInput, Normalization, SeriesInput, TableInput
 from distill.encoding import Encoder
 from distill.files import read_json, sha256
+from distill.redaction import without_secrets
 from distill.run_folder import versions
 from distill.tasks import TaskKind
 from distill.verbs.artefacts import further
@@ -42,9 +43,12 @@ def make_contract(
         classes=data.classes,
         provenance={
             "data": {"name": data.name, "sha256": data.fingerprint},
-            "student": {"network": plain(workspace.cfg.student), "sha256": sha256(checkpoint)},
+            "student": {
+                "network": without_secrets(plain(workspace.cfg.student)),
+                "sha256": sha256(checkpoint),
+            },
             "teacher": {
-                "configuration": plain(workspace.cfg.teacher),
+                "configuration": without_secrets(plain(workspace.cfg.teacher)),
                 "fingerprint": read_json(facts)["fingerprint"] if facts.is_file() else None,
             },
             "quantized_from": {

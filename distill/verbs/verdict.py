@@ -13,6 +13,7 @@ from distill.deployment.naive import naive_sentence
 from distill.deployment.report.pipeline import PipelineResults, write_pipeline_report
 from distill.deployment.report.sentences import distillation_sentence
 from distill.files import read_json, sha256, to_json
+from distill.redaction import without_secrets
 from distill.run_folder import versions
 from distill.verbs.artefacts import MAY_SHIP, STUDENT
 from distill.verbs.baseline import PREDICTIONS as BASELINE
@@ -236,7 +237,7 @@ def facts(
         *([("columns left out", unused)] if unused else []),
         ("data", f"{data.name}: {splits} samples; {data.num_skipped} corrupt ones left out"),
         ("seed", str(workspace.cfg.seed)),
-        ("loss", ", ".join(f"{k} {plain(v)}" for k, v in losses.items())),
+        ("loss", ", ".join(f"{k} {without_secrets(plain(v))}" for k, v in losses.items())),
         ("machine", f"{platform.machine()}, {platform.system()} {platform.release()}"),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions().items())),
     ]

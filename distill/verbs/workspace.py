@@ -4,7 +4,6 @@ Also the one place where the configuration is written out, its secrets redacted.
 """
 
 import logging
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +19,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from distill.budget import Budget, parse_budget
-from distill.errors import UsageError, UserError, without_passwords
+from distill.errors import UsageError, UserError
 from distill.files import write_text
+from distill.redaction import without_secrets
 from distill.run_folder import Stage, run_folder_lock
 from distill.scoring import Scoring, scoring_of
 from distill.tasks import TaskKind
@@ -39,7 +39,6 @@ OUTPUTS = {
     TaskKind.REGRESSION: "numbers",
 }
 QUANTILES = "quantiles"  # a part for these, where they are asked for, goes before that of numbers
-_SECRET = re.compile(r"(password|passwd|secret|token|api_?key|credential)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -218,18 +217,8 @@ def named_in_errors(group: str) -> Iterator[None]:
 
 
 def redacted(cfg: DictConfig) -> DictConfig:
-    """Copy a configuration with secrets (by key, or passwords in URLs) blanked."""
-
-    def clean(value: Any, key: str = "") -> Any:
-        if isinstance(value, dict):
-            return {k: clean(v, str(k)) for k, v in value.items()}
-        if isinstance(value, list):
-            return [clean(item, key) for item in value]
-        if _SECRET.search(key) and value is not None:
-            return "<redacted>"
-        return without_passwords(value) if isinstance(value, str) else value
-
-    return DictConfig(clean(OmegaConf.to_container(cfg, resolve=True)))
+    """Copy a configuration with its secrets blanked."""
+    return DictConfig(without_secrets(plain(cfg)))
 
 
 def is_terminal() -> bool:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine as Engine
 from sqlalchemy import event, exc
 
-from distill.errors import UsageError, UserError, without_passwords
+from distill.errors import UsageError, UserError
 from distill.production.prediction_log.schema import (
     SCHEMA_VERSION,
     create,
@@ -26,6 +26,7 @@ from distill.production.prediction_log.schema import (
     tables_of_ours,
     upgrade,
 )
+from distill.redaction import without_passwords
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from distill.errors import UserError, without_passwords
+from distill.errors import UserError
+from distill.redaction import without_passwords
 
 MANNERS = {  # an unreachable server is told in seconds; MLflow's own defaults wait minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",

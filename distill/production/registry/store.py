@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distill.errors import UserError, without_passwords
+from distill.errors import UserError
 from distill.production.registry.connection import connect, missing, talking_to
+from distill.redaction import without_passwords
 
 CONTENT, ANCHOR = "distill.content", "distill.anchor"
 _FOLDER = "version"  # of a run's artefacts

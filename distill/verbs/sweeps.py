@@ -1,0 +1,36 @@
+"""Multirun: one job after the other, as Hydra's own sweeper has them; nothing is written of it.
+
+Hydra's leaves the whole configuration, passwords and all, in a file. Each job's run folder has it,
+its secrets blanked.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+
+_BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+def write_no_sweep() -> None:
+    """Let Hydra's own sweeper sweep as here; it takes none from a package like this."""
+    sweeper: Any = Plugins.instance().class_name_to_class[_BASIC]
+    sweeper.sweep = _sweep
+
+
+def _sweep(self: Any, arguments: list[str]) -> list[Sequence[JobReturn]]:
+    """Run all jobs; return what they return, in batches."""
+    parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+    overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+    self.overrides = self.split_arguments(overrides, self.max_batch_size)
+    returns: list[Sequence[JobReturn]] = []
+    while not self.is_done():
+        batch = self.get_job_batch()
+        self.validate_batch_is_legal(batch)
+        started = sum(map(len, returns))
+        returns.append(self.launcher.launch(batch, initial_job_idx=started))
+        for job in returns[-1]:
+            _ = job.return_value  # raises what the job raised
+    return returns
