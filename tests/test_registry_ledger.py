@@ -230,3 +230,12 @@ def test_periods_follow_each_other_without_a_gap():
 def test_a_day_that_is_none_is_wrong_usage():
     with pytest.raises(UsageError, match="2026-11-01"):
         champions_at(HISTORY, "yesterday")
+
+
+@pytest.mark.parametrize("content", ["../../home", "c" * 63, "C" * 64, ""])
+def test_a_content_that_is_no_hash_is_refused_however_well_it_is_sealed(content, tmp_path):
+    ledger = Ledger(path=tmp_path / "ledger.jsonl").append(
+        "register", 1, **OF | {"content": content}
+    )
+    with pytest.raises(UserError, match="of its content is none"):
+        Ledger.read(ledger.path)

@@ -12,6 +12,7 @@ import getpass
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from distill import __version__
 from distill.errors import UserError
 from distill.files import from_json, to_json
 
+IS_HASH = re.compile(r"[0-9a-f]{64}")
 GENESIS = "0" * 64  # what the first entry follows
 
 
@@ -298,6 +300,8 @@ def _verified(path: Path, line: bytes, before: list[Entry]) -> Entry:
     # There is one way to write an entry, so that no byte can change and the values stay.
     if _canonical(values).encode() != line or _sealed(values) != entry.hash:
         raise _damaged(path, number, "it was edited: its hash does not fit what it says")
+    if not all(map(IS_HASH.fullmatch, (entry.content, entry.artefact_sha256))):
+        raise _damaged(path, number, "what it names as the hash of its content is none")
     if entry.number != number or entry.previous_hash != (before[-1].hash if before else GENESIS):
         raise _damaged(path, number, "it does not follow the one before: entries were removed")
     return entry

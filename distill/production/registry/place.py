@@ -13,7 +13,7 @@ from pathlib import Path
 
 from distill.errors import UsageError, UserError, nearest
 from distill.files import whole_folder
-from distill.production.registry.ledger import Entry, Ledger
+from distill.production.registry.ledger import IS_HASH, Entry, Ledger
 from distill.production.registry.package import Package, read_package
 from distill.production.registry.store import Store
 
@@ -164,6 +164,7 @@ def _proven(folder: Path, entry: Entry) -> Package:
 
 
 def _folder(place: Place, content: str) -> Path:
+    assert IS_HASH.fullmatch(content)  # a folder of this name is removed where it is not whole
     return place.folder / "versions" / content
 
 
