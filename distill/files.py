@@ -19,7 +19,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def inside(root: Path, name: str) -> Path:
+    """Join to a folder what a file names as lying in it.
+
+    Raises:
+        UserError: it would lead out of the folder.
+    """
+    pure = PurePosixPath(name)
+    if not pure.parts or pure.is_absolute() or ".." in pure.parts:
+        raise UserError(
+            f"Expected a file inside {root} but it is said to be {name!r}. Do not use this folder: "
+            "it was not written by distill."
+        )
+    return root / name
 
 
 def cache_folder(name: str) -> Path:
@@ -103,8 +118,11 @@ def whole_folder(path: Path) -> Iterator[Path | None]:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed writers left half-written in a folder, however deep."""
-    for leftover in folder.rglob(f"{_TEMPORARY}*"):
-        leftover.unlink(missing_ok=True)
+    for leftover in list(folder.rglob(f"{_TEMPORARY}*")):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _remove_all(new: Path) -> None:

@@ -17,6 +17,7 @@ from distill import __version__
 from distill.files import (
     atomic_path,
     exclusive,
+    inside,
     read_json,
     remove_unfinished,
     sha256,
@@ -117,12 +118,15 @@ def adopt_stage(name: str, source: Path, target: Path) -> None:
         name: of the stage.
         source: the run folder that it was finished in.
         target: the other one.
+
+    Raises:
+        UserError: the stage is said to have left a file outside its folder.
     """
     manifest = f"manifests/{name}.json"
     made = read_json(source / manifest)
     for file in made["outputs"]:
-        if not Path(file).is_absolute() and (source / file).is_file():
-            with atomic_path(target / file) as temporary:
+        if not Path(file).is_absolute() and inside(source, file).is_file():
+            with atomic_path(inside(target, file)) as temporary:
                 shutil.copyfile(source / file, temporary)
     write_json(target / manifest, made | {"seconds": 0.0})
 

@@ -13,7 +13,9 @@ from distill.files import (
     atomic_path,
     exclusive,
     from_json,
+    inside,
     read_json,
+    remove_unfinished,
     to_json,
     write_arrays,
     write_json,
@@ -120,3 +122,23 @@ def test_a_lock_that_was_taken_this_moment_still_names_its_holder(tmp_path):
         ):
             pass
         late.join()
+
+
+def test_folders_that_were_left_half_made_are_removed_with_what_is_in_them(tmp_path):
+    (tmp_path / "a/.tmp-1-site/.tmp-2").mkdir(parents=True)
+    (tmp_path / "a/.tmp-1-site/file").write_text("half")
+    (tmp_path / "a/.tmp-3-whole.json").write_text("half")
+    (tmp_path / "a/whole.json").write_text("whole")
+    (tmp_path / "a/.tmp-4").symlink_to(tmp_path / "a")  # what it points to is not removed
+    remove_unfinished(tmp_path)
+    assert [*tmp_path.rglob("*")] == [tmp_path / "a", tmp_path / "a/whole.json"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "..", "", "."])
+def test_a_name_that_leads_out_of_a_folder_is_refused(name, tmp_path):
+    with pytest.raises(UserError, match="inside"):
+        inside(tmp_path, name)
+
+
+def test_a_name_inside_a_folder_is_joined(tmp_path):
+    assert inside(tmp_path, "a/b..c/.d") == tmp_path / "a" / "b..c" / ".d"

@@ -5,8 +5,8 @@ import pytest
 from registry_runs import ARTEFACT, Run, make_run, rewrite_json
 
 from distill.errors import UserError
-from distill.files import sha256
-from distill.production.registry.package import collect
+from distill.files import sha256, write_json
+from distill.production.registry.package import MANIFEST, VERDICT, collect, read_package
 
 
 @pytest.fixture
@@ -77,4 +77,26 @@ def test_a_verdict_of_an_older_distill_is_refused(run_dir):
     manifest["outputs"]["verdict.json"] = sha256(run_dir / "verdict.json")
     (run_dir / "manifests/verdict.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="older distill"):
+        collect(run_dir)
+
+
+def test_files_outside_the_folder_are_neither_collected_nor_read(run_dir, tmp_path):
+    (tmp_path / "else.onnx").write_bytes(b"secret")
+    judged = json.loads((run_dir / "verdict.json").read_text())["artefacts"]
+    rewrite_json(run_dir / "verdict.json", artefacts=judged | {"../../else.onnx": "0" * 64})
+    rewrite_json(run_dir / "manifests/verdict.json", outputs={VERDICT: sha256(run_dir / VERDICT)})
+    with pytest.raises(UserError, match="inside"):
+        collect(run_dir)
+    write_json(tmp_path / MANIFEST, {"files": {"../else.onnx": "0" * 64}})
+    with pytest.raises(UserError, match="inside"):
+        read_package(tmp_path)
+
+
+def test_weights_outside_the_run_folder_are_not_collected(run_dir, tmp_path):
+    (tmp_path / "else.pt").write_bytes(b"secret")
+    path = run_dir / "export/contract.json"
+    provenance = json.loads(path.read_text())["provenance"]
+    provenance["quantized_from"] = {"checkpoint": "../else.pt"}
+    rewrite_json(path, provenance=provenance)
+    with pytest.raises(UserError, match="inside"):
         collect(run_dir)

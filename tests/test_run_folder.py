@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from distill.errors import UserError
-from distill.files import write_bytes
-from distill.run_folder import Stage, run_folder_lock, versions
+from distill.files import read_json, write_bytes, write_json, write_text
+from distill.run_folder import Stage, adopt_stage, run_folder_lock, versions
 
 
 def test_the_second_process_on_a_run_folder_is_told_who_holds_it(tmp_path):
@@ -85,3 +85,16 @@ def test_a_stage_that_fails_is_not_vouched_for(tmp_path, counter):
 def test_versions_name_every_runtime_that_is_installed(monkeypatch):
     monkeypatch.setattr("distill.run_folder.version", lambda name: f"{name} 1")
     assert {"onnxruntime": "onnxruntime 1", "openvino": "openvino 1"}.items() <= versions().items()
+
+
+def test_a_stage_is_adopted_with_its_files_and_with_none_from_elsewhere(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    stage = Stage(name="s", outputs=("a/out.txt",))
+    stage.run(source, lambda: write_text(source / "a/out.txt", "x") or {})
+    adopt_stage("s", source, target)
+    assert (target / "a/out.txt").read_text() == "x"
+    (tmp_path / "secret").write_text("x")
+    made = read_json(source / "manifests/s.json")
+    write_json(source / "manifests/s.json", made | {"outputs": {"../secret": "0" * 64}})
+    with pytest.raises(UserError, match="inside"):
+        adopt_stage("s", source, target)

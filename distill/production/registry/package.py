@@ -23,7 +23,7 @@ from distill.contract import (
     replay_golden,
 )
 from distill.errors import UserError
-from distill.files import read_json, sha256, sha256_json, write_json
+from distill.files import inside, read_json, sha256, sha256_json, write_json
 from distill.production.reference import EMBEDDINGS
 from distill.run_folder import promised
 from distill.runtime import OnnxModel
@@ -62,6 +62,11 @@ class Package:
     root: Path
     files: Mapping[str, str]
 
+    def __post_init__(self) -> None:
+        """Refuse files elsewhere: they are read, copied and hashed."""
+        for name in self.files:
+            inside(self.root, name)
+
     @property
     def content(self) -> str:
         """Identity: two packages with the same files are the same version."""
@@ -89,7 +94,7 @@ class Package:
     @property
     def artefact_path(self) -> Path:
         """Where what ships lies."""
-        return self.root / "export" / self.artefact
+        return inside(self.root / "export", self.artefact)
 
     @property
     def artefact_sha256(self) -> str:
@@ -167,7 +172,7 @@ def read_package(folder: Path) -> Package:
     """Read what `copy_to` left.
 
     Raises:
-        UserError: the list of files is missing or is none.
+        UserError: the list of files is missing or is none, or names some elsewhere.
     """
     return Package(root=folder, files=read_json(folder / MANIFEST)["files"])
 
@@ -203,7 +208,7 @@ def collect(run_dir: Path) -> Package:
     repaired = _repaired_weights(run_dir)
     files: dict[str, str] = {}
     for name in sorted({*judged, *REQUIRED, *optional, *repaired}):
-        path = run_dir / name
+        path = inside(run_dir, name)
         if not path.is_file():
             raise UserError(
                 f"Expected {path} but it is missing. Run `pipeline run_dir={run_dir}` again."
@@ -252,5 +257,5 @@ def _repaired_weights(run_dir: Path) -> list[str]:
         return []
     source = load_contract(run_dir / "export").provenance["quantized_from"]
     name = source["checkpoint"] if source else ""
-    inside = bool(name) and not Path(name).is_absolute() and (run_dir / name).is_file()
-    return [name] if inside else []
+    own = bool(name) and not Path(name).is_absolute() and inside(run_dir, name).is_file()
+    return [name] if own else []
