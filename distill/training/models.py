@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill.errors import UserError, nearest
+from distill.training.pretrained import pretrained
 
 
 class ImageClassifier(nn.Module):
@@ -266,7 +267,7 @@ def torchvision_classifier(
             warnings.simplefilter("ignore", FutureWarning)
             network = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
     else:
-        network = _pretrained(name, weights)
+        network = pretrained(name, weights)
         _replace_head(network, num_classes)
     if hasattr(network, "aux_logits"):  # GoogLeNet and Inception train with extra heads
         setattr(network, "aux_logits", False)  # noqa: B010 - no attribute of every network
@@ -274,26 +275,6 @@ def torchvision_classifier(
             if hasattr(network, extra):
                 setattr(network, extra, None)
     return network if in_channels == 3 else _GrayToRgb(network)
-
-
-def _pretrained(name: str, weights: str) -> nn.Module:
-    choices = torchvision.models.get_model_weights(name)
-    if weights not in choices.__members__:
-        raise UserError(
-            f"Unknown weights `{weights}` for `{name}`. {nearest(weights, choices.__members__)}"
-        )
-    chosen = choices[weights]
-    try:
-        network = torchvision.models.get_model(name, weights=chosen)
-    except OSError as error:  # URLError is one
-        folder = f"{torch.hub.get_dir()}/checkpoints"
-        raise UserError(
-            f"Expected the weights {chosen.url.rsplit('/', 1)[-1]} in {folder} but they are not "
-            f"there and the download failed ({error}). Put the file there, or set `weights: null`."
-        ) from error
-    transform = chosen.transforms()
-    setattr(network, "normalization", (transform.mean, transform.std))  # noqa: B010
-    return network
 
 
 def _replace_head(network: nn.Module, num_classes: int) -> None:
