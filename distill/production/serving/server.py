@@ -136,11 +136,15 @@ def patient(
     )
 
     class Patient(HttpToolsProtocol):
-        """uvicorn's own waits for a request for ever, and takes any number of headers."""
+        """uvicorn's own waits for a request for ever, and takes any number of headers.
+
+        Trailers count as headers do, and so does what a chunk says beside its size; none of it is
+        handed on.
+        """
 
         _hang_up: asyncio.TimerHandle | None = None
-        _in_request = _in_headers = False
-        _num_bytes = 0
+        _in_request = _in_headers = _in_body = False
+        _num_bytes = 0  # since the request began, or the last of its body came
 
         def connection_made(self, transport: Any) -> None:
             """Wait for the first request."""
@@ -149,10 +153,11 @@ def patient(
 
         def data_received(self, data: bytes) -> None:
             """Wait for the rest of a request that has begun."""
+            self._in_body = False
             super().data_received(data)
             if self._in_request and self._hang_up is None:
                 self._wait()
-            if self._in_headers:
+            if self._in_headers or (self._in_request and not self._in_body):
                 self._num_bytes += len(data)
                 if self._num_bytes > MAX_HEADER_BYTES:
                     self.transport.close()
@@ -167,9 +172,19 @@ def patient(
             self._in_headers, self._num_bytes = False, 0
             super().on_headers_complete()
 
+        def on_header(self, name: bytes, value: bytes) -> None:
+            """Keep a header; a trailer, which comes when the request was looked at, is none."""
+            if self._in_headers:
+                super().on_header(name, value)
+
+        def on_body(self, body: bytes) -> None:
+            """Some of the body is there."""
+            self._in_body, self._num_bytes = True, 0
+            super().on_body(body)
+
         def on_message_complete(self) -> None:
             """All of it is there."""
-            self._in_request = False
+            self._in_request, self._num_bytes = False, 0
             self._stop()
             super().on_message_complete()
 
