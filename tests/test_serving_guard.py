@@ -156,6 +156,48 @@ def test_endless_headers_are_hung_up_on(client):
     assert num_sent < 100_000_000
 
 
+def endless(connection, head, line):
+    """Send a line again and again until nobody listens, or it is enough; returns whether."""
+    connection.sendall(head)
+    try:
+        for _ in range(0, 100_000_000, len(line)):
+            connection.sendall(line)
+    except OSError:  # reset or broken, as the kernel likes
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("last", "line"),
+    [
+        (b"0\r\n", b"X-Trailer: %s\r\n" % (b"y" * 1000)),
+        (b"0\r\nX-Trailer: ", b"y" * 1000),
+        (b"1;", b"y" * 1000),  # an extension of a chunk
+    ],
+)
+def test_endless_trailers_are_hung_up_on(pets, last, line):
+    start = head(more=["Transfer-Encoding: chunked"]) + b"1\r\n{\r\n" + last
+    patient = Listening(port=0, read_timeout_s=600)
+    with running(make_service(pets), listening=patient) as client, connect(client) as connection:
+        assert not endless(connection, start, line)
+
+
+def test_trailers_are_no_headers(client):
+    start = head(more=["Transfer-Encoding: chunked", "Connection: close"])
+    body = b"%x\r\n%s\r\n0\r\nOrigin: https://evil.example\r\n\r\n" % (len(GOOD), GOOD)
+    with connect(client) as connection:
+        connection.sendall(start + body)
+        assert until_closed(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_a_body_of_many_small_chunks_is_taken(pets):
+    start = head(more=["Transfer-Encoding: chunked", "Connection: close"])
+    blanks = b"1\r\n \r\n" * 50_000  # more around the body than headers may have
+    with running(make_service(pets)) as client, connect(client) as connection:
+        connection.sendall(start + blanks + b"%x\r\n%s\r\n0\r\n\r\n" % (len(GOOD), GOOD))
+        assert until_closed(connection).startswith(b"HTTP/1.1 200")
+
+
 def test_others_are_answered_while_slow_clients_hang(client):
     slow = [connect(client) for _ in range(50)]
     for connection in slow:
@@ -193,8 +235,16 @@ def test_writes_come_from_here(client, headers, status, path):
         assert set(answer.json()) == {"error"}
 
 
-def test_reads_may_come_under_any_name(client):
-    assert client.get("/v2/health/ready", headers={"Host": "10.0.0.7:8000"}).status_code == 200
+def test_reads_may_come_under_any_name_unless_they_are_guarded(client, pets):
+    paths, other = ("/v2/health/ready", "/status", "/metrics", "/"), {"Host": "10.0.0.7:8000"}
+    assert {client.get(path, headers=other).status_code for path in paths} == {200}
+    with running(make_service(pets), Limits(guard_reads=True)) as guarded:
+        assert {guarded.get(path, headers=other).status_code for path in paths} == {403}
+        assert {guarded.get(path).status_code for path in paths} == {200}
+
+
+def test_no_other_page_may_frame_the_dashboard(client):
+    assert "frame-ancestors 'none'" in client.get("/").headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize(

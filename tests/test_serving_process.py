@@ -10,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from serving_process import ENTRY, INFER, process
 
+from distill.errors import UserError
+from distill.verbs import serve
+
 
 def test_it_serves_without_torch_and_ends_with_one_document(pets, tmp_path):
     given = (f"artefact={pets}", "name=pets", "port=0")
@@ -133,3 +136,17 @@ def test_a_port_that_is_taken_is_one_message(cli, pets, tmp_path):
         ran = cli("serve", f"artefact={pets}", f"port={client.base_url.port}")
     assert ran.code == 1
     assert "port" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "num_warnings"),
+    [("127.0.0.1", 0), ("localhost", 0), ("::1", 0), ("0.0.0.0", 1), ("::", 1), ("own.example", 1)],
+)
+def test_a_service_that_others_reach_says_so(cli, pets, monkeypatch, host, num_warnings):
+    def stopped(_):
+        raise UserError("stopped here")
+
+    monkeypatch.setattr(serve, "open_socket", stopped)
+    ran = cli("serve", f"host='{host}'", f"artefact={pets}")
+    assert "stopped here" in ran.stderr
+    assert ran.stderr.count("whoever reaches") == num_warnings

@@ -18,6 +18,7 @@ from distill.production.serving.batcher import Batching
 from distill.production.serving.catalogue import Catalogue, FileSource, RegistrySource, Source
 from distill.production.serving.editions import Loading, artefact_at
 from distill.production.serving.guard import Guard, Limits
+from distill.production.serving.listening import is_loopback
 from distill.production.serving.log import KeptLog, Log, MemoryLog
 from distill.production.serving.peers import Peers
 from distill.production.serving.recording import Recorder
@@ -28,8 +29,6 @@ from distill.verbs.registry import registry_place
 from distill.verbs.serve_settings import REGISTRY
 from distill.verbs.trials import make_trials, wanted_trials
 from distill.verbs.workspace import plain
-
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,9 @@ def opened(cfg: DictConfig, peers: Peers | None = None) -> Iterator[Opened]:
     Raises:
         UserError: there is nothing to serve, or it does not load.
     """
-    limits = from_json(Limits, plain(cfg.limits), where="limits")
+    # Who listens here alone is asked by this machine's names alone, by no page that borrows one.
+    given = {"guard_reads": is_loopback(cfg.host)} | plain(cfg.limits)
+    limits = from_json(Limits, given, where="limits")
     telemetry = Telemetry()
     loading = Loading(
         num_threads=cfg.num_threads,
@@ -92,7 +93,7 @@ def _desk_log(cfg: DictConfig) -> Iterator[tuple[Engine | None, str]]:
     url, why_not = cfg.log.url, ""
     if url is None:
         why_not = "items are kept in a prediction log, and `log.url=null` has none."
-    elif cfg.review is None and cfg.host not in LOCAL:
+    elif cfg.review is None and not is_loopback(cfg.host):
         why_not = (
             f"it shows logged inputs to whoever reaches {cfg.host}. Set `review=true` where all "
             "who do may see them."

@@ -32,6 +32,7 @@ class Limits:
         max_body_bytes: of a request.
         max_held_bytes: of all requests at once.
         allowed_hosts: names in `Host` under which writes are taken; `*` takes any.
+        guard_reads: whether reads, too, are taken under these names alone.
         allowed_origins: `Origin` of browsers that may write, besides our own pages'.
     """
 
@@ -39,12 +40,13 @@ class Limits:
     max_held_bytes: int = 64 * 2**20
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     allowed_origins: tuple[str, ...] = ()
+    guard_reads: bool = False
 
-    def check_sender(self, headers: dict[bytes, bytes]) -> None:
-        """Refuse writes under another name, and those of a browser's page from elsewhere.
+    def check_host(self, headers: dict[bytes, bytes]) -> str:
+        """Refuse what is asked under another name; return the name.
 
         Raises:
-            RefusedError: `Host` or `Origin` is not among those allowed.
+            RefusedError: `Host` is not among those allowed.
         """
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
@@ -55,6 +57,15 @@ class Limits:
                 f"{host[:60]!r}. Add it to `allowed_hosts` if it is yours.",
                 status=403,
             )
+        return host
+
+    def check_sender(self, headers: dict[bytes, bytes]) -> None:
+        """Refuse writes under another name, and those of a browser's page from elsewhere.
+
+        Raises:
+            RefusedError: `Host` or `Origin` is not among those allowed.
+        """
+        host = self.check_host(headers)
         origin = headers.get(b"origin")
         if origin is not None:
             self._check_origin(origin.decode("latin-1").lower(), host)
@@ -127,7 +138,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, read its body, hand it on."""
         if scope["type"] != "http" or scope["method"] in _READS:
-            await self._application(scope, receive, send)
+            await self._read_on(scope, receive, send)
             return
         held = _Held()
         try:
@@ -146,6 +157,16 @@ class Guard:
             await send_refusal(refusal, send, further=((b"connection", b"close"),))
         finally:
             self._num_held -= held.num_bytes
+
+    async def _read_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._limits.guard_reads:
+            try:
+                self._limits.check_host(dict(scope["headers"]))
+            except RefusedError as refusal:
+                self.on_refusal(refusal)
+                await send_refusal(refusal, send)
+                return
+        await self._application(scope, receive, send)
 
     async def _read(
         self, headers: dict[bytes, bytes], receive: Receive, held: "_Held"

@@ -3,6 +3,7 @@
 Knows sockets; knows nothing of HTTP.
 """
 
+import ipaddress
 import socket
 from dataclasses import dataclass
 
@@ -26,6 +27,14 @@ class Listening:
     read_timeout_s: float = 10.0
     keep_alive_s: int = 75
     shutdown_s: int = 10
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # another name
+        return False
 
 
 def open_socket(listening: Listening) -> socket.socket:
