@@ -20,6 +20,8 @@ from distill.errors import UserError
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # whatever a file is called: others start programs
+
 _CHUNK = 64  # images a thread decodes before it is scheduled again
 
 Progress = Callable[[int, int], None]  # (done, total)
@@ -64,7 +66,8 @@ def decode_image(data: bytes | Path, image_format: ImageFormat) -> NDArray[np.ui
         OSError: the bytes are truncated or no image.
     """
     try:
-        source = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
+        stream = io.BytesIO(data) if isinstance(data, bytes) else data
+        source = Image.open(stream, formats=FORMATS)
         with source as image:
             image = image.convert("L" if image_format.channels == 1 else "RGB")
     except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

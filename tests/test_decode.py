@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from distill.decode import ImageFormat, decode_image, decode_images
 from distill.errors import UserError
@@ -64,3 +64,19 @@ def test_images_of_two_sizes_need_a_size(picture):
 def test_nothing_readable_is_an_error():
     with pytest.raises(UserError, match="at least one"):
         decode_images([b"x"], ImageFormat(), names=["a"], skip_corrupt=True)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_these_formats_are_read_by_any_name(picture, kind, tmp_path):
+    path = tmp_path / "x.png"
+    path.write_bytes(encoded(picture, kind))
+    assert decode_image(path, ImageFormat()).shape == picture.shape
+
+
+@pytest.mark.parametrize("kind", ["EPS", "TIFF", "GIF", "PPM"])
+def test_other_formats_are_refused_and_start_no_program(picture, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("it was started"))
+    path = tmp_path / "x.png"
+    path.write_bytes(encoded(picture, kind))
+    with pytest.raises(OSError, match="cannot identify"):
+        decode_image(path, ImageFormat())

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from distill.contract import ImageInput
-from distill.decode import ImageFormat, decode_image
+from distill.decode import FORMATS, ImageFormat, decode_image
 from distill.production.serving.refusals import Kind, RefusedError, malformed
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _GREY = ("1", "L", "LA", "La", "I", "F", "I;16")  # Pillow's modes without colour
 MAX_PIXELS = 40_000_000  # of the file, and of what it is resized to on the way
 
