@@ -1,17 +1,21 @@
 """Claims about `soft_labels data=prediction_log`, and about a student that begins with weights."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import SHORT
 from feedback_logs import START, fill
 from omegaconf import OmegaConf
+from sqlalchemy import make_url
 
+from distill.errors import UserError
 from distill.files import read_json
 from distill.production.prediction_log.connection import open_log
 from distill.production.teacher_answers import read_answers
 from distill.runtime import OnnxModel
+from distill.verbs import logged_data
 from distill.verbs.registry import champion_path, pinned
 
 DAY = 86_400.0
@@ -171,3 +175,30 @@ def test_weights_that_are_none_end_in_one_message(finished, cli, overrides, says
     assert ran.code == 1
     assert says in " ".join(ran.stderr.split())
     assert "Traceback" not in ran.stderr
+
+
+def test_no_message_about_logged_inputs_holds_the_logs_password(monkeypatch):
+    url, said = "postgresql://me:hunter2@host/db?sslpassword=hunter2", []
+
+    class Database:
+        def __init__(self):
+            self.url = make_url(url)
+
+        def dispose(self):
+            pass
+
+    def split(*_, where):
+        said.append(where)
+        raise UserError("stopped here")
+
+    model = SimpleNamespace(classes=())
+    base = SimpleNamespace(classes=(), unlabelled=None)
+    monkeypatch.setattr(logged_data, "artefact_at", lambda path: SimpleNamespace(path=path))
+    monkeypatch.setattr(logged_data, "open_model", lambda _: model)
+    monkeypatch.setattr(logged_data, "open_log", lambda *_, **__: Database())
+    monkeypatch.setattr(logged_data, "_drawn", lambda *_: (["1"], np.zeros((1, 2))))
+    monkeypatch.setattr(logged_data, "logged_split", split)
+    asked = {"artefact": "x.onnx", "registry": {}, "window_days": 1.0, "num_rows": 1}
+    with pytest.raises(UserError, match="stopped here"):
+        logged_data.prediction_log(base=base, url=url, **asked)
+    assert said == ["postgresql://me:***@host/db"]

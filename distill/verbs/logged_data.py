@@ -19,7 +19,7 @@ from distill.errors import UserError
 from distill.production.feedback.logged import read_inputs
 from distill.production.feedback.model import Model, open_model
 from distill.production.monitoring.observation import DAY
-from distill.production.prediction_log.connection import Engine, open_log
+from distill.production.prediction_log.connection import Engine, open_log, shown
 from distill.production.prediction_log.observed import first_answer, sample
 from distill.production.prediction_log.queue import reviewed
 from distill.production.prediction_log.scope import Scope
@@ -69,7 +69,7 @@ def prediction_log(
         ids, inputs = _drawn(engine, model, window_days, num_rows)
     finally:
         engine.dispose()
-    rows = logged_split(base, inputs, np.full(len(ids), 0), where=url)
+    rows = logged_split(base, inputs, np.full(len(ids), 0), where=shown(engine.url))
     unlabelled = rows if base.unlabelled is None else joined(base.unlabelled, rows)
     return dataclasses.replace(base, unlabelled=unlabelled, logged=np.array(ids, np.str_))
 
