@@ -17,6 +17,7 @@ from typing import Any
 
 from distill import __version__
 from distill.errors import UsageError, UserError, nearest
+from distill.redaction import without_passwords
 from distill.verbs.ranks import check_shared_folder, launched, log_to_stderr
 
 VERBS = {
@@ -44,6 +45,8 @@ ACTIONS = {
     "monitor": ("check", "simulate"),
     "feedback": ("select", "export", "import", "collect"),
 }
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_IN_SQLITE = "database or disk is full"
 EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
 
 _HELP = """distill {version}: knowledge distillation, from data to verdict.
@@ -152,7 +155,8 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     write_no_sweep()
     check_shared_folder(overrides)
     OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
-    sys.path.insert(0, os.getcwd())  # a `_target_` may name a class in the user's folder
+    # A `_target_` may name a class in the user's folder; a file there never stands for a package.
+    sys.path.append(os.getcwd())
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of being printed
     documents: list[dict[str, Any]] = []
     errors: list[Exception] = []
@@ -223,6 +227,9 @@ def _as_usage_error(error: Exception, verb: str) -> Exception:
     user_error = next((cause for cause in causes if hasattr(cause, "exit_code")), None)
     if user_error is not None:
         return user_error
+    full = _disk_that_is_full(error)
+    if full is not None:
+        return full
     text = "\n".join(str(cause) for cause in causes)
     if isinstance(error, MissingMandatoryValue):
         key = re.search(r"full_key: (\S+)", text) or re.search(r"value: (\S+)", text)
@@ -233,7 +240,17 @@ def _as_usage_error(error: Exception, verb: str) -> Exception:
     return error
 
 
-def _causes(error: Exception) -> list[Exception]:
+def _disk_that_is_full(error: BaseException) -> Exception | None:
+    """Find out whether that is what an error comes from, and give the cause."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            return cause
+        if FULL_IN_SQLITE in str(cause):
+            return OSError(FULL_IN_SQLITE)
+    return None
+
+
+def _causes(error: BaseException) -> list[Exception]:
     found: list[Exception] = []
     current: BaseException | None = error
     while isinstance(current, Exception) and current not in found:
@@ -275,7 +292,7 @@ def _nearest_config_names(text: str, verb: str) -> str:
 
 def _report(error: BaseException) -> int:
     if os.environ.get("DISTILL_TRACEBACK") == "1":
-        traceback.print_exception(error)
+        _print_traceback(error)
     if isinstance(error, KeyboardInterrupt):
         print(
             "Interrupted. The same command with `run_dir=` of this run folder goes on.",
@@ -285,16 +302,19 @@ def _report(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        print(
-            f"error: The disk is full: {error}. Free some space and start again.", file=sys.stderr
-        )
-        return 1
     code = getattr(error, "exit_code", None)
+    full = _disk_that_is_full(error) if code is None else None
+    if full is not None:
+        print(f"error: The disk is full: {full}. Free some space and start again.", file=sys.stderr)
+        return 1
     if code is None:
         if os.environ.get("DISTILL_TRACEBACK") != "1":
-            traceback.print_exception(error)
+            _print_traceback(error)
         print("error: This is a defect in distill, not in your input.", file=sys.stderr)
         return 1
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {without_passwords(str(error))}", file=sys.stderr)
     return code
+
+
+def _print_traceback(error: BaseException) -> None:
+    print(without_passwords("".join(traceback.format_exception(error))), end="", file=sys.stderr)

@@ -1,12 +1,19 @@
+import errno
 import json
+import sqlite3
 import subprocess
 import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 import pytest
 from conftest import SHORT
+from hydra.errors import InstantiationException
 
 import distill
 from distill.cli import VERBS
+from distill.errors import UserError
+from distill.verbs import doctor
 
 
 def test_help_lists_every_verb(cli):
@@ -193,3 +200,62 @@ def test_early_stopping_clipping_accumulation_schedules_and_loggers_are_lightnin
     assert (tmp_path / "run/logs/teacher/metrics.csv").exists()
     assert list((tmp_path / "run/logs/teacher").glob("events.out.*"))
     assert (tmp_path / "mlflow.db").exists()
+
+
+@pytest.fixture
+def verb(monkeypatch):
+    """Give a verb something else to do."""
+    return lambda does: monkeypatch.setattr(doctor, "run", does)
+
+
+def test_a_file_of_the_working_folder_never_stands_for_a_package(cli, tmp_path, verb):
+    found = {}
+
+    def look(_):
+        for name in ("optuna", "mine"):
+            spec = PathFinder.find_spec(name)
+            found[name] = spec is not None and Path(str(spec.origin)).parent == tmp_path
+        return {}
+
+    for name in ("optuna", "mine"):
+        (tmp_path / f"{name}.py").write_text("")
+    verb(look)
+    cli("doctor")
+    assert found == {"optuna": False, "mine": True}
+
+
+def test_no_message_and_no_traceback_holds_a_password(cli, verb, monkeypatch):
+    for kind, code in ((UserError, 1), (RuntimeError, 1)):
+        for shows in ("0", "1"):
+            monkeypatch.setenv("DISTILL_TRACEBACK", shows)
+
+            def fail(_, kind=kind):
+                raise kind(f"no {'postgresql://me:hun'}ter2@host/db?password={'hun'}ter2")
+
+            verb(fail)
+            ran = cli("doctor")
+            assert ran.code == code
+            assert "me:<redacted>@host" in ran.stderr
+            assert "hunter2" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        sqlite3.OperationalError("database or disk is full"),
+        InstantiationException("Error in call to target", OSError(errno.EDQUOT, "Quota")),
+        RuntimeError("while saving", OSError(errno.EFBIG, "File too large")),
+    ],
+)
+def test_a_full_disk_is_one_message_wherever_it_shows(cli, verb, error):
+    def fail(_):
+        if len(error.args) > 1 and isinstance(error.args[1], OSError):
+            raise error from error.args[1]
+        raise error
+
+    verb(fail)
+    ran = cli("doctor")
+    assert ran.code == 1
+    assert "error: The disk is full" in ran.stderr
+    assert "Traceback" not in ran.stderr
