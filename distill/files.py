@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import time
 import types
 import typing
@@ -36,7 +37,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The file's bytes reach the disk before its name does, so a kill or a power cut leaves the old
     file, the new one, or none, never half of one. The temporary file keeps the suffix because some
-    writers look at it.
+    writers look at it. Who may read a file that is there stays as it is.
 
     Raises:
         UserError: the disk is full or the quota is used up.
@@ -47,6 +48,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        if path.is_file():
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         os.replace(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -1,6 +1,7 @@
 import dataclasses
 import fcntl
 import json
+import stat
 import subprocess
 import sys
 import threading
@@ -142,3 +143,11 @@ def test_a_name_that_leads_out_of_a_folder_is_refused(name, tmp_path):
 
 def test_a_name_inside_a_folder_is_joined(tmp_path):
     assert inside(tmp_path, "a/b..c/.d") == tmp_path / "a" / "b..c" / ".d"
+
+
+def test_a_file_that_is_written_again_is_kept_as_private_as_it_was(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, 1)
+    path.chmod(0o600)
+    write_json(path, 2)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sqlite3
+import stat
 import time
 from collections import defaultdict
 
@@ -213,6 +214,17 @@ def test_a_log_is_the_same_file_from_another_folder(tmp_path, monkeypatch, opene
     engine.dispose()
     write(engine, prediction())
     assert count(opened(f"sqlite:///{tmp_path}/logs/log.db")) == 1
+
+
+def test_a_new_log_is_for_its_owner_alone_and_one_that_is_there_stays_as_it_is(tmp_path, opened):
+    path = tmp_path / "log.db"
+    with writing(opened(f"sqlite:///{path}")) as connection:
+        connection.execute(sa.insert(META).values(name="x", value="y"))
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob("log.db*")}
+    assert modes == dict.fromkeys(["log.db", "log.db-wal", "log.db-shm"], 0o600)
+    path.chmod(0o640)
+    opened(f"sqlite:///{path}")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_an_open_log_keeps_its_rows_and_its_salt(opened):

@@ -10,7 +10,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,7 @@ def prepare(engine: sa.Engine) -> None:
     """
     with talking_to(engine):
         if engine.dialect.name == "sqlite":
+            _keep_private(engine)
             _write_ahead(engine)
         with writing(engine) as connection:
             if engine.dialect.name == "postgresql":
@@ -230,6 +231,12 @@ def _sqlite(url: sa.URL, sync: bool) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _keep_private(engine: sa.Engine) -> None:
+    """Make a file that is not there yet, for its owner alone; sqlite's other files follow it."""
+    with suppress(FileExistsError):
+        os.close(os.open(str(engine.url.database), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _write_ahead(engine: sa.Engine) -> None:
