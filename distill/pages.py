@@ -43,6 +43,7 @@ def svg(draw: Callable[[Any], None], *, width: float, height: float, title: str)
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": title,
+        "text.parse_math": False,  # a name with dollars in it is a name
         "font.family": "sans-serif",
         "font.size": 10,
         "axes.spines.top": False,
@@ -66,8 +67,8 @@ def svg(draw: Callable[[Any], None], *, width: float, height: float, title: str)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', text, count=1)
-    label = Markup.escape(title)
-    return Markup(re.sub(r"(<svg[^>]*>)", rf"\1<title>{label}</title>", text, count=1))
+    label = Markup.escape(title)  # may hold backslashes, which a replacement text would read
+    return Markup(re.sub(r"<svg[^>]*>", lambda m: f"{m[0]}<title>{label}</title>", text, count=1))
 
 
 def percent(value: float | None, digits: int = 2) -> str:

@@ -75,6 +75,15 @@ def test_pictures_load_nothing_from_elsewhere():
     assert not re.search(r'(href|src)="http', text)
 
 
+def test_names_with_dollars_and_backslashes_are_shown_as_they_are():
+    def draw(canvas):
+        canvas.subplots().set_xlabel("price_$ and cost_$")
+
+    text = svg(draw, width=3, height=2, title=r"\1 \g<9> $x")
+    assert "price_$ and cost_$" in text
+    assert r"<title>\1 \g&lt;9&gt; $x</title>" in text
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(2_000_000, "2 MB"), (74_500, "74.5 kB"), (12, "12 B"), (None, "")]
 )
