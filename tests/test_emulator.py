@@ -129,6 +129,13 @@ def test_what_apt_complains_of_is_one_message_and_nothing_is_left(debian, said, 
     assert set_up("x86_64", "Haswell-noTSX", download=True).qemu == "1:10.0"
 
 
+def test_what_apt_complains_of_holds_no_passwords(debian):
+    said = "E: Failed to fetch http://me:hunter2@mirror/q.deb  403  Forbidden"
+    program(debian, "apt-get", f'#!/bin/sh\necho "{said}" >&2\nexit 100\n')
+    with pytest.raises(UserError, match="http://<redacted>@mirror"):
+        set_up("x86_64", "Haswell-noTSX", download=True)
+
+
 def test_a_download_that_does_not_end_is_ended(debian, monkeypatch):
     program(debian, "apt-get", "#!/bin/sh\nexec sleep 600\n")
     monkeypatch.setattr(apt, "SECONDS", 0.2)

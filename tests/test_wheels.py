@@ -149,6 +149,29 @@ def test_a_wheel_with_a_link_is_refused(folder, cache):
     assert kept(cache) == []
 
 
+@pytest.mark.parametrize("name", ["", "."])
+def test_a_wheel_with_a_file_without_a_name_is_refused(name, folder, cache):
+    path = make_wheel(folder, "numpy", files={"n": ""})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.filelist[0].filename = name  # as the list at the end has it
+        archive.writestr("numpy/__init__.py", "")
+    make_wheel(folder, "onnxruntime")
+    with pytest.raises(UserError, match="Expected files below the wheel's own folder"):
+        site_packages("aarch64", "3.11", wheels=folder, download=False)
+    assert kept(cache) == []
+
+
+def test_an_encrypted_wheel_is_refused(folder, cache):
+    path = make_wheel(folder, "numpy")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag in the list at the end
+    path.write_bytes(data)
+    make_wheel(folder, "onnxruntime")
+    with pytest.raises(UserError, match=r"Expected a whole wheel in .*numpy.*encrypted"):
+        site_packages("aarch64", "3.11", wheels=folder, download=False)
+    assert kept(cache) == []
+
+
 def test_a_truncated_wheel_is_refused_and_leaves_nothing(folder, cache):
     make_wheel(folder, "numpy")
     path = make_wheel(folder, "onnxruntime", files={"onnxruntime/__init__.py": "x" * 1000})
@@ -202,10 +225,11 @@ def test_fetching_asks_pip_for_wheels_of_the_machine_and_keeps_them(monkeypatch,
     assert len(commands) == 3
 
 
-def test_what_pip_says_is_passed_on(monkeypatch):
-    failed = subprocess.CompletedProcess([], 1, "", "ERROR: no network\n")
+def test_what_pip_says_is_passed_on_without_passwords(monkeypatch):
+    said = "ERROR: no network to https://me:hunter2@mirror/simple\n"
+    failed = subprocess.CompletedProcess([], 1, "", said)
     monkeypatch.setattr(wheels.subprocess, "run", lambda *a, **k: failed)
-    with pytest.raises(UserError, match="ERROR: no network"):
+    with pytest.raises(UserError, match="ERROR: no network to https://<redacted>@mirror"):
         site_packages("aarch64", "3.11", wheels=None, download=True)
 
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from distill.errors import UserError
 from distill.files import cache_folder, sha256, whole_folder
+from distill.redaction import without_passwords
 
 ARCHITECTURES = ("aarch64", "x86_64")
 PACKAGES = ("numpy", "onnxruntime")  # onnxruntime's further dependencies are not its inference's
@@ -134,7 +135,7 @@ def unpack(wheels: Sequence[Path]) -> Path:
             try:
                 with zipfile.ZipFile(wheel) as archive:
                     _extract(archive, folder)
-            except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+            except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
                 raise UserError(
                     f"Expected a whole wheel in {wheel} but found {error}. Delete it and fetch it "
                     "again."
@@ -146,11 +147,16 @@ def unpack(wheels: Sequence[Path]) -> Path:
 
 def _extract(archive: zipfile.ZipFile, folder: Path) -> None:
     for entry in archive.infolist():
-        if entry.is_dir():
+        if entry.filename.endswith("/"):
             continue
         path = PurePosixPath(entry.filename)
         kind = (entry.external_attr >> 16) & 0o170000
-        inside = not path.is_absolute() and ".." not in path.parts and "\\" not in entry.filename
+        inside = (
+            bool(path.parts)
+            and not path.is_absolute()
+            and ".." not in path.parts
+            and "\\" not in entry.filename
+        )
         if not inside or kind == _LINK:
             raise UserError(
                 f"Expected files below the wheel's own folder in {archive.filename} but found "
@@ -243,7 +249,8 @@ def _download(
                 if done.returncode == 0:
                     break
             else:
-                said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+                lines = done.stderr.strip().splitlines() or ["pip said nothing"]
+                said = without_passwords(lines[-1])  # of an index's URL
                 raise UserError(
                     f"Expected pip to fetch {name} for Python {python_version} on {architecture} "
                     f"but it could not: {said} Put the wheels in a folder and give "

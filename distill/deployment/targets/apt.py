@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.errors import UserError
+from distill.redaction import without_passwords
 
 ETC = Path("/etc/apt")
 SECONDS = 900.0
@@ -258,7 +259,7 @@ def _run(command: Sequence[str], environment: os._Environ[str] | dict[str, str])
         )
     except subprocess.TimeoutExpired:
         return 124, f"E: {command[0]} did not end within {SECONDS:.0f} s"
-    return done.returncode, done.stderr
+    return done.returncode, without_passwords(done.stderr)  # of a mirror, or a proxy
 
 
 def _failed(expected: str, reason: str) -> UserError:
