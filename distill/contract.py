@@ -4,7 +4,8 @@ The contract is a JSON file beside the ONNX files; each of them carries the cont
 metadata. Knows nothing of how models are made.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,58 @@ def load_contract(folder: Path) -> Contract:
         UserError: it is missing or is no contract.
     """
     return from_json(Contract, read_json(folder / CONTRACT_FILE), where="contract")
+
+
+def contract_beside(path: Path, metadata: Mapping[str, str]) -> Contract | None:
+    """Read the contract that an ONNX file was exported with, if it lies beside it.
+
+    A file that carries no contract's hash has none, whatever lies beside it.
+
+    Args:
+        path: of the file.
+        metadata: of the file.
+
+    Raises:
+        UserError: the contract beside it is another's.
+    """
+    carried = metadata.get(HASH_KEY)
+    if carried is None or not (path.parent / CONTRACT_FILE).is_file():
+        return None
+    contract = load_contract(path.parent)
+    if carried != contract.sha256:
+        raise UserError(
+            f"Expected {path} to carry the hash of the contract beside it but it carries "
+            f"{carried[:12]}. Keep an artefact together with the contract it was exported with."
+        )
+    return contract
+
+
+def required_contract(path: Path, metadata: Mapping[str, str]) -> Contract:
+    """Read the contract that an ONNX file was exported with, which has to lie beside it.
+
+    Raises:
+        UserError: it does not, or what lies there is another's.
+    """
+    contract = contract_beside(path, metadata)
+    if contract is None:
+        found = "the file carries no contract's hash" if HASH_KEY not in metadata else "none is"
+        raise UserError(
+            f"Expected {CONTRACT_FILE} of {path} beside it but {found}. Name a file in the folder "
+            "that it was exported to."
+        )
+    return contract
+
+
+def classes_of(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Name an ONNX file's outputs by its contract, or its metadata; None where nobody knows them.
+
+    Raises:
+        UserError: the contract beside it is another's.
+    """
+    contract = contract_beside(path, metadata)
+    if contract is not None:
+        return contract.classes
+    return tuple(json.loads(metadata[CLASSES_KEY])) if CLASSES_KEY in metadata else None
 
 
 def check_classes(expected: Sequence[str], found: Sequence[str], what: str) -> None:

@@ -300,6 +300,6 @@ def test_what_cannot_be_is_one_message(loop, log, taught, cli, tmp_path):
 
 
 def test_a_bare_file_and_a_model_of_numbers_are_refused(loop, log, echo, tmp_path):
-    assert "names the classes" in loop("select", artefact=echo)
+    assert "carries no contract" in loop("select", artefact=echo)
     numbers = make_table(tmp_path / "numbers", table_task(TaskKind.REGRESSION))
     assert "answers regression" in loop("select", artefact=numbers)

@@ -1,12 +1,14 @@
 """A teacher's answers are joined by prediction, kept whole, and never mixed with another's."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from registry_runs import rewrite_json
 from served import write_onnx
 
 from distill.contract import CLASSES_KEY
@@ -54,6 +56,13 @@ def test_a_teacher_with_a_contract_has_its_classes(pets):
     found = answers_of(path, inputs, ["a", "b"])
     assert found.classes == tuple(json.loads((pets / "contract.json").read_text())["classes"])
     np.testing.assert_array_equal(found.logits, OnnxModel(path).predict(inputs))
+
+
+def test_a_teacher_beside_the_contract_of_another_is_refused(pets, tmp_path):
+    folder = shutil.copytree(pets, tmp_path / "export")
+    rewrite_json(folder / "contract.json", classes=["cat", "dog", "emu"])
+    with pytest.raises(UserError, match="carry the hash of the contract beside it"):
+        answers_of(folder / "model.onnx", np.zeros((2, 2, 2, 1), np.uint8), ["a", "b"])
 
 
 def test_what_is_written_is_read_again(tmp_path):

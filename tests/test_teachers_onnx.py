@@ -163,6 +163,8 @@ def test_a_contract_beside_the_file_names_its_classes(tmp_path):
     path = linear(tmp_path / "a.onnx", ["batch", 8, 6, 3], dtype=UINT8)
     assert OnnxTeacher(path).classes is None
     save_contract(contract, tmp_path)
+    assert OnnxTeacher(path).classes is None  # another file that happens to lie there
+    embed_metadata(path, {HASH_KEY: "0" * 64})
     with pytest.raises(UserError, match="carry the hash of the contract beside it"):
         OnnxTeacher(path)
     assert OnnxTeacher(path, "vwxyz").classes == tuple("vwxyz")

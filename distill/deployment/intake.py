@@ -12,14 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from distill.contract import (
-    CONTRACT_FILE,
-    GOLDEN_FILE,
-    HASH_KEY,
-    Contract,
-    load_contract,
-    replay_golden,
-)
+from distill.contract import GOLDEN_FILE, Contract, contract_beside, replay_golden
 from distill.errors import UserError
 from distill.runtime import ModelError, OnnxModel, layout, layout_in
 
@@ -105,7 +98,9 @@ def inspect(path: Path) -> Artefact:
                 f"{opset}. Export it with `opset_version=20`, or install a newer onnxruntime."
             ) from error
         raise
-    contract = _contract_beside(path, model)
+    contract = contract_beside(path, model.metadata)
+    if contract is not None:
+        _check_promise(path, model, contract)
     of_table = len(model.columns) > 1 or (contract is not None and contract.table is not None)
     return Artefact(
         path=path,
@@ -186,17 +181,8 @@ def _dtype(path: Path, kinds: Iterable[str], *, text: bool) -> np.dtype:
     return dtype
 
 
-def _contract_beside(path: Path, model: OnnxModel) -> Contract | None:
-    if HASH_KEY not in model.metadata:
-        return None
-    if not (path.parent / CONTRACT_FILE).is_file():
-        return None
-    contract = load_contract(path.parent)
-    if model.metadata[HASH_KEY] != contract.sha256:
-        raise UserError(
-            f"Expected {path} to carry the hash of the contract beside it but it carries another. "
-            "Keep an artefact together with the contract it was exported with."
-        )
+def _check_promise(path: Path, model: OnnxModel, contract: Contract) -> None:
+    """Hold a file against its contract: its inputs, and what it answers to the golden samples."""
     named = contract.input_names
     found = list(model.columns) if contract.table else [model.input_name]
     if set(found) != set(named):
@@ -211,7 +197,6 @@ def _contract_beside(path: Path, model: OnnxModel) -> Contract | None:
             "no such file. Keep all files of an export together, or export it again."
         )
     replay_golden(path.parent, path.name)
-    return contract
 
 
 def read_inputs(path: Path, artefact: Artefact, key: str | None) -> NDArray:

@@ -5,7 +5,6 @@ arrays and files; knows nothing of the log, nor of what is decided from the answ
 """
 
 import io
-import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.contract import CLASSES_KEY, CONTRACT_FILE, HASH_KEY, check_classes, load_contract
+from distill.contract import check_classes, classes_of
 from distill.errors import UserError
 from distill.files import sha256, write_arrays
 from distill.runtime import OnnxModel
@@ -172,12 +171,5 @@ def answers_of(
         ids=np.array([str(one) for one in ids], np.str_),
         logits=logits.astype(np.float32),
         model_sha256=sha256(onnx_path),
-        classes=_classes_of(onnx_path, model),
+        classes=classes_of(onnx_path, model.metadata) or (),
     )
-
-
-def _classes_of(path: Path, model: OnnxModel) -> tuple[str, ...]:
-    contract = path.parent / CONTRACT_FILE
-    if HASH_KEY in model.metadata and contract.is_file():
-        return load_contract(path.parent).asks.outputs
-    return tuple(json.loads(model.metadata.get(CLASSES_KEY, "[]")))

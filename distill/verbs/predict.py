@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.progress import Progress
 
-from distill.contract import HASH_KEY, Contract, load_contract
+from distill.contract import Contract, required_contract
 from distill.decode import decode_images
-from distill.errors import UserError
 from distill.files import atomic_path, sha256, write_json
 from distill.metrics import log_softmax
 from distill.runtime import OnnxModel
@@ -37,7 +36,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     with open_workspace(cfg) as workspace:
         path = Path(cfg.artefact)
         model = OnnxModel(path, num_threads=cfg.num_threads)
-        contract = _contract_of(path, model)
+        contract = required_contract(path, model.metadata)
         read = _windows if contract.series else _rows if contract.table else _images
         asked = read(cfg, contract, workspace)
         answers = model.predict(asked.inputs)
@@ -125,14 +124,3 @@ def _windows(cfg: DictConfig, contract: Contract, workspace: Workspace) -> _Aske
         columns={"series": asked.names, "origin": pa.array(asked.origins, pa.timestamp("ms"))},
         skipped=[f"{name}: {why}" for name, why in asked.left_out.items()],
     )
-
-
-def _contract_of(path: Path, model: OnnxModel) -> Contract:
-    contract = load_contract(path.parent)
-    found = model.metadata.get(HASH_KEY)
-    if found != contract.sha256:
-        raise UserError(
-            f"Expected {path} to carry the hash of the contract beside it but it carries "
-            f"{found or 'none'}. Keep an artefact together with the contract it was exported with."
-        )
-    return contract

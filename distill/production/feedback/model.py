@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.columns import Column
-from distill.contract import CONTRACT_FILE, HASH_KEY, Contract, load_contract
+from distill.contract import Contract, required_contract
 from distill.errors import UserError
 from distill.files import sha256, sha256_json
 from distill.production.logged_inputs import stacked
@@ -81,19 +81,7 @@ def open_model(path: Path) -> Model:
         UserError: there is none, it is another's, or its task is no classification.
         ModelError: the file is no ONNX model.
     """
-    session = OnnxModel(path)
-    folder = path.parent
-    if not (folder / CONTRACT_FILE).is_file():
-        raise UserError(
-            f"Expected {CONTRACT_FILE} beside {path}, which names the classes that people choose "
-            "from, but there is none. Name an export folder's file: `artefact=.../export`."
-        )
-    contract = load_contract(folder)
-    if session.metadata.get(HASH_KEY) != contract.sha256:
-        raise UserError(
-            f"Expected {folder / CONTRACT_FILE} to be the contract of {path.name} but it is "
-            "another's. Name a file in the folder that it was exported to."
-        )
+    contract = required_contract(path, OnnxModel(path).metadata)
     if contract.asks.kind is not TaskKind.CLASSIFICATION:
         raise UserError(
             f"Expected a model that tells classes apart but {path} answers "

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from distill.contract import (
     CONTRACT_FILE,
     GOLDEN_FILE,
-    HASH_KEY,
     Contract,
     load_contract,
     replay_golden,
+    required_contract,
 )
 from distill.errors import UserError
 from distill.files import inside, read_json, sha256, sha256_json, write_json
@@ -151,12 +151,7 @@ class Package:
                     f"Expected {path} as it was registered but {found}: the version is not whole "
                     "and is not used. Register its run again."
                 )
-        carried = OnnxModel(self.artefact_path).metadata.get(HASH_KEY)
-        if carried != self.contract.sha256:
-            raise UserError(
-                f"Expected {self.artefact_path} to carry the hash of its contract but it carries "
-                f"{carried or 'none'}. Run `pipeline` again."
-            )
+        required_contract(self.artefact_path, OnnxModel(self.artefact_path).metadata)
         replay_golden(self.root / "export", self.artefact)
 
     def copy_to(self, folder: Path) -> "Package":

@@ -11,14 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.contract import (
-    CONTRACT_FILE,
-    HASH_KEY,
-    Contract,
-    check_golden,
-    load_contract,
-    read_golden,
-)
+from distill.contract import HASH_KEY, Contract, check_golden, contract_beside, read_golden
 from distill.errors import UserError
 from distill.files import sha256
 from distill.production.serving.batcher import Batcher, Batching, Feeds, Outputs
@@ -155,22 +148,12 @@ def artefact_at(path: Path, name: str | None = None) -> Artefact:
 
 
 def _contract_of(path: Path, metadata: dict[str, str]) -> Contract | None:
-    """Read the contract beside a file; None where the file carries no hash and there is none."""
-    carried = metadata.get(HASH_KEY)
-    if not (path.parent / CONTRACT_FILE).is_file():
-        if carried is not None:
-            raise UserError(
-                f"Expected the contract of {path} beside it but there is none. Keep an artefact "
-                "together with the contract it was exported with."
-            )
-        return None
-    if carried is None:
-        return None  # another file that happens to lie there
-    contract = load_contract(path.parent)
-    if carried != contract.sha256:
+    """Read the contract beside a file; None of a bare ONNX file."""
+    contract = contract_beside(path, metadata)
+    if contract is None and HASH_KEY in metadata:
         raise UserError(
-            f"Expected {path} to carry the hash of the contract beside it but it carries "
-            f"{carried[:12]}. Keep an artefact together with the contract it was exported with."
+            f"Expected the contract of {path} beside it but there is none. Keep an artefact "
+            "together with the contract it was exported with."
         )
     return contract
 

@@ -4,7 +4,6 @@ Brings images into the form the file wants and reads its answers; how a session 
 runtime's business, which classes the data has is its owner's.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from torch import Tensor, nn
 
-from distill.contract import CLASSES_KEY, CONTRACT_FILE, HASH_KEY, load_contract
+from distill.contract import classes_of
 from distill.errors import UserError
 from distill.files import sha256, sha256_json
 from distill.runtime import ModelError, OnnxModel
@@ -74,7 +73,8 @@ class OnnxFile(Teacher):
         self.path = Path(path)
         self.outputs_probabilities, self._kind = outputs_probabilities, kind
         self._opened: tuple[int, OnnxModel] | None = None
-        self.classes = _contract_classes(self.path, self._model) if classes is None else (*classes,)
+        known = classes_of(self.path, self._model.metadata) if classes is None else classes
+        self.classes = None if known is None else tuple(known)
         self._sha256 = [sha256(path) for path in _files(self.path)]
         self.train()
 
@@ -247,19 +247,3 @@ def _files(path: Path) -> list[Path]:
     weights = onnx.load(path, load_external_data=False).graph.initializer
     beside = {ExternalDataInfo(w).location for w in weights if uses_external_data(w)}
     return [path, *(path.parent / name for name in sorted(beside))]
-
-
-def _contract_classes(path: Path, model: OnnxModel) -> tuple[str, ...] | None:
-    """Read the classes from an exported file, or from the contract beside it, if there is one."""
-    if CLASSES_KEY in model.metadata:
-        return tuple(json.loads(model.metadata[CLASSES_KEY]))
-    if not (path.parent / CONTRACT_FILE).is_file():
-        return None
-    contract = load_contract(path.parent)
-    if model.metadata.get(HASH_KEY) != contract.sha256:
-        raise UserError(
-            f"Expected {path} to carry the hash of the contract beside it but it carries "
-            f"{model.metadata.get(HASH_KEY, 'none')}. Keep an artefact together with the contract "
-            "it was exported with, or name its classes (`teacher.classes=[...]`)."
-        )
-    return contract.classes
