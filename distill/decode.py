@@ -18,8 +18,6 @@ from PIL import Image, UnidentifiedImageError
 
 from distill.errors import UserError
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # whatever a file is called: others start programs
 
 _CHUNK = 64  # images a thread decodes before it is scheduled again

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +11,11 @@ from numpy.typing import NDArray
 
 from distill.annotations import class_numbers
 from distill.contract import Contract
-from distill.decode import IMAGE_SUFFIXES, ImageFormat
+from distill.decode import ImageFormat
 from distill.errors import UserError
+from distill.image_sources import encoded_images, image_files
 
-Sources = tuple[list[bytes] | list[Path], list[str]]
+Sources = tuple[Sequence[bytes | Path], list[str]]
 
 
 def format_of(contract: Contract) -> ImageFormat:
@@ -41,9 +41,7 @@ def read_sources(path: Path, column: str) -> Sources:
         UserError: it is something else, or has no such column.
     """
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise UserError(f"Expected images ({', '.join(IMAGE_SUFFIXES)}) in {path}, found none.")
+        files = image_files(path)
         return files, [str(file.relative_to(path)) for file in files]
     readers: dict[str, Callable[[Path, str], Sources]] = {".csv": _csv, ".parquet": _parquet}
     if path.suffix.lower() not in readers or not path.is_file():
@@ -59,15 +57,15 @@ def _csv(path: Path, column: str) -> Sources:
     if not rows or column not in rows[0]:
         found = ", ".join(rows[0]) if rows else "no rows"
         raise UserError(f"Expected a column `{column}` in {path} but found {found}. Set `column=`.")
-    return _beside(path, [row[column] for row in rows])
+    named = [row[column] for row in rows]
+    return [path.parent / name if name else b"" for name in named], _names(named)
 
 
 def _parquet(path: Path, column: str) -> Sources:
     values = _column(path, column)
-    values = [v.get("bytes") if isinstance(v, dict) else v for v in values]
-    if all(isinstance(value, str) for value in values):
-        return _beside(path, values)
-    return [v or b"" for v in values], [f"row {row}" for row in range(len(values))]
+    sources = encoded_images(values, path)
+    by_path = any(isinstance(source, Path) for source in sources)
+    return sources, _names(values.to_pylist() if by_path else [None] * len(values))
 
 
 def read_labels(path: Path, column: str, classes: Sequence[str]) -> NDArray[np.int64]:
@@ -76,10 +74,10 @@ def read_labels(path: Path, column: str, classes: Sequence[str]) -> NDArray[np.i
     Raises:
         UserError: there is no such column, or a label is no class.
     """
-    return class_numbers(_column(path, column), classes, str(path))
+    return class_numbers(_column(path, column).to_pylist(), classes, str(path))
 
 
-def _column(path: Path, column: str) -> list[Any]:
+def _column(path: Path, column: str) -> pa.ChunkedArray:
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -87,9 +85,9 @@ def _column(path: Path, column: str) -> list[Any]:
     if column not in table.column_names:
         found = ", ".join(table.column_names)
         raise UserError(f"Expected a column `{column}` in {path} but found {found}. Set `column=`.")
-    return table[column].to_pylist()
+    return table[column]
 
 
-def _beside(table: Path, names: list[str]) -> Sources:
-    """Take paths as relative to the file that names them."""
-    return [table.parent / name for name in names], names
+def _names(named: Sequence[str | None]) -> list[str]:
+    """Call each image as the file does, or by its row."""
+    return [name or f"row {row}" for row, name in enumerate(named)]

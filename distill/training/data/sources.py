@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from distill.decode import IMAGE_SUFFIXES, ImageFormat, Progress, decode_images
+from distill.decode import ImageFormat, Progress, decode_images
 from distill.errors import UserError
+from distill.image_sources import IMAGE_SUFFIXES, encoded_images, image_files, visible_folders
 from distill.tasks import classification
 from distill.training.data.images import ImageData, check_labels
 from distill.training.data.splits import Split, split_stratified
@@ -101,7 +102,7 @@ def parquet_images(
 ) -> ImageData:
     """Read encoded images and integer labels from Parquet, as the Hugging Face hub lays them out.
 
-    The image column holds bytes, or a struct with a field `bytes`.
+    See `encoded_images` for what the image column holds.
 
     Raises:
         UserError: a file or column is missing, an image is corrupt, or a label is no class.
@@ -117,7 +118,7 @@ def parquet_images(
         names = names or tuple(str(number) for number in range(int(labels.max()) + 1))
         check_labels(labels, names, str(path))
         decoded = decode_images(
-            _image_bytes(table[image_column], path),
+            encoded_images(table[image_column], path),
             image_format,
             names=_RowNames(path),
             skip_corrupt=skip_corrupt,
@@ -171,9 +172,8 @@ def image_folder(
                 f"Expected the class folders of {parts[0]} ({', '.join(classes)}) in {part} too "
                 f"but found {', '.join(_class_folders(part))}."
             )
-        files = [_image_files(part / name) for name in classes]
-        labels = np.repeat(np.arange(len(classes)), [len(group) for group in files])
-        paths = [path for group in files for path in group]
+        paths = image_files(part)
+        labels = _labels_of(paths, part, classes)
         decoded = decode_images(
             paths,
             image_format,
@@ -290,7 +290,7 @@ def _format(image_size: Sequence[int] | None, channels: int) -> ImageFormat:
 
 
 def _class_folders(folder: Path) -> tuple[str, ...]:
-    names = sorted(i.name for i in folder.iterdir() if i.is_dir() and i.name[0] != ".")
+    names = [path.name for path in visible_folders(folder)]
     if len(names) < 2:
         raise UserError(
             f"Expected a folder of images for each of at least two classes in {folder} but found "
@@ -299,14 +299,17 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _image_files(folder: Path) -> list[Path]:
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
+def _labels_of(paths: Sequence[Path], folder: Path, classes: Sequence[str]) -> Labels:
+    """Number the class folder that each image lies in, [N]."""
+    found = [path.relative_to(folder).parts[0] for path in paths]
+    empty = sorted({*classes} - {*found})
+    if empty:
         raise UserError(
-            f"Expected images ({', '.join(IMAGE_SUFFIXES)}) in {folder} but found none. "
+            f"Expected images ({', '.join(IMAGE_SUFFIXES)}) in {folder / empty[0]} but found none. "
             "Remove the folder, or put that class's images in."
         )
-    return files
+    number = {name: label for label, name in enumerate(classes)}
+    return np.array([number[name] for name in found], np.int64)
 
 
 class _RowNames(Sequence[str]):
@@ -347,12 +350,3 @@ def _image_paths(column: pa.ChunkedArray, positions: NDArray[np.int64]) -> pa.Ar
         return None
     paths = pc.call_function("struct_field", [column], pc.StructFieldOptions("path"))
     return None if paths.null_count else paths.combine_chunks().take(pa.array(positions))
-
-
-def _image_bytes(column: pa.ChunkedArray, path: Path) -> list[bytes]:
-    values = column.combine_chunks()
-    if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
-        values = values.field("bytes")
-    if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
-        raise UserError(f"Expected encoded image bytes in {path} but found {values.type}.")
-    return [value or b"" for value in values.to_pylist()]
