@@ -82,6 +82,7 @@ def decode_images(
     *,
     names: Sequence[str] | None = None,
     skip_corrupt: bool = False,
+    skip_option: str | None = None,
     progress: Progress | None = None,
     scratch: Path | None = None,
 ) -> Decoded:
@@ -92,6 +93,7 @@ def decode_images(
         image_format: what they are brought to.
         names: what to call each in a message; paths name themselves.
         skip_corrupt: leave out what cannot be decoded, and count it, rather than stop.
+        skip_option: by which a user sets that, for the message; None where there is none.
         progress: called now and then with (done, total).
         scratch: a folder on whose disk the pixels are kept, for more images than memory holds; the
             file has no name there and goes with the process. None keeps them in memory.
@@ -123,9 +125,10 @@ def decode_images(
             if isinstance(result, str):
                 if not skip_corrupt:
                     pool.shutdown(cancel_futures=True)
+                    skip = f", or set `{skip_option}=true` to go on without it" * bool(skip_option)
                     raise UserError(
                         f"Expected an image but {name(position)} cannot be decoded ({result}). "
-                        "Mend or remove it, or set `data.skip_corrupt=true` to go on without it."
+                        f"Mend or remove it{skip}."
                     )
                 skipped.append(name(position))
                 continue

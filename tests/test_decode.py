@@ -42,8 +42,13 @@ def test_proportions_are_kept_and_the_centre_is_cut_out():
 
 def test_a_truncated_jpeg_is_named(picture):
     whole = encoded(np.repeat(np.repeat(picture, 8, 0), 8, 1), "JPEG")
-    with pytest.raises(UserError, match=r"cat\.jpg cannot be decoded.*skip_corrupt"):
+    with pytest.raises(UserError, match=r"cat\.jpg cannot be decoded.*remove it\.$"):
         decode_images([whole, whole[: len(whole) // 2]], ImageFormat(), names=["a.jpg", "cat.jpg"])
+
+
+def test_the_option_that_skips_what_is_corrupt_is_named_as_its_verb_has_it():
+    with pytest.raises(UserError, match=r", or set `data\.skip_corrupt=true` to go on without it"):
+        decode_images([b""], ImageFormat(), names=["a"], skip_option="data.skip_corrupt")
 
 
 def test_skipped_images_are_counted_and_the_others_keep_their_places(picture):

@@ -97,6 +97,7 @@ def _images(cfg: DictConfig, contract: Contract, workspace: Workspace) -> _Asked
             format_of(contract),
             names=names,
             skip_corrupt=cfg.skip_corrupt,
+            skip_option="skip_corrupt",
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     return _Asked(

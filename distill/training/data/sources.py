@@ -122,6 +122,7 @@ def parquet_images(
             image_format,
             names=_RowNames(path),
             skip_corrupt=skip_corrupt,
+            skip_option="data.skip_corrupt",
             progress=progress,
             scratch=_scratch(scratch),
         )
@@ -178,6 +179,7 @@ def image_folder(
             paths,
             image_format,
             skip_corrupt=skip_corrupt,
+            skip_option="data.skip_corrupt",
             progress=progress,
             scratch=_scratch(scratch),
         )
