@@ -128,7 +128,7 @@ LOGITS = np.array([[9.0, 0, 0], [0, 9.0, 0], [0.1, 0, 0], [np.nan] * 3])
 def test_each_prediction_is_in_the_tier_that_its_teacher_earns():
     found = tiers(LOGITS, np.array([0, 0, 0, 0]), threshold=0.9)
     assert found == [Tier.AGREE, Tier.SOFT_LABEL, Tier.UNSURE, Tier.UNSURE]
-    assert counted(found) == {"agree": 1, "soft_label": 1, "unsure": 2, "adjudicate": 0}
+    assert counted(found) == {"agree": 1, "soft_label": 1, "unsure": 2}
 
 
 def test_where_a_teacher_may_not_teach_people_say():

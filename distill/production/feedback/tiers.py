@@ -1,4 +1,4 @@
-"""The teacher as labeller: which predictions need nobody, the teacher, a person, or another person.
+"""The teacher as labeller: which predictions need nobody, the teacher, or a person.
 
 Knows logits and what an audit has proven; knows nothing of where they come from.
 """
@@ -18,15 +18,12 @@ class Tier(StrEnum):
 
     - `agree`: the teacher is confident and says the same; no label is needed;
     - `soft_label`: it is confident and says otherwise; its answer goes to distillation as it is;
-    - `unsure`: a person says;
-    - `adjudicate`: a person and a confident teacher, or two people, say different things; another
-      person says.
+    - `unsure`: a person says.
     """
 
     AGREE = "agree"
     SOFT_LABEL = "soft_label"
     UNSURE = "unsure"
-    ADJUDICATE = "adjudicate"
 
 
 def confidences(logits: NDArray[np.floating]) -> NDArray[np.float64]:
