@@ -5,7 +5,6 @@ import os
 import sqlite3
 import stat
 import time
-from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from distill.production.prediction_log.connection import (
     writing,
 )
 from distill.production.prediction_log.feedback import add_feedback
-from distill.production.prediction_log.reader import find, recent, skews, stream
+from distill.production.prediction_log.reader import find, skews, stream
 from distill.production.prediction_log.records import Feedback, Skew, is_id, new_id, time_of
 from distill.production.prediction_log.schema import META
 from distill.production.prediction_log.scope import Scope
@@ -144,38 +143,6 @@ def test_a_scope_narrows_what_is_read(engine):
     }
     for scope, times in wanted.items():
         assert [x.prediction.time for x in stream(engine, scope)] == times
-
-
-def test_recent_rates_are_those_counted_by_hand(engine, rng):
-    outcomes = ("ok", "error", "timeout", "rejected")
-    records = [
-        prediction(
-            time=1000 + float(rng.integers(0, 120)) / 2,
-            role=str(rng.choice(["champion", "challenger"])),
-            version=[None, 3][rng.integers(2)],
-            outcome=str(rng.choice(outcomes)),
-            latency_ms=float(rng.exponential(3)),
-        )
-        for _ in range(500)
-    ]
-    write(engine, *records)
-    expected = defaultdict(list)
-    for record in records:
-        if 1010 <= record.time < 1050:
-            start = 1010 + 10 * int((record.time - 1010) // 10)
-            expected[start, record.role, record.version].append(record)
-    found = recent(engine, Scope(since=1010, until=1050), bucket_s=10)
-    assert [r.start for r in found] == sorted(r.start for r in found)
-    assert {(r.start, r.role, r.version) for r in found} == set(expected)
-    assert len(found) == len(expected)
-    for rates in found:
-        own = expected[rates.start, rates.role, rates.version]
-        latencies = [record.latency_ms for record in own]
-        counts = [sum(record.outcome == outcome for record in own) for outcome in outcomes[1:]]
-        assert [rates.num_errors, rates.num_timeouts, rates.num_rejected] == counts
-        assert rates.num_requests == len(own)
-        assert rates.mean_latency_ms == pytest.approx(np.mean(latencies))
-        assert rates.max_latency_ms == max(latencies)
 
 
 def test_inputs_that_do_not_fit_are_added_up_by_what_was_wrong(engine):

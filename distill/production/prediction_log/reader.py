@@ -1,4 +1,4 @@
-"""What is in the log: one prediction, all of them in the order of time, and how the last ones went.
+"""What is in the log: one prediction, or all of them in the order of time.
 
 Whatever may be long is read in pages, each in a short transaction of its own: memory stays constant
 and writers never wait. Knows nothing of experiments.
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from distill.production.prediction_log.connection import talking_to
-from distill.production.prediction_log.records import Feedback, Prediction, Role, is_id
+from distill.production.prediction_log.records import Feedback, Prediction, is_id
 from distill.production.prediction_log.rows import record_of
 from distill.production.prediction_log.schema import FEEDBACK, PREDICTIONS, SKEW
-from distill.production.prediction_log.scope import Scope, count_of
+from distill.production.prediction_log.scope import Scope
 
 _P = PREDICTIONS.c
 _IDS_AT_ONCE = 500  # sqlite takes 999 parameters in its older versions
@@ -27,22 +27,6 @@ class Logged:
 
     prediction: Prediction
     feedback: tuple[Feedback, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """How one model fared in one role in a stretch of time; it lasts `bucket_s`."""
-
-    start: float
-    model: str
-    version: int | None
-    role: Role
-    num_requests: int
-    num_errors: int
-    num_timeouts: int
-    num_rejected: int
-    mean_latency_ms: float
-    max_latency_ms: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,44 +104,6 @@ def inputs_of(engine: sa.Engine, predictions: Sequence[str]) -> dict[str, bytes]
     return found
 
 
-def recent(engine: sa.Engine, scope: Scope, *, bucket_s: float) -> list[Rates]:
-    """Count what happened in each stretch of time, by model and role, in the order of time.
-
-    Args:
-        engine: an open log.
-        scope: with a start, of a length that gives few stretches.
-        bucket_s: how long a stretch is.
-
-    Raises:
-        LogUnavailableError: the database cannot be read now.
-    """
-    assert scope.since is not None
-    micros = sa.cast((_P.time - scope.since) * 1e6, sa.BigInteger)
-    number = micros // sa.literal(round(bucket_s * 1e6), sa.BigInteger)
-    rows = sa.select(PREDICTIONS, number.label("number")).where(*scope.of()).subquery().c
-    group = (rows.number, rows.model, rows.version, rows.role)
-    query = (
-        sa.select(
-            *group,
-            sa.func.count().label("num_requests"),
-            *(count_of(rows.outcome == o).label(f"num_{name}") for o, name in _FAILURES),
-            sa.func.avg(rows.latency_ms).label("mean_latency_ms"),
-            sa.func.max(rows.latency_ms).label("max_latency_ms"),
-        )
-        .group_by(*group)
-        .order_by(rows.number, rows.model, rows.version.nulls_first(), rows.role)
-    )
-    with talking_to(engine), engine.connect() as connection:
-        found = connection.execute(query).mappings().all()
-    return [
-        Rates(
-            start=scope.since + row["number"] * bucket_s,
-            **{name: value for name, value in row.items() if name != "number"},
-        )
-        for row in found
-    ]
-
-
 def skews(engine: sa.Engine, scope: Scope | None = None) -> list[SkewCount]:
     """Add up inputs that did not fit, the most first.
 
@@ -199,6 +145,3 @@ def _with_feedback(
 
 def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[at : at + _IDS_AT_ONCE] for at in range(0, len(ids), _IDS_AT_ONCE))
-
-
-_FAILURES = (("error", "errors"), ("timeout", "timeouts"), ("rejected", "rejected"))
