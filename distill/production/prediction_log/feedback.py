@@ -9,18 +9,19 @@ import math
 import re
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from distill.errors import UserError
 from distill.production.prediction_log.connection import talking_to, writing
-from distill.production.prediction_log.records import HUMAN, LABEL, Feedback, is_id, time_of
+from distill.production.prediction_log.reader import GRACE_MS, wait_for
+from distill.production.prediction_log.records import HUMAN, LABEL, Feedback, is_id
 from distill.production.prediction_log.rows import record_of, row_of
 from distill.production.prediction_log.schema import FEEDBACK, PREDICTIONS, QUEUE, insert_new
 
-GRACE_MS = 1_000.0  # how long a prediction may be on its way to the log
-_POLL_S = 0.02
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 
 
@@ -41,15 +42,13 @@ def add_feedback(
 ) -> bool:
     """Keep what turned out, on the disk as far as the log's `sync` goes.
 
-    A prediction that is younger than the grace may be on its way to the log, from this process or
-    another one, so it is waited for; an older one that is not there is refused at once. Blocks for
-    as long, so a server calls it in a thread.
+    A prediction that may be on its way to the log is waited for; see `wait_for`.
 
     Args:
         engine: an open log.
         feedback: what turned out.
-        grace_ms: more than the writers' `flush_ms` and a commit.
-        sleep: between looks.
+        grace_ms: see `wait_for`.
+        sleep: likewise.
 
     Returns:
         True if it is new, or takes the place of what people had settled on; False if exactly that
@@ -65,24 +64,16 @@ def add_feedback(
     if not is_id(feedback.prediction):
         raise _unknown(feedback.prediction)
     with talking_to(engine):
-        if not _is_there(engine, feedback.prediction, grace_ms / 1000, sleep):
+        look = partial(_seen, engine, feedback.prediction)
+        if wait_for(look, feedback.prediction, grace_ms=grace_ms, sleep=sleep) is None:
             raise _unknown(feedback.prediction)
         return _insert(engine, feedback, row)
 
 
-def _is_there(
-    engine: sa.Engine, prediction: str, grace_s: float, sleep: Callable[[float], None]
-) -> bool:
-    known = sa.select(PREDICTIONS.c.id).where(PREDICTIONS.c.id == prediction)
-    young = abs(time.time() - time_of(prediction)) < grace_s  # clocks of two machines differ
-    deadline = time.monotonic() + grace_s
-    while True:
-        with engine.connect() as connection:
-            if connection.execute(known).first():
-                return True
-        if not young or time.monotonic() > deadline:
-            return False
-        sleep(_POLL_S)
+def _seen(engine: sa.Engine, prediction: str) -> Any:
+    with engine.connect() as connection:
+        query = sa.select(PREDICTIONS.c.id).where(PREDICTIONS.c.id == prediction)
+        return connection.execute(query).scalar()
 
 
 def _insert(engine: sa.Engine, feedback: Feedback, row: tuple) -> bool:

@@ -5,19 +5,25 @@ and writers never wait. Knows nothing of experiments.
 """
 
 import dataclasses
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import sqlalchemy as sa
 
 from distill.production.prediction_log.connection import talking_to
-from distill.production.prediction_log.records import Feedback, Prediction, is_id
+from distill.production.prediction_log.records import Feedback, Prediction, is_id, time_of
 from distill.production.prediction_log.rows import record_of
 from distill.production.prediction_log.schema import FEEDBACK, PREDICTIONS, SKEW
 from distill.production.prediction_log.scope import Scope
 
+GRACE_MS = 1_000.0  # how long a prediction may be on its way to the log
 _P = PREDICTIONS.c
+_POLL_S = 0.02
+
+_Found = TypeVar("_Found")
 _IDS_AT_ONCE = 500  # sqlite takes 999 parameters in its older versions
 
 
@@ -51,6 +57,34 @@ def find(engine: sa.Engine, prediction: str) -> Logged | None:
     with talking_to(engine), engine.connect() as connection:
         found = _with_feedback(connection, sa.select(PREDICTIONS).where(_P.id == prediction), None)
     return found[0] if found else None
+
+
+def wait_for(
+    look: Callable[[], _Found | None],
+    prediction: str,
+    *,
+    grace_ms: float = GRACE_MS,
+    sleep: Callable[[float], None] = time.sleep,
+) -> _Found | None:
+    """Look for a prediction, and again while it may be on its way to the log.
+
+    It may come from this process or another one, as long as it is younger than the grace; an older
+    one that is not there is not waited for. Blocks for as long, so a server calls it in a thread.
+
+    Args:
+        look: gives what is there of it; None where nothing is.
+        prediction: its id.
+        grace_ms: more than the writers' `flush_ms` and a commit.
+        sleep: between looks.
+    """
+    grace_s = grace_ms / 1000
+    young = abs(time.time() - time_of(prediction)) < grace_s  # clocks of two machines differ
+    deadline = time.monotonic() + grace_s
+    while (found := look()) is None:
+        if not young or time.monotonic() > deadline:
+            return None
+        sleep(_POLL_S)
+    return found
 
 
 def stream(

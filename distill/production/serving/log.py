@@ -3,29 +3,16 @@
 Knows records; what a database is, the prediction log knows.
 """
 
-import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from distill.production.prediction_log.feedback import (
-    GRACE_MS,
-    ConflictingFeedbackError,
-    add_feedback,
-)
-from distill.production.prediction_log.reader import find
-from distill.production.prediction_log.records import (
-    Feedback,
-    Prediction,
-    Record,
-    is_id,
-    time_of,
-)
+from distill.production.prediction_log.feedback import ConflictingFeedbackError, add_feedback
+from distill.production.prediction_log.reader import find, wait_for
+from distill.production.prediction_log.records import Feedback, Prediction, Record, is_id
 from distill.production.prediction_log.retention import purge
 from distill.production.prediction_log.writer import LogWriter
-
-_POLL_S = 0.02
 
 
 class Log(Protocol):
@@ -88,12 +75,8 @@ class KeptLog:
         """Find a prediction; one that was just answered is waited for."""
         if not is_id(prediction_id):
             return None
-        until = time_of(prediction_id) + GRACE_MS / 1000
-        while (found := find(self.engine, prediction_id)) is None:
-            if not 0 <= until - time.time() <= GRACE_MS / 1000:
-                return None
-            time.sleep(_POLL_S)
-        return found.prediction
+        found = wait_for(lambda: find(self.engine, prediction_id), prediction_id)
+        return None if found is None else found.prediction
 
     def feedback(self, feedback: Feedback) -> bool:
         """Keep what turned out."""
