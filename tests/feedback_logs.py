@@ -12,11 +12,11 @@ from served import write_onnx
 
 from distill.contract import CLASSES_KEY
 from distill.files import sha256, sha256_json
+from distill.production.logged_inputs import row_bytes
 from distill.production.prediction_log.annotations import answer
 from distill.production.prediction_log.connection import open_log
 from distill.production.prediction_log.queue import reviewed
 from distill.production.prediction_log.records import Annotation
-from distill.production.serving.recording import row_bytes
 from distill.runtime import OnnxModel
 
 START = 1_790_000_000.0

@@ -27,10 +27,10 @@ from distill.audit import place_of
 from distill.dataset_versions import read_version
 from distill.errors import UserError
 from distill.files import sha256
+from distill.production.logged_inputs import row_bytes
 from distill.production.prediction_log.feedback import add_feedback
 from distill.production.prediction_log.queue import queued, reviewed
 from distill.production.prediction_log.records import Feedback
-from distill.production.serving.recording import row_bytes
 from distill.runtime import OnnxModel
 
 

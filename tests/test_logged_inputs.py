@@ -9,8 +9,7 @@ from served import COLUMNS
 
 from distill.columns import NO_DATE, Column, Kind
 from distill.errors import UserError
-from distill.production.logged_inputs import read_row, stacked
-from distill.production.serving.recording import row_bytes
+from distill.production.logged_inputs import read_row, row_bytes, stacked
 
 
 @given(

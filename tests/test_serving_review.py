@@ -16,6 +16,7 @@ from served import make_service, running, table_task
 
 from distill.files import sha256, sha256_json
 from distill.production.feedback.opinions import agreement
+from distill.production.logged_inputs import row_bytes
 from distill.production.prediction_log.annotations import answers
 from distill.production.prediction_log.connection import open_log
 from distill.production.prediction_log.feedback import add_feedback
@@ -23,7 +24,6 @@ from distill.production.prediction_log.queue import add_items, find_item
 from distill.production.prediction_log.reader import find
 from distill.production.prediction_log.records import Feedback, QueueItem
 from distill.production.prediction_log.retention import purge
-from distill.production.serving.recording import row_bytes
 from distill.production.serving.review import review
 
 CLASSES_SHA256 = sha256_json(list(CLASSES))

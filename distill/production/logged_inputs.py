@@ -1,14 +1,16 @@
-"""Inputs as the prediction log keeps them, back to the arrays that a model takes.
+"""Inputs as the prediction log keeps them: written, and read as the arrays that a model takes.
 
 A row is an array as .npy, or columns as JSON by name. Knows nothing of databases.
 """
 
+import functools
 import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from distill.columns import NO_DATE, Column, Kind, Records, make_records
@@ -21,6 +23,26 @@ _GAPS: dict[Kind, tuple[Any, Any]] = {
     Kind.DATE: (np.int64, NO_DATE),
 }
 _NPY = b"\x93NUMPY"
+
+
+def row_bytes(feeds: Mapping[str, NDArray[Any]], row: int, *, has_rows: bool) -> bytes:
+    """Write one row of the inputs: of a single array as .npy, of columns as JSON by name.
+
+    What is no finite number is null.
+    """
+    own = {name: values[row] if has_rows else values for name, values in feeds.items()}
+    if len(own) > 1 or next(iter(own.values())).dtype.kind == "O":
+        return orjson.dumps({name: values.ravel().tolist() for name, values in own.items()})
+    values = np.ascontiguousarray(next(iter(own.values())))
+    return _npy_header(values.dtype.str, values.shape) + values.tobytes()
+
+
+@functools.lru_cache(maxsize=256)
+def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue()
 
 
 def read_row(data: bytes) -> NDArray[Any] | dict[str, list[Any]]:
@@ -73,13 +95,15 @@ def stacked(rows: Sequence[bytes], columns: Sequence[Column] | None = None) -> N
     return np.stack([np.asarray(row) for row in read])
 
 
+def by_name(row: NDArray[Any] | dict[str, list[Any]], columns: Sequence[Column]) -> dict[str, Any]:
+    """Give a row of a table by its columns; one of a single column is logged as an array."""
+    return {columns[0].name: row.ravel().tolist()} if isinstance(row, np.ndarray) else row
+
+
 def _records(
-    rows: Sequence[NDArray[Any] | Mapping[str, Any]], columns: Sequence[Column]
+    rows: Sequence[NDArray[Any] | dict[str, list[Any]]], columns: Sequence[Column]
 ) -> Records:
-    named = [
-        {columns[0].name: row.ravel().tolist()} if isinstance(row, np.ndarray) else row
-        for row in rows
-    ]
+    named = [by_name(row, columns) for row in rows]
     return make_records({own.name: _column(own, named) for own in columns})
 
 

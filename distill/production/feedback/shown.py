@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distill.columns import NO_DATE, Column, Kind
 from distill.errors import UserError
-from distill.production.logged_inputs import read_row
+from distill.production.logged_inputs import by_name, read_row
 
 MAX_STEPS = 24  # of a window, the last ones
 
@@ -44,9 +44,7 @@ def as_row(data: bytes, columns: Sequence[Column]) -> list[tuple[str, str]]:
     Raises:
         UserError: it is no row of these columns.
     """
-    found = read_row(data)
-    if isinstance(found, np.ndarray):
-        found = {columns[0].name: found.ravel().tolist()}
+    found = by_name(read_row(data), columns)
     missing = [column.name for column in columns if column.name not in found]
     if missing:
         raise UserError(

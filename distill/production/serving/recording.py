@@ -1,19 +1,14 @@
 """Answers to records of the prediction log, one for each row. Knows nothing of HTTP."""
 
-import functools
-import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from distill.production.logged_inputs import row_bytes
 from distill.production.prediction_log.records import Odd, Outcome, Prediction, Skew, new_id
 from distill.production.serving.answers import decided
-from distill.production.serving.documents import write_document
 from distill.production.serving.exchange import Answer, InferenceRequest
 from distill.production.serving.log import Log
 from distill.production.serving.refusals import Kind, Oddity, RefusedError
@@ -144,20 +139,3 @@ def _said(
         output = b"" if vector.dtype.kind == "O" else vector.astype("<f4").tobytes()
         said.append((output, *verdict[row]))
     return has_rows, said
-
-
-def row_bytes(feeds: Mapping[str, NDArray[Any]], row: int, *, has_rows: bool) -> bytes:
-    """Write one row of the inputs: of a single array as .npy, of columns as JSON by name."""
-    own = {name: values[row] if has_rows else values for name, values in feeds.items()}
-    if len(own) > 1 or next(iter(own.values())).dtype.kind == "O":
-        return write_document({name: values.ravel().tolist() for name, values in own.items()})
-    values = np.ascontiguousarray(next(iter(own.values())))
-    return _npy_header(values.dtype.str, values.shape) + values.tobytes()
-
-
-@functools.lru_cache(maxsize=256)
-def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
-    buffer = io.BytesIO()
-    header = {"descr": descr, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(buffer, header)
-    return buffer.getvalue()
