@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from distill.budget import Check, Choice
+from distill.deployment.report.cells import check_figure
 from distill.files import to_json
 from distill.pages import figure, size
 from distill.wording import metric_interval, metric_name, metric_text
@@ -70,8 +71,9 @@ def show_checks(console: Console, checks: Sequence[Values]) -> None:
     """Show the checks that do not pass, with what they say."""
     for check in checks:
         if check["outcome"] != "pass":
+            measured, limit = (check_figure(check["name"], check[n]) for n in ("measured", "limit"))
             console.print(
                 f"[bold]{check['outcome']}[/bold] {escape(check['artefact'])} {check['name']}: "
-                f"measured {figure(check['measured']) or 'nothing'}, limit {figure(check['limit'])}"
+                f"{measured}, limit {limit}"
                 + (f" ({escape(check['note'])})" if check["note"] else "")
             )

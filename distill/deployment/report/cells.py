@@ -56,19 +56,24 @@ _FRACTIONS = (
 )
 
 
+def check_figure(name: str, value: float | None) -> str:
+    """Write a figure of a check in its unit."""
+    if value is None:
+        return "unknown"
+    if name.endswith("_bytes"):
+        return size(value)
+    return percent(value) if name in _FRACTIONS else figure(value)
+
+
 def check_row(check: Check) -> dict[str, Any]:
     """Show a check, its figures in their units."""
-    show = figure
-    if check.name.endswith("_bytes"):
-        show = size
-    elif check.name in _FRACTIONS:
-        show = percent
-    ends = []
-    if check.interval is not None:
-        ends = [show(end) if abs(end) != float("inf") else "no bound" for end in check.interval]
+    ends = [
+        check_figure(check.name, end) if abs(end) != float("inf") else "no bound"
+        for end in check.interval or ()
+    ]
     return to_json(check) | {
-        "limit": show(check.limit),
-        "measured": "unknown" if check.measured is None else show(check.measured),
+        "limit": check_figure(check.name, check.limit),
+        "measured": check_figure(check.name, check.measured),
         "interval": " to ".join(ends),
     }
 
