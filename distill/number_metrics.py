@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill.errors import UserError
-from distill.metrics import Array, Estimate, bootstrap
+from distill.metrics import Array, Estimate, bootstrap, proportion
 from distill.resampling import Blocks, finite, paired
 
 
@@ -261,7 +261,4 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 def _not_certain(share: Estimate, n: int, confidence: float) -> Estimate:
     if 0 < share.estimate < 1:
         return share
-    from scipy import stats  # takes a second to load, which a rollback does not have
-
-    low, high = stats.binomtest(round(share.estimate * n), n).proportion_ci(confidence, "wilson")
-    return Estimate(estimate=share.estimate, interval=(float(low), float(high)))
+    return proportion(np.full(n, share.estimate), confidence=confidence)

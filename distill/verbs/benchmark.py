@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from distill.budget import choose
 from distill.contract import GOLDEN_FILE
-from distill.deployment.checks import compatibility_checks, target_checks
+from distill.deployment.checks import compatibility_checks, median_ms, target_checks
 from distill.deployment.device.latency import Scenario
 from distill.deployment.intake import Artefact, inspect, random_inputs, read_inputs
 from distill.deployment.report.benchmark import write_benchmark_report
@@ -55,7 +55,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         samples = raw_samples(workspace)
         checks = target_checks(budget, report, samples)
         checks += compatibility_checks(compatibility, names, budget.parity.max_logit_std)
-        choice = choose(checks, {row["artefact"]: cost(row) for row in report["artefacts"]})
+        choice = choose(checks, {row["artefact"]: median_ms(row) for row in report["artefacts"]})
         result = {
             "verdict": choice.outcome,
             "run_dir": str(workspace.run_dir),
@@ -81,12 +81,6 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         show_benchmark(workspace.console, report, checks, choice)
         workspace.console.print(f"report: {result['report']}", soft_wrap=True)
         return to_json(result)
-
-
-def cost(row: dict[str, Any]) -> float:
-    """Say what an artefact costs: its median latency; one that was not measured costs most."""
-    latency = row["p50_latency_ms"]
-    return latency["estimate"] if latency else float("inf")
 
 
 def _paths(cfg: DictConfig) -> list[Path]:

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from distill.budget import Outcome
 from distill.deployment.report.search import SearchResults, write_search_report
 from distill.deployment.search.outcome import Ending, end
 from distill.deployment.search.record import compute, write_study
 from distill.files import read_json, to_json, write_json
 from distill.verbs.attempts import seconds_spent
 from distill.verbs.race import Race
+from distill.verbs.summary import COLOURS
 
 
 def finish(race: Race) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def finish(race: Race) -> dict[str, Any]:
                 epochs=race.epochs,
             ),
         )
-    style = {Outcome.PASS: "green", Outcome.FAIL: "red"}.get(ending.outcome, "yellow")
+    style = COLOURS[ending.outcome]
     workspace.console.print(
         f"[bold {style}]{ending.outcome}[/bold {style}]: {ending.why}", soft_wrap=True
     )

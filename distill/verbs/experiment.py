@@ -14,9 +14,8 @@ from distill.production.experiment.page import page
 from distill.production.experiment.plan import Question, plan
 from distill.production.experiment.story import document, find, tell
 from distill.production.prediction_log.connection import open_log
+from distill.verbs.summary import COLOURS
 from distill.verbs.workspace import plain
-
-COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from distill.pages import percent, percent_interval
 from distill.production.registry.history import Period, periods
 from distill.production.registry.ledger import Entry, Ledger
 from distill.production.registry.promotion import Decision
-
-COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+from distill.verbs.summary import COLOURS
 
 
 def show_decision(console: Console, model: str, decision: Decision) -> None:

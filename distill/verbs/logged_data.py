@@ -18,11 +18,10 @@ from distill.dataset_versions import AUDIT
 from distill.errors import UserError
 from distill.production.feedback.logged import read_inputs
 from distill.production.feedback.model import Model, open_model
-from distill.production.monitoring.observation import DAY
 from distill.production.prediction_log.connection import Engine, open_log, shown
 from distill.production.prediction_log.observed import first_answer, sample
 from distill.production.prediction_log.queue import reviewed
-from distill.production.prediction_log.scope import Scope
+from distill.production.prediction_log.scope import DAY, Scope
 from distill.production.serving.editions import artefact_at
 from distill.training.data.feedback import logged_split
 from distill.training.data.splits import Data, joined

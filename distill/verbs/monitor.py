@@ -16,7 +16,6 @@ from distill.errors import UserError
 from distill.files import from_json, read_json, to_json, write_json, write_text
 from distill.production.logged_inputs import stacked
 from distill.production.monitoring.observation import (
-    DAY,
     Ask,
     lost_teacher,
     observe,
@@ -37,15 +36,15 @@ from distill.production.monitoring.triggers import Rules
 from distill.production.monitoring.world import World, open_world
 from distill.production.prediction_log.connection import Engine, open_log
 from distill.production.prediction_log.observed import count, first_answer, served, span
-from distill.production.prediction_log.scope import Scope
+from distill.production.prediction_log.scope import DAY, Scope
 from distill.production.registry.place import fetch
 from distill.production.teacher_answers import TeacherAnswers, answers_of, read_answers
 from distill.verbs.artefacts import ARTEFACTS
 from distill.verbs.numbers import COUNT, POSITIVE, Number, check_numbers
 from distill.verbs.registry import registry_place
+from distill.verbs.summary import COLOURS
 from distill.verbs.workspace import plain
 
-COLOURS = {"fail": "red", "inconclusive": "yellow", "pass": "green"}
 AHEAD_S = 60.0  # by which clocks of two machines differ anyway
 SHARE = Number(above=0, below=1)
 NUMBERS = {
@@ -75,7 +74,6 @@ NUMBERS = {
     "plan.alarm_rate": SHARE,
     "plan.seed": Number(is_whole=True, least=0),
 }
-VERDICTS = {"retrain": "fail", "investigate": "inconclusive", None: "pass"}
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -192,7 +190,7 @@ def _check_now(cfg: DictConfig) -> dict[str, Any]:
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     document = {
-        "verdict": VERDICTS[found.asks],
+        "verdict": BADGES[found.asks],
         "asks": found.asks,
         "model": name,
         "artefact_sha256": world.artefact_sha256,

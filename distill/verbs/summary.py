@@ -15,6 +15,8 @@ from distill.wording import metric_interval, metric_name, metric_text
 
 Values = Mapping[str, Any]
 
+COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}  # of outcomes
+
 
 def show_benchmark(
     console: Console, report: Values, checks: Sequence[Check], choice: Choice

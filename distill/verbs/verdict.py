@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 
 from distill.budget import Check, choose
-from distill.deployment.checks import compatibility_checks, quality_checks, target_checks
+from distill.deployment.checks import (
+    compatibility_checks,
+    median_ms,
+    quality_checks,
+    target_checks,
+)
 from distill.deployment.naive import naive_sentence
 from distill.deployment.report.pipeline import PipelineResults, write_pipeline_report
 from distill.deployment.report.sentences import distillation_sentence
@@ -17,7 +22,6 @@ from distill.redaction import without_secrets
 from distill.run_folder import versions
 from distill.verbs.artefacts import MAY_SHIP, STUDENT
 from distill.verbs.baseline import PREDICTIONS as BASELINE
-from distill.verbs.benchmark import cost
 from distill.verbs.evaluate import LOGITS
 from distill.verbs.fitting import HISTORY
 from distill.verbs.measuring import RAW, raw_samples
@@ -38,7 +42,7 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
         checks = _checks(workspace, results)
         shippable = [results.artefacts[role] for role in MAY_SHIP if role in results.artefacts]
         rows = {row["artefact"]: row for row in results.benchmark["artefacts"]}
-        choice = choose(checks, {name: cost(rows[name]) for name in shippable})
+        choice = choose(checks, {name: median_ms(rows[name]) for name in shippable})
         with_history = {
             role: trained | {"history": _history(run_dir / "train" / role / HISTORY)}
             for role, trained in results.training.items()

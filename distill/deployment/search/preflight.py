@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.budget import Budget, Check, LatencyBudget, Outcome, ParityBudget, conjunction
-from distill.deployment.checks import target_checks
+from distill.deployment.checks import median_ms, target_checks
 from distill.pages import figure, size
 
 Values = Mapping[str, Any]
@@ -106,14 +106,14 @@ def _judged(
     if Outcome.PASS in outcomes.values():
         outcome = Outcome.PASS
     if open_ones:
-        chosen = min(open_ones, key=lambda p: (_p50(rows[p]), rows[p]["size_bytes"]))
+        chosen = min(open_ones, key=lambda p: (median_ms(rows[p]), rows[p]["size_bytes"]))
     else:
         chosen = min(rows, key=lambda p: _worst(checks, rows[p]["artefact"]))
     row = rows[chosen]
     return Preflight(
         candidate=name,
         outcome=outcome,
-        cost_ms=None if row["p50_latency_ms"] is None else _p50(row),
+        cost_ms=None if row["p50_latency_ms"] is None else median_ms(row),
         p95_latency_ms=row["p95_latency_ms"],
         size_bytes=row["size_bytes"],
         precision=chosen,
@@ -124,11 +124,6 @@ def _judged(
 
 def _worst(checks: Sequence[Check], artefact: str) -> float:
     return max((excess(check) for check in checks if check.artefact == artefact), default=0.0)
-
-
-def _p50(row: Values) -> float:
-    latency = row["p50_latency_ms"]
-    return latency["estimate"] if latency else float("inf")
 
 
 def excess(check: Check) -> float:

@@ -28,8 +28,7 @@ from distill.production.prediction_log.queue import (
     set_audit_share,
 )
 from distill.production.prediction_log.records import QueueItem
-
-_DAY_S = 86_400.0
+from distill.production.prediction_log.scope import DAY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ def survey(
     """
     share = check_share(looking.audit_share)
     now = time.time() if now is None else now
-    since = None if looking.days is None else now - looking.days * _DAY_S
+    since = None if looking.days is None else now - looking.days * DAY
     answers = read_log(engine, model, since=since, until=now)
     shares = set_audit_share(engine, share)
     audit = Audit(shares=tuple(Share(since=own, share=share) for own, share in shares))

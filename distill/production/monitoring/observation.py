@@ -23,10 +23,9 @@ from distill.production.prediction_log.observed import count, sample
 from distill.production.prediction_log.queue import audit_shares
 from distill.production.prediction_log.reader import SkewCount, inputs_of, skews
 from distill.production.prediction_log.records import Prediction
-from distill.production.prediction_log.scope import Scope
+from distill.production.prediction_log.scope import DAY, Scope
 from distill.production.teacher_answers import TeacherAnswers
 
-DAY = 86_400.0
 MIN_COVERED = 0.95  # of the rows; labels of so many are no choice
 NUM_COUNTED = 20_000  # that tell how many there are to one percent
 NUM_PROBED = 50  # inputs that tell how large they are

@@ -19,11 +19,12 @@ from distill.production.monitoring.comparison import (
     features_of_images,
 )
 from distill.production.monitoring.decay import Decay, Window, fit_decay
-from distill.production.monitoring.observation import DAY, Seen, stacked_inputs
+from distill.production.monitoring.observation import Seen, stacked_inputs
 from distill.production.monitoring.space import space_of
 from distill.production.monitoring.triggers import Known, Rules, Trigger, triggers
 from distill.production.monitoring.world import World
 from distill.production.prediction_log.reader import SkewCount
+from distill.production.prediction_log.scope import DAY
 
 Numbers = NDArray[np.floating]
 Yes = NDArray[np.bool_]

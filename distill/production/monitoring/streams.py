@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from distill.columns import Column, Kind, Records, is_missing
 from distill.errors import UserError
 from distill.production.logged_inputs import stacked
-from distill.production.monitoring.observation import DAY
 from distill.production.monitoring.simulation import Stream
 from distill.production.monitoring.world import World
 from distill.production.prediction_log.labelled import Labelled
+from distill.production.prediction_log.scope import DAY
 from distill.production.teacher_answers import TeacherAnswers
 
 MAX_VALUES = 20  # of a category, that get a column of their own

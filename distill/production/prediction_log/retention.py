@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from distill.errors import UsageError
 from distill.production.prediction_log.connection import talking_to, writing
 from distill.production.prediction_log.schema import PREDICTIONS, SKEW
+from distill.production.prediction_log.scope import DAY
 
 _PAGES = 2_000  # given back to the disk at once: 8 MB
 
@@ -50,7 +51,7 @@ def purge(
     """
     if not (days >= 0 and batch > 0):
         raise UsageError(f"Expected days >= 0 and batch > 0 but got {days} and {batch}.")
-    until = (time.time() if now is None else now) - days * 86_400
+    until = (time.time() if now is None else now) - days * DAY
     counts = []
     with talking_to(engine):
         for table in (PREDICTIONS, SKEW):

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from distill.production.prediction_log.records import Role
 from distill.production.prediction_log.schema import PREDICTIONS
 
+DAY = 86_400.0  # seconds
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
