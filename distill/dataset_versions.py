@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.files import read_json, sha256, sha256_json, to_json, whole_folder, write_json
+from distill.files import read_json, sha256, sha256_json, whole_folder, write_json
 
 VERSION = 1
 MANIFEST, ROWS, INPUTS = "manifest.json", "rows.npz", "inputs.npy"
@@ -169,7 +169,7 @@ def content_sha256(rows: Rows) -> str:
     said = rows.splits != UNLABELLED
     columns = {n: getattr(rows, n)[said] for n in rows.__dataclass_fields__ if n != "inputs"}
     columns["num_unlabelled"] = int((~said).sum())
-    return sha256_json(to_json(columns))
+    return sha256_json(columns)
 
 
 def _fill(folder: Path, rows: Rows) -> None:

@@ -239,10 +239,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def canonical_json(value: Any) -> str:
+    """Write a value as JSON in the one way there is: sorted, without spaces."""
+    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"))
+
+
 def sha256_json(value: Any) -> str:
     """Hash a value by its canonical JSON."""
-    text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 class HeldError(UserError):

@@ -9,7 +9,6 @@ import dataclasses
 import errno
 import functools
 import getpass
-import hashlib
 import json
 import os
 import re
@@ -22,7 +21,7 @@ from typing import Any
 
 from distill import __version__
 from distill.errors import UserError
-from distill.files import from_json, to_json
+from distill.files import canonical_json, from_json, sha256_json, to_json
 
 IS_HASH = re.compile(r"[0-9a-f]{64}")
 GENESIS = "0" * 64  # what the first entry follows
@@ -75,7 +74,7 @@ class Entry:
     @property
     def line(self) -> str:
         """The entry as it stands in the file."""
-        return _canonical(to_json(self)) + "\n"
+        return canonical_json(self) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,7 +297,7 @@ def _verified(path: Path, line: bytes, before: list[Entry]) -> Entry:
     except (ValueError, UserError) as error:
         raise _damaged(path, number, "it is no entry") from error
     # There is one way to write an entry, so that no byte can change and the values stay.
-    if _canonical(values).encode() != line or _sealed(values) != entry.hash:
+    if canonical_json(values).encode() != line or _sealed(values) != entry.hash:
         raise _damaged(path, number, "it was edited: its hash does not fit what it says")
     if not all(map(IS_HASH.fullmatch, (entry.content, entry.artefact_sha256))):
         raise _damaged(path, number, "what it names as the hash of its content is none")
@@ -316,12 +315,7 @@ def _damaged(path: Path, number: int, what: str) -> UserError:
 
 def _sealed(values: Mapping[str, Any]) -> str:
     """Hash all that an entry says but its own hash."""
-    content = {name: value for name, value in values.items() if name != "hash"}
-    return hashlib.sha256(_canonical(content).encode()).hexdigest()
-
-
-def _canonical(values: Any) -> str:
-    return json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return sha256_json({name: value for name, value in values.items() if name != "hash"})
 
 
 def _who() -> str:
