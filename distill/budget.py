@@ -65,7 +65,15 @@ class LatencyBudget:
 
 @dataclass(frozen=True, kw_only=True)
 class ParityBudget:
-    """Limits on how far an artefact may be from the torch model it came from."""
+    """Limits on how far answers may be from those that were meant.
+
+    Attributes:
+        max_logit_std: of the difference, in units of the outputs' spread: of the float32 file from
+            the torch model it came from (`parity_logit_std`), of any file on its target from its
+            golden samples (`golden_output_std`), and on an emulated processor from here
+            (`output_std_on_...`).
+        min_top1_agreement: of any file with the torch model, of the largest output.
+    """
 
     max_logit_std: float | None = None
     min_top1_agreement: float | None = None

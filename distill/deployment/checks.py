@@ -38,17 +38,18 @@ def target_checks(
         for level, limit_ms in budget.latency.percentiles.items():
             processes = split_processes(samples, name)
             checks.append(_latency_check(budget, report, row, processes, level, limit_ms))
+        golden = row["golden"] and row["golden"]["output_std"]
         figures = (
-            ("min_samples_per_second", "samples_per_second", budget.min_samples_per_second),
-            ("cold_start_ms", "cold_start_ms", budget.latency.cold_start_ms),
-            ("peak_rss_bytes", "peak_rss_bytes", budget.peak_rss_bytes),
-            ("size_bytes", "size_bytes", budget.size_bytes),
-            ("golden_output_std", "golden", budget.parity.max_logit_std),
+            ("min_samples_per_second", row["samples_per_second"], budget.min_samples_per_second),
+            ("cold_start_ms", row["cold_start_ms"], budget.latency.cold_start_ms),
+            ("peak_rss_bytes", row["peak_rss_bytes"], budget.peak_rss_bytes),
+            ("size_bytes", row["size_bytes"], budget.size_bytes),
+            ("golden_output_std", golden, budget.parity.max_logit_std),
         )
-        for check, figure, limit in figures:
+        for check, value, limit in figures:
             if limit is not None:
                 rule = at_least if check.startswith("min_") else at_most
-                checks.append(_plain_check(report, name, check, row[figure], limit, rule))
+                checks.append(_plain_check(report, name, check, value, limit, rule))
     return checks
 
 
@@ -116,10 +117,7 @@ def _more_needed(gate: Gate, elapsed_s: float) -> str:
 def _plain_check(
     report: Mapping[str, Any], artefact: str, name: str, value: Any, limit: float, rule: Any
 ) -> Check:
-    measured, interval = value, None
-    if isinstance(value, Mapping):
-        golden = "output_std" in value
-        measured, interval = (value["output_std"], None) if golden else _figure(value)
+    measured, interval = _figure(value) if isinstance(value, Mapping) else (value, None)
     known = measured is not None
     outcome = rule(measured, limit, interval) if known else Outcome.INCONCLUSIVE
     note = None if known else NOT_MEASURED
