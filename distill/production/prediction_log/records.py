@@ -116,11 +116,11 @@ class Feedback:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skew:
-    """Inputs that did not fit what the model was trained on, of one kind and column.
+    """Inputs that were answered but are not what the model was trained on, of one kind and column.
 
     Attributes:
         model: that was asked.
-        kind: missing, unknown, dtype, shape, range or category.
+        kind: `gap`, or `category` of one that training has not seen.
         column: of a table, or the input's name.
         count: how many rows.
         version: None for a plain path.
