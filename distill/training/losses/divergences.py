@@ -7,11 +7,10 @@ the likeliest; these lie between. Mixtures are taken in log space, finite at sat
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
 from distill.errors import UserError
-from distill.training.losses.logits import full_precision, kl_divergence
+from distill.training.losses.logits import kl_divergence, log_soft_labels
 from distill.training.losses.terms import ClassTerm, check_temperature
 
 
@@ -38,7 +37,7 @@ def generalized_jsd(
     Raises:
         ValueError: the shapes differ.
     """
-    log_p, log_q = _soft_labels(student_logits, teacher_logits, temperature)
+    log_p, log_q = log_soft_labels(student_logits, teacher_logits, temperature)
     if beta == 0:
         divergence = kl_divergence(log_p, log_q)
     elif beta == 1:
@@ -104,7 +103,7 @@ def skew_kl(
     Raises:
         ValueError: the shapes differ.
     """
-    log_p, log_q = _soft_labels(student_logits, teacher_logits, temperature)
+    log_p, log_q = log_soft_labels(student_logits, teacher_logits, temperature)
     first, second = (log_q, log_p) if reverse else (log_p, log_q)
     mixture = _mixture(first, second, alpha) if alpha else second
     return kl_divergence(first, mixture) * temperature**2
@@ -141,17 +140,6 @@ class SkewKL(ClassTerm):
             reverse=self.reverse,
             temperature=self.temperature,
         ).mean()
-
-
-def _soft_labels(
-    student_logits: Tensor, teacher_logits: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Return the log-probabilities of teacher and student, in this order."""
-    student, teacher = full_precision(student_logits, teacher_logits)
-    return (
-        F.log_softmax(teacher / temperature, dim=1),
-        F.log_softmax(student / temperature, dim=1),
-    )
 
 
 def _mixture(log_p: Tensor, log_q: Tensor, share: float) -> Tensor:

@@ -29,6 +29,19 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
 
 
+def log_soft_labels(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the teacher and of the student, in this order, [B, C] float32.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    student, teacher = full_precision(student_logits, teacher_logits)
+    log_p, log_q = (F.log_softmax(x / temperature, dim=1) for x in (teacher, student))
+    return log_p, log_q
+
+
 def soft_target_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """Temperature-scaled KL divergence from the teacher's soft labels, times T squared.
 
@@ -48,9 +61,7 @@ def soft_target_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: 
     Raises:
         ValueError: the shapes differ.
     """
-    student, teacher = full_precision(student_logits, teacher_logits)
-    log_q = F.log_softmax(student / temperature, dim=1)
-    log_p = F.log_softmax(teacher / temperature, dim=1)
+    log_p, log_q = log_soft_labels(student_logits, teacher_logits, temperature)
     return kl_divergence(log_p, log_q) * temperature**2
 
 
