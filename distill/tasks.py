@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,13 @@ class Task:
 def classification(classes: Sequence[str]) -> Task:
     """Make the task of telling one of several classes."""
     return Task(kind=TaskKind.CLASSIFICATION, outputs=tuple(classes))
+
+
+def class_name(value: Any) -> str:
+    """Write a class as a file would: true, 3, setosa."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) else str(value)
 
 
 def with_quantiles(task: Task, levels: Sequence[float] | None) -> Task:

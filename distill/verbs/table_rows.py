@@ -17,7 +17,7 @@ from distill.columns import Column, Kind, Records
 from distill.contract import Contract, TableInput
 from distill.errors import UserError
 from distill.table_files import column_of, raw_records, raw_values, read_table
-from distill.tasks import TaskKind
+from distill.tasks import TaskKind, class_name
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,6 @@ def labels_of(table: pa.Table, contract: Contract, names: Sequence[str]) -> NDAr
             f"{', '.join(columns)}. Name one for each of {', '.join(task.outputs[:10])}."
         )
     if task.kind is TaskKind.CLASSIFICATION:
-        from distill.training.data.labels import class_name
-
         ((name, values),) = columns.items()
         texts = np.array([class_name(value) for value in values.to_pylist()], np.str_)
         return class_numbers(texts, task.outputs, f"`{name}`")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from distill.columns import Column, Kind
 from distill.errors import UserError
 from distill.table_files import column_of, raw_values
-from distill.tasks import Task, TaskKind
+from distill.tasks import Task, TaskKind, class_name
 
 log = logging.getLogger(__name__)
 
@@ -139,10 +139,3 @@ def _classes(name: str, values: pa.ChunkedArray) -> tuple[Task, NDArray[np.int64
     )
     task = Task(kind=TaskKind.CLASSIFICATION, outputs=tuple(map(class_name, distinct)))
     return task, codes.to_numpy().astype(np.int64)
-
-
-def class_name(value: Any) -> str:
-    """Write a class as a file would: true, 3, setosa."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(int(value)) if isinstance(value, float) else str(value)
