@@ -34,15 +34,6 @@ def macro_f1(predictions: Array, labels: Array, num_classes: int) -> float:
     return float(_macro_f1(ones, predictions, labels, num_classes)[0])
 
 
-def expected_calibration_error(logits: Array, labels: Array, num_bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins of confidence.
-
-    Guo et al., "On Calibration of Modern Neural Networks", 2017. The estimate is biased upwards on
-    small samples; read it beside its interval.
-    """
-    return float(_ece(np.ones((1, len(labels))), _calibration_gaps(logits, labels, num_bins))[0])
-
-
 def fit_temperature(logits: Array, labels: Array) -> float:
     """Find the temperature that minimises the NLL of softmax(logits / temperature).
 
@@ -302,8 +293,13 @@ def _binned(logits: Array, labels: Array, num_bins: int) -> tuple[Array, Array, 
 
 
 def _calibration_gaps(logits: Array, labels: Array, num_bins: int) -> Array:
+    """Each sample's part in the expected calibration error, [N, bins] of confidence.
+
+    Guo et al., "On Calibration of Modern Neural Networks", 2017. The error is biased upwards on
+    small samples; read it beside its interval.
+    """
     confidence, correct, membership = _binned(logits, labels, num_bins)
-    return membership * (confidence - correct)[:, None]  # [N, bins]
+    return membership * (confidence - correct)[:, None]
 
 
 def _ece(weights: Array, gaps: Array) -> Array:

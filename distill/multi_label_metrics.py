@@ -18,16 +18,6 @@ def right_labels(logits: Array, labels: Array) -> Array:
     return (np.asarray(logits) > 0) == (np.asarray(labels) > 0)
 
 
-def average_precision(logits: Array, labels: Array) -> Array:
-    """Average precision of each label, [C]; NaN of a label that no row has.
-
-    sum over thresholds of (recall_i - recall_(i-1)) * precision_i, without interpolation; equal
-    logits are one threshold (as scikit-learn's `average_precision_score`).
-    """
-    pairs = zip(np.asarray(logits, np.float64).T, np.asarray(labels).T, strict=True)
-    return np.array([_average_precision(scores, truth > 0)[0] for scores, truth in pairs])
-
-
 def score_multi_label(
     logits: Array, labels: Array, *, blocks: Array | None = None, confidence: float = 0.95
 ) -> dict[str, Estimate]:
@@ -82,14 +72,13 @@ def score_multi_label(
 
 
 def _average_precision(scores: Array, truth: Array) -> tuple[float, Array]:
-    """Average precision of one label, and its slope by each row's weight at weight 1, [N].
+    """Average precision of a label that a row has, and its slope by each row's weight at 1, [N].
 
+    Without interpolation; equal scores are one threshold, as in scikit-learn.
     With A the average precision, P the number of positives and, at a row's threshold, T the
     positives and M the rows at or above it: A = sum over positives of (T / M) / P.
     """
     num_positives = int(truth.sum())
-    if not num_positives:
-        return np.nan, np.zeros(len(truth))
     _, ranks = np.unique(-scores, return_inverse=True)  # 0 is the highest score
     own = np.bincount(ranks, weights=truth)  # positives at each threshold
     rows_above = np.cumsum(np.bincount(ranks))

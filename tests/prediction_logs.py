@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from distill.production.prediction_log.connection import open_log
 from distill.production.prediction_log.records import Prediction, new_id
-from distill.production.prediction_log.schema import PREDICTIONS
+from distill.production.prediction_log.schema import PREDICTIONS, QUEUE
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
 
 WRITING = """
@@ -54,6 +54,12 @@ def ids(engine: sa.Engine) -> set[str]:
     """Which predictions there are."""
     with engine.connect() as connection:
         return set(connection.execute(sa.select(PREDICTIONS.c.id)).scalars())
+
+
+def queued(engine: sa.Engine) -> set[str]:
+    """Which predictions are in the queue, settled ones too."""
+    with engine.connect() as connection:
+        return set(connection.execute(sa.select(QUEUE.c.prediction)).scalars())
 
 
 def ids_at(url: str) -> set[str]:

@@ -22,7 +22,7 @@ from feedback_logs import log as log
 from feedback_logs import loop as loop
 from feedback_logs import model as model
 from feedback_logs import taught as taught
-from prediction_logs import prediction, write
+from prediction_logs import prediction, queued, write
 from scipy import stats
 from served import make_table, table_task
 
@@ -31,7 +31,7 @@ from distill.dataset_versions import read_version
 from distill.production.feedback import logged as module
 from distill.production.prediction_log.annotations import answer
 from distill.production.prediction_log.feedback import add_feedback
-from distill.production.prediction_log.queue import queued, reviewed
+from distill.production.prediction_log.queue import reviewed
 from distill.production.prediction_log.records import Annotation, Feedback
 from distill.production.teacher_answers import TeacherAnswers
 from distill.runtime import OnnxModel

@@ -20,7 +20,7 @@ from feedback_logs import log as log
 from feedback_logs import loop as loop
 from feedback_logs import model as model
 from feedback_logs import taught as taught
-from prediction_logs import prediction, write
+from prediction_logs import prediction, queued, write
 from served import CITIES
 
 from distill.audit import place_of
@@ -29,7 +29,7 @@ from distill.errors import UserError
 from distill.files import sha256
 from distill.production.logged_inputs import row_bytes
 from distill.production.prediction_log.feedback import add_feedback
-from distill.production.prediction_log.queue import queued, reviewed
+from distill.production.prediction_log.queue import reviewed
 from distill.production.prediction_log.records import Feedback
 from distill.runtime import OnnxModel
 

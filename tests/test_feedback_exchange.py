@@ -9,9 +9,10 @@ from feedback_logs import log as log
 from feedback_logs import loop as loop
 from feedback_logs import model as model
 from feedback_logs import taught as taught
+from prediction_logs import queued
 from registry_runs import CLASSES
 
-from distill.production.prediction_log.queue import find_item, queued
+from distill.production.prediction_log.queue import find_item
 from distill.production.prediction_log.reader import find
 
 

@@ -7,7 +7,6 @@ from sklearn.metrics import f1_score, log_loss
 
 from distill.metrics import (
     compare_paired,
-    expected_calibration_error,
     macro_f1,
     nll,
     per_class_regressions,
@@ -38,14 +37,14 @@ def test_nll_is_finite_at_huge_logits():
 def test_ece_by_hand():
     # Two samples at confidence 0.9, one of them right: |0.5 - 0.9|.
     logits = np.log(np.array([[0.9, 0.1], [0.9, 0.1]]))
-    assert expected_calibration_error(logits, np.array([0, 1])) == pytest.approx(0.4)
+    assert score(logits, np.array([0, 1]))["ece"].estimate == pytest.approx(0.4)
 
 
 def test_ece_of_a_calibrated_model_is_small(rng):
-    confidence = rng.uniform(0.5, 1, 100_000)
-    labels = (rng.uniform(size=100_000) > confidence).astype(int)
+    confidence = rng.uniform(0.5, 1, 20_000)
+    labels = (rng.uniform(size=20_000) > confidence).astype(int)
     logits = np.log(np.stack([confidence, 1 - confidence], axis=1))
-    assert expected_calibration_error(logits, labels) < 0.01
+    assert score(logits, labels)["ece"].estimate < 0.01
 
 
 def test_bootstrap_interval_of_accuracy_is_near_the_normal_one(rng):

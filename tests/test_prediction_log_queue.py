@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
-from prediction_logs import prediction, write
+from prediction_logs import prediction, queued, write
 
 from distill.errors import UserError
 from distill.production.prediction_log.annotations import (
@@ -27,7 +27,6 @@ from distill.production.prediction_log.queue import (
     audit_shares,
     find_item,
     hand_out,
-    queued,
     reviewed,
     set_audit_share,
 )

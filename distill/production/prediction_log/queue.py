@@ -81,16 +81,6 @@ def add_items(engine: sa.Engine, items: Sequence[QueueItem]) -> int:
     return added
 
 
-def queued(engine: sa.Engine) -> set[str]:
-    """Ids of all predictions that are in the queue, settled ones too.
-
-    Raises:
-        LogUnavailableError: the database cannot be read now.
-    """
-    with talking_to(engine), engine.connect() as connection:
-        return set(connection.execute(sa.select(_Q.prediction)).scalars())
-
-
 def audit_shares(engine: sa.Engine) -> list[tuple[float, float]]:
     """From when on which share of the predictions is audited, in the order of time.
 

@@ -32,7 +32,6 @@ class Panel:
         times: [R], milliseconds since 1970 in UTC.
         columns: the value, then covariates, float64 [R] each; gaps are NaN.
         spacing: from one row of a series to its next.
-        num_filled: values that were made up for steps without any.
     """
 
     names: tuple[str, ...]
@@ -40,7 +39,6 @@ class Panel:
     times: NDArray[np.int64]
     columns: Mapping[str, NDArray[np.float64]]
     spacing: Spacing
-    num_filled: int = 0
 
     @property
     def value(self) -> str:
@@ -293,5 +291,4 @@ def _resampled(panel: Panel, fill: str) -> Panel:
         series=grid.series,
         times=panel.spacing.moments(grid.steps),
         columns=grid.columns,
-        num_filled=num_filled,
     )
