@@ -32,7 +32,6 @@ def log_e_value(
     *,
     share: float = 0.5,
     harm_only: bool = False,
-    concentration: float = CONCENTRATION,
 ) -> Numbers:
     """Weigh counts of an event in two arms; exact for every sample, at every moment.
 
@@ -40,7 +39,7 @@ def log_e_value(
     `share`, however the rate itself drifts. The e-value is the likelihood of a mixture of other
     probabilities over that one's:
 
-        B(a + s1, b + s0) / B(a, b) / (share^s1 (1 - share)^s0),   a, b = concentration * share, ...
+        B(a + s1, b + s0) / B(a, b) / (share^s1 (1 - share)^s0),   a, b = 20 share, ...
 
     and reaches 1 / alpha in at most alpha of all sequences (Ville). Lindon & Malek,
     "Anytime-Valid Inference for Multinomial Count Data", 2022.
@@ -50,13 +49,12 @@ def log_e_value(
         control: events s0 in the other, of the same shape.
         share: of the assigned that are in the treated arm.
         harm_only: mix probabilities above `share` alone, so that a better arm never alarms.
-        concentration: of the mixture around `share`.
 
     Returns:
         Its natural logarithm, of the same shape.
     """
     treated, control = np.asarray(treated, np.float64), np.asarray(control, np.float64)
-    a, b = concentration * share, concentration * (1 - share)
+    a, b = CONCENTRATION * share, CONCENTRATION * (1 - share)
     log_e = special.betaln(a + treated, b + control) - special.betaln(a, b)
     log_e = log_e - treated * math.log(share) - control * math.log1p(-share)
     if harm_only:

@@ -97,17 +97,16 @@ def read_log(engine: Engine, model: Model, *, since: float | None, until: float)
     )
 
 
-def read_inputs(
-    engine: Engine, ids: Sequence[str], *, at_once: int = BATCH
-) -> Iterator[tuple[list[str], list[bytes]]]:
+def read_inputs(engine: Engine, ids: Sequence[str]) -> Iterator[tuple[list[str], list[bytes]]]:
     """Read inputs piece by piece; predictions whose input was not kept are left out.
 
     Raises:
         LogUnavailableError: the database cannot be read now.
     """
-    for start in range(0, len(ids), at_once):
-        found = inputs_of(engine, ids[start : start + at_once])
-        known = [one for one in ids[start : start + at_once] if one in found]
+    for start in range(0, len(ids), BATCH):
+        asked = ids[start : start + BATCH]
+        found = inputs_of(engine, asked)
+        known = [one for one in asked if one in found]
         if known:
             yield known, [found[one] for one in known]
 
