@@ -26,6 +26,11 @@ from distill.files import (
     write_json,
 )
 
+# What one room leaves for others: answers to the test set, and the figures of the baselines.
+TEST_LOGITS = "predictions/test_logits.npz"  # of the models of a run, by role
+BASELINE_ANSWERS = "predictions/baseline.npz"  # of the baselines, and of the model in production
+BASELINE_SCORES = "baseline.json"
+
 
 @contextmanager
 def run_folder_lock(run_dir: Path) -> Iterator[None]:

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from distill.contract import CLASSES_KEY
 from distill.files import read_json, sha256
+from distill.run_folder import BASELINE_ANSWERS
 from distill.training.baselines.features import pixels
 from distill.training.baselines.heuristics import NearestCentroid
-from distill.verbs.baseline import PREDICTIONS
 from distill.verbs.humans import VOTES
 
 ONE = "baselines=[majority_class]"
@@ -84,7 +84,7 @@ def test_a_rule_of_ones_own_and_a_column_stand_beside_ours(cli, data, tmp_path):
     gain = baselines["mine"]["gain_vs_best"]
     assert (gain["estimate"], gain["num_samples"]) == (-1, len(data.test))
     assert (ran.document["humans"], ran.document["incumbent"]) == (None, None)
-    with np.load(tmp_path / "run" / PREDICTIONS) as arrays:
+    with np.load(tmp_path / "run" / BASELINE_ANSWERS) as arrays:
         np.testing.assert_array_equal(arrays["predictions"], data.test.labels)
 
 
@@ -191,7 +191,7 @@ def test_an_incumbent_of_any_kind_is_scored_and_timed(cli, data, tmp_path, made,
     assert ran.document["best"] == "incumbent"
     assert ran.document["baselines"]["incumbent"] == found
     truth = NearestCentroid().fit(data.train, 10).answer(data.test.inputs)
-    with np.load(tmp_path / "run" / PREDICTIONS) as arrays:
+    with np.load(tmp_path / "run" / BASELINE_ANSWERS) as arrays:
         assert arrays["incumbent"].dtype == np.int64
         np.testing.assert_array_equal(arrays["incumbent"], truth)
 

@@ -11,12 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from distill.deployment.evaluate import INCUMBENT
 from distill.errors import UsageError
 from distill.files import write_arrays
+from distill.run_folder import BASELINE_ANSWERS
 from distill.scoring import Scoring
 from distill.verbs.humans import VOTES, human_files, score_people
 from distill.verbs.incumbent import incumbent_path, incumbent_values, score_incumbent
 from distill.verbs.workspace import Workspace, named_in_errors, open_workspace, plain
-
-PREDICTIONS = "predictions/baseline.npz"
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def baseline_stage(workspace: Workspace) -> dict[str, Any]:
     """Score each baseline, the incumbent and people; keep predictions for paired comparisons."""
     data, confidence = workspace.data, workspace.budget.confidence
     incumbent, humans = incumbent_path(workspace), human_files(workspace)
-    outputs = (PREDICTIONS, VOTES) if humans else (PREDICTIONS,)
+    outputs = (BASELINE_ANSWERS, VOTES) if humans else (BASELINE_ANSWERS,)
 
     def compute() -> dict[str, Any]:
         from distill.training.baselines.scoring import score_baselines
@@ -46,7 +45,7 @@ def baseline_stage(workspace: Workspace) -> dict[str, Any]:
         scores, answers = score_baselines(data, asked, scoring, confidence=confidence)
         if incumbent is not None:
             scores[INCUMBENT], answers[INCUMBENT] = score_incumbent(workspace, incumbent)
-        write_arrays(workspace.run_dir / PREDICTIONS, answers)
+        write_arrays(workspace.run_dir / BASELINE_ANSWERS, answers)
         best = best_of(scoring, scores)
         marks = {name: scoring.marks(own, data.test.truth) for name, own in answers.items()}
         blocks = data.test.blocks

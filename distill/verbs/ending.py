@@ -7,6 +7,7 @@ from distill.deployment.report.search import SearchResults, write_search_report
 from distill.deployment.search.outcome import Ending, end
 from distill.deployment.search.record import compute, write_study
 from distill.files import read_json, to_json, write_json
+from distill.run_folder import BASELINE_SCORES
 from distill.verbs.attempts import seconds_spent
 from distill.verbs.race import Race
 from distill.verbs.summary import COLOURS
@@ -72,6 +73,6 @@ def finish(race: Race) -> dict[str, Any]:
 
 def _humans(run_dir: Path) -> Any:
     """Give the accuracy of people's majority, where there are some and they have been scored."""
-    path = run_dir / "baseline.json"
+    path = run_dir / BASELINE_SCORES
     humans = read_json(path)["humans"] if path.is_file() else None
     return humans and humans["score"]["majority"]

@@ -10,15 +10,13 @@ from omegaconf import DictConfig
 from distill.deployment.evaluate import OldTest, References, evaluate, on_old_test
 from distill.errors import UserError
 from distill.files import read_json, write_arrays
+from distill.run_folder import BASELINE_ANSWERS, BASELINE_SCORES, TEST_LOGITS
 from distill.runtime import OnnxModel
 from distill.verbs.artefacts import ARTEFACTS, CONTROL, MAY_SHIP, STUDENT
-from distill.verbs.baseline import PREDICTIONS as BASELINE_PREDICTIONS
 from distill.verbs.humans import VOTES, human_files
 from distill.verbs.incumbent import ask_incumbent, incumbent_path
 from distill.verbs.members import load_teacher
 from distill.verbs.workspace import Workspace, open_workspace, plain
-
-LOGITS = "predictions/test_logits.npz"
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -31,7 +29,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
     """Score all artefacts, paired with the control, the best baseline and the teacher."""
     data, folder = workspace.data, workspace.run_dir / "export"
     confidence = workspace.budget.confidence
-    baseline_path = workspace.run_dir / BASELINE_PREDICTIONS
+    baseline_path = workspace.run_dir / BASELINE_ANSWERS
     votes = (workspace.run_dir / VOTES,) if human_files(workspace) else ()
     found = {role: folder / name for role, name in ARTEFACTS.items() if (folder / name).is_file()}
     needed = [folder / CONTROL, folder / STUDENT, baseline_path, *votes]
@@ -56,7 +54,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
         kept = {"label": truth.labels, "index": data.test.indices}
         further = {"block": truth.blocks, "naive_error": truth.naive_error}
         kept |= {name: own for name, own in further.items() if own is not None}
-        write_arrays(workspace.run_dir / LOGITS, kept | answers)
+        write_arrays(workspace.run_dir / TEST_LOGITS, kept | answers)
         scores = evaluate(
             answers,
             truth,
@@ -86,7 +84,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
             "incumbent": None if incumbent is None else plain(workspace.cfg.incumbent),
         },
         inputs=inputs,
-        outputs=(LOGITS,),
+        outputs=(TEST_LOGITS,),
     )
 
 
@@ -114,7 +112,7 @@ def _references(workspace: Workspace, path: Path, votes: Sequence[Path]) -> Refe
     for file in votes:
         with np.load(file, allow_pickle=False) as arrays:
             humans = arrays["vote"]
-    best = read_json(workspace.run_dir / "baseline.json")["best"]
+    best = read_json(workspace.run_dir / BASELINE_SCORES)["best"]
     return References(best=best, baselines=baselines, humans=humans)
 
 

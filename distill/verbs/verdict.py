@@ -19,10 +19,8 @@ from distill.deployment.report.pipeline import PipelineResults, write_pipeline_r
 from distill.deployment.report.sentences import distillation_sentence
 from distill.files import read_json, sha256, to_json
 from distill.redaction import without_secrets
-from distill.run_folder import versions
+from distill.run_folder import BASELINE_ANSWERS, TEST_LOGITS, versions
 from distill.verbs.artefacts import MAY_SHIP, STUDENT
-from distill.verbs.baseline import PREDICTIONS as BASELINE
-from distill.verbs.evaluate import LOGITS
 from distill.verbs.fitting import HISTORY
 from distill.verbs.measuring import RAW, raw_samples
 from distill.verbs.seeds import seeds, sentence
@@ -97,7 +95,7 @@ def _some_answers(workspace: Workspace) -> tuple[list[float], list[float], str] 
     data = workspace.data
     if not data.is_numeric:
         return None
-    with np.load(workspace.run_dir / LOGITS, allow_pickle=False) as arrays:
+    with np.load(workspace.run_dir / TEST_LOGITS, allow_pickle=False) as arrays:
         labels, answers = arrays["label"][:, 0], arrays["student"][:, data.task.middle]
     rows = np.linspace(0, len(labels) - 1, min(len(labels), NUM_DRAWN)).astype(np.int64)
     return labels[rows].tolist(), answers[rows].tolist(), data.classes[data.task.middle]
@@ -114,9 +112,9 @@ def _a_forecast(workspace: Workspace, evaluation: dict[str, Any]) -> dict[str, A
     naive = evaluation["naive"]
     if not isinstance(encoder, Windows) or naive is None or test.records is None:
         return None
-    with np.load(workspace.run_dir / LOGITS, allow_pickle=False) as arrays:
+    with np.load(workspace.run_dir / TEST_LOGITS, allow_pickle=False) as arrays:
         answers = arrays["student"][:, middle]
-    with np.load(workspace.run_dir / BASELINE, allow_pickle=False) as arrays:
+    with np.load(workspace.run_dir / BASELINE_ANSWERS, allow_pickle=False) as arrays:
         reference = arrays[naive["reference"]][:, middle]
     errors = ((answers - test.labels) ** 2).mean(axis=1)
     row = int(np.argsort(errors)[len(errors) // 2])

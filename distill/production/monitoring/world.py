@@ -17,10 +17,11 @@ from distill.errors import UserError
 from distill.files import read_json, sha256
 from distill.production.prediction_log.labelled import Shape
 from distill.production.reference import EMBEDDINGS
+from distill.run_folder import BASELINE_SCORES, TEST_LOGITS
 from distill.scoring import Scoring, Truth, scoring_of
 from distill.tasks import TaskKind
 
-TEST_LOGITS, REFERENCE, BASELINE = "predictions/test_logits.npz", "reference.json", "baseline.json"
+REFERENCE = "reference.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,7 @@ def open_world(root: Path, artefact: str, role: str) -> World:
         answers=answers[role],
         truth=Truth(labels=labels),
         teacher=answers.get("teacher"),
-        baseline=_baseline(root / BASELINE, scoring.metric),
+        baseline=_baseline(root / BASELINE_SCORES, scoring.metric),
         embeddings=_embeddings(root / EMBEDDINGS, artefact),
     )
 

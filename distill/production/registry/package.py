@@ -25,13 +25,12 @@ from distill.contract import (
 from distill.errors import UserError
 from distill.files import inside, read_json, sha256, sha256_json, write_json
 from distill.production.reference import EMBEDDINGS
-from distill.run_folder import promised
+from distill.run_folder import BASELINE_ANSWERS, BASELINE_SCORES, TEST_LOGITS, promised
 from distill.runtime import OnnxModel
 from distill.scoring import Scoring, Truth, scoring_of
 
 VERDICT, MANIFEST = "verdict.json", "version.json"
 STUDENT_WEIGHTS, TEACHER_WEIGHTS = "train/student/best.pt", "train/teacher/best.pt"
-LOGITS, BASELINE = "predictions/test_logits.npz", "predictions/baseline.npz"
 REQUIRED = (
     VERDICT,
     "manifests/verdict.json",
@@ -40,9 +39,9 @@ REQUIRED = (
     STUDENT_WEIGHTS,
     "reference.json",
     "evaluate.json",
-    "baseline.json",
-    LOGITS,
-    BASELINE,
+    BASELINE_SCORES,
+    TEST_LOGITS,
+    BASELINE_ANSWERS,
     "report.html",
     "report.md",
     "config.yaml",
@@ -114,7 +113,7 @@ class Package:
     @cached_property
     def truth(self) -> Truth:
         """What the answers to its test set are held against."""
-        with np.load(self.root / LOGITS, allow_pickle=False) as arrays:
+        with np.load(self.root / TEST_LOGITS, allow_pickle=False) as arrays:
             known = {"blocks": "block", "naive_error": "naive_error"}
             further = {ours: arrays[name] for ours, name in known.items() if name in arrays}
             return Truth(labels=arrays["label"], **further)
@@ -123,7 +122,7 @@ class Package:
         """Mark what ships says of each test sample, by its own scoring or another."""
         models = self.verdict["models"]
         role = next(r for r, m in models.items() if m.get("artefact") == self.artefact)
-        with np.load(self.root / LOGITS, allow_pickle=False) as arrays:
+        with np.load(self.root / TEST_LOGITS, allow_pickle=False) as arrays:
             return (scoring or self.scoring).marks(arrays[role], self.truth)
 
     def marks_of_incumbent(self, artefact_sha256: str) -> NDArray[Any] | None:
@@ -131,10 +130,10 @@ class Package:
 
         None where the run did not ask that very artefact (`against=`).
         """
-        incumbent = read_json(self.root / "baseline.json").get("incumbent") or {}
+        incumbent = read_json(self.root / BASELINE_SCORES).get("incumbent") or {}
         if incumbent.get("sha256") != artefact_sha256:
             return None
-        with np.load(self.root / BASELINE, allow_pickle=False) as answers:
+        with np.load(self.root / BASELINE_ANSWERS, allow_pickle=False) as answers:
             return self.scoring.marks(answers["incumbent"], self.truth)
 
     def prove(self) -> None:
