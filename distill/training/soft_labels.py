@@ -27,6 +27,7 @@ from scipy.special import log_softmax
 
 from distill.errors import UserError
 from distill.files import read_json, sha256, to_json
+from distill.training.lookup import Lookup
 
 FORMAT = 1
 ALL_CLASSES_UP_TO = 1000
@@ -165,14 +166,11 @@ class SoftLabelStore:
         return shards
 
     @cached_property
-    def _positions(self) -> NDArray[np.int64]:
-        positions = np.full(int(self.indices.max()) + 1, -1)
-        positions[self.indices] = np.arange(len(self.indices))
-        return positions
+    def _lookup(self) -> Lookup:
+        return Lookup(self.indices)
 
     def _rows_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        inside = (indices >= 0) & (indices < len(self._positions))
-        rows = np.where(inside, self._positions[np.where(inside, indices, 0)], -1)
+        rows = self._lookup(indices)
         if (rows < 0).any():
             missing = indices[rows < 0]
             raise UserError(

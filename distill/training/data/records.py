@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from distill.columns import Records
 from distill.errors import UserError
-from distill.training.data.splits import Data
+from distill.training.data.splits import Data, Split
+from distill.training.lookup import Lookup
 
 
 class RecordsByIndex:
@@ -18,8 +19,8 @@ class RecordsByIndex:
     def __init__(self, data: Data) -> None:
         splits = (data.train, data.validation, data.test, data.unlabelled, data.old_test)
         self._name = data.name
-        self._parts = [_Part(own.indices, own.records) for own in splits if own is not None]
-        self.dtype = self._parts[0].records.dtype
+        self._parts = [_part(own) for own in splits if own is not None]
+        self.dtype = self._parts[0][1].dtype
 
     def __call__(self, index: NDArray[np.int64]) -> Records:
         """Find the records of some samples, [B].
@@ -29,8 +30,11 @@ class RecordsByIndex:
         """
         found = np.zeros(len(index), self.dtype)
         known = np.zeros(len(index), np.bool_)
-        for part in self._parts:
-            known |= part.fill(found, index)
+        for lookup, records in self._parts:
+            rows = lookup(index)
+            here = rows >= 0
+            found[here] = records[rows[here]]
+            known |= here
         if not known.all():
             raise UserError(
                 f"Expected samples of {self._name} but {(~known).sum()} of {len(index)} are in "
@@ -39,17 +43,6 @@ class RecordsByIndex:
         return found
 
 
-class _Part:
-    """The records of a split, by index."""
-
-    def __init__(self, indices: NDArray[np.int64], records: Records | None) -> None:
-        assert records is not None
-        self.records, self._order = records, np.argsort(indices)
-        self._sorted = indices[self._order]
-
-    def fill(self, found: Records, index: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Fill in those samples that are here; return which they are."""
-        place = np.minimum(np.searchsorted(self._sorted, index), len(self._sorted) - 1)
-        here = self._sorted[place] == index
-        found[here] = self.records[self._order[place[here]]]
-        return here
+def _part(split: Split) -> tuple[Lookup, Records]:
+    assert split.records is not None
+    return Lookup(split.indices), split.records

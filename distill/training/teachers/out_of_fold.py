@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.files import sha256_json
+from distill.training.lookup import Lookup
 from distill.training.teachers.base import Teacher, TeacherOutput
 
 
@@ -38,6 +39,7 @@ class OutOfFoldTeacher(Teacher):
         self.members = torch.nn.ModuleList(members)
         order = np.argsort(indices)
         self._indices, self._folds = indices[order], folds[order]
+        self._lookup = Lookup(self._indices)
         self.train()
 
     @property
@@ -49,8 +51,8 @@ class OutOfFoldTeacher(Teacher):
     def forward(self, image: Tensor, index: Tensor) -> TeacherOutput:
         """Answer each sample by the member that has not seen it."""
         asked = index.cpu().numpy()
-        place = np.minimum(np.searchsorted(self._indices, asked), len(self._indices) - 1)
-        fold = np.where(self._indices[place] == asked, self._folds[place], -1)
+        places = self._lookup(asked)
+        fold = np.where(places < 0, -1, self._folds[places])
         rows = [torch.from_numpy(np.flatnonzero(fold == n)) for n in np.unique(fold)]
         asked_for = index.to(image.device)
         answers = [

@@ -14,6 +14,7 @@ from torch import Tensor
 from distill.errors import UserError
 from distill.files import sha256, sha256_json
 from distill.tasks import TaskKind
+from distill.training.lookup import Lookup
 from distill.training.teachers.base import Teacher, TeacherOutput
 from distill.training.teachers.outputs import check_width, to_outputs
 from distill.training.teachers.prediction_files import read_predictions
@@ -70,12 +71,11 @@ class PredictionsTeacher(Teacher):
             )
         self.classes = table.classes if classes is None else tuple(classes)
         check_width(table.values.shape[1], self.classes, str(path))
-        order = np.argsort(table.index, kind="stable")
-        self._index = table.index[order]
-        self._check_distinct()
+        self._lookup = Lookup(table.index)
+        self._check_distinct(table.index)
         self._logits = to_outputs(
-            table.values[order],
-            self._index,
+            table.values,
+            table.index,
             str(path),
             kind=kind,
             outputs_probabilities=are_probabilities,
@@ -108,8 +108,8 @@ class PredictionsTeacher(Teacher):
         return TeacherOutput(logits=torch.from_numpy(logits).to(image.device))
 
     def _rows(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        rows = np.searchsorted(self._index, indices).clip(max=len(self._index) - 1)
-        missing = indices[self._index[rows] != indices]
+        rows = self._lookup(indices)
+        missing = indices[rows < 0]
         if len(missing):
             shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
             raise UserError(
@@ -119,8 +119,9 @@ class PredictionsTeacher(Teacher):
             )
         return rows
 
-    def _check_distinct(self) -> None:
-        twice = self._index[1:][np.diff(self._index) == 0]
+    def _check_distinct(self, index: NDArray[np.int64]) -> None:
+        ordered = np.sort(index)
+        twice = ordered[1:][np.diff(ordered) == 0]
         if len(twice):
             raise UserError(
                 f"Expected one prediction for each sample in {self.path} but {len(twice)} rows "
