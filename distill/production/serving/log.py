@@ -1,4 +1,4 @@
-"""What the service asks of a prediction log; one on a database, and one in memory.
+"""What the service asks of a prediction log, and how it refuses; on a database, and in memory.
 
 Knows records; what a database is, the prediction log knows.
 """
@@ -8,11 +8,33 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from distill.production.prediction_log.feedback import ConflictingFeedbackError, add_feedback
+from distill.errors import UserError
+from distill.production.prediction_log.annotations import (
+    ConflictingAnnotationError,
+    UnknownItemError,
+)
+from distill.production.prediction_log.connection import LogUnavailableError
+from distill.production.prediction_log.feedback import (
+    ConflictingFeedbackError,
+    UnknownPredictionError,
+    add_feedback,
+)
 from distill.production.prediction_log.reader import find, wait_for
 from distill.production.prediction_log.records import Feedback, Prediction, Record, is_id
 from distill.production.prediction_log.retention import purge
 from distill.production.prediction_log.writer import LogWriter
+from distill.production.serving.refusals import Kind, RefusedError, bad_input
+
+
+def refusal_of(error: UserError) -> RefusedError:
+    """Say in HTTP what a log says."""
+    if isinstance(error, LogUnavailableError):
+        return RefusedError(Kind.DEFECT, str(error), status=503, retry_after_s=1)
+    if isinstance(error, UnknownPredictionError | UnknownItemError):
+        return RefusedError(Kind.UNKNOWN, str(error), status=404)
+    if isinstance(error, ConflictingFeedbackError | ConflictingAnnotationError):
+        return RefusedError(Kind.CONFLICT, str(error), status=409)
+    return bad_input(str(error))
 
 
 class Log(Protocol):

@@ -12,9 +12,7 @@ from starlette.requests import Request
 
 from distill.contract import Contract
 from distill.errors import UserError, nearest
-from distill.production.prediction_log.connection import LogUnavailableError
 from distill.production.prediction_log.feedback import (
-    ConflictingFeedbackError,
     UnknownPredictionError,
 )
 from distill.production.prediction_log.records import LABEL, Feedback, Prediction, is_id
@@ -23,10 +21,11 @@ from distill.production.serving.documents import aside, read_document, text_fiel
 from distill.production.serving.editions import Edition
 from distill.production.serving.guard import body_of
 from distill.production.serving.infer import unit_of
+from distill.production.serving.log import refusal_of
 from distill.production.serving.pictures import Picture, read_picture
 from distill.production.serving.pool import Pool
 from distill.production.serving.protocol import Tensor
-from distill.production.serving.refusals import Kind, RefusedError, bad_input, malformed
+from distill.production.serving.refusals import Kind, RefusedError, malformed
 from distill.production.serving.rows import read_rows
 from distill.production.serving.service import Asker, Service
 from distill.production.serving.truths import truths
@@ -129,7 +128,7 @@ class People:
             said = truths(document, found, self._edition_of(found))
             return found, [one for one in said if log.feedback(one)]
         except UserError as error:
-            raise _of_the_log(error) from error
+            raise refusal_of(error) from error
 
     def _edition_of(self, prediction: Prediction) -> Edition:
         catalogue = self._service.catalogue
@@ -161,17 +160,6 @@ def _told(prediction: Prediction, feedback: Feedback) -> str:
     if feedback.name != LABEL or prediction.label is None:
         return "other"
     return "right" if feedback.label == prediction.label else "wrong"
-
-
-def _of_the_log(error: UserError) -> RefusedError:
-    """Say in HTTP what the log says."""
-    if isinstance(error, LogUnavailableError):
-        return RefusedError(Kind.DEFECT, str(error), status=503, retry_after_s=1)
-    if isinstance(error, UnknownPredictionError):
-        return RefusedError(Kind.UNKNOWN, str(error), status=404)
-    if isinstance(error, ConflictingFeedbackError):
-        return RefusedError(Kind.CONFLICT, str(error), status=409)
-    return bad_input(str(error))
 
 
 async def _uploaded(request: Request) -> tuple[bytes, str | None]:

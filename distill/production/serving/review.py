@@ -21,7 +21,6 @@ from distill.production.feedback.model import classes_sha256
 from distill.production.feedback.opinions import agreement
 from distill.production.feedback.shown import as_picture, as_row
 from distill.production.prediction_log.annotations import (
-    ConflictingAnnotationError,
     UnknownItemError,
     answer,
     answers,
@@ -29,11 +28,12 @@ from distill.production.prediction_log.annotations import (
     progress,
     take_back,
 )
-from distill.production.prediction_log.connection import Engine, LogUnavailableError
+from distill.production.prediction_log.connection import Engine
 from distill.production.prediction_log.queue import Reviewed, find_item, hand_out
 from distill.production.prediction_log.records import Annotation
 from distill.production.serving.documents import aside, read_document, text_field, write_document
 from distill.production.serving.guard import body_of
+from distill.production.serving.log import refusal_of
 from distill.production.serving.pool import Pool
 from distill.production.serving.refusals import Kind, RefusedError, bad_input, malformed
 from distill.production.serving.service import Service
@@ -124,7 +124,7 @@ class Desk:
         try:
             return self._steps[step](document, contract)
         except UserError as error:
-            raise _said_in_http(error) from error
+            raise refusal_of(error) from error
 
     def _next(self, document: dict[str, Any], contract: Contract) -> dict[str, Any]:
         who = _annotator(document)
@@ -241,13 +241,3 @@ def _lead_time(document: dict[str, Any]) -> float | None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return None
     return float(seconds) if 0 <= seconds <= MAX_LEAD_S else None
-
-
-def _said_in_http(error: UserError) -> RefusedError:
-    if isinstance(error, LogUnavailableError):
-        return RefusedError(Kind.DEFECT, str(error), status=503, retry_after_s=1)
-    if isinstance(error, UnknownItemError):
-        return RefusedError(Kind.UNKNOWN, str(error), status=404)
-    if isinstance(error, ConflictingAnnotationError):
-        return RefusedError(Kind.CONFLICT, str(error), status=409)
-    return bad_input(str(error))
