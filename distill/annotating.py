@@ -18,6 +18,8 @@ from distill.pages import render
 KEYS = "1234567890qwertyuiopasdfghjklzxcvbnm"
 PAGE_BYTES = 8_000_000  # of pictures on one page, so that a browser stays quick
 
+CHOICES, PICTURE, ROW = "label", "image", "row"  # names in a configuration of Label Studio
+
 Task = dict[str, Any]
 
 
@@ -79,14 +81,15 @@ def keys_of(classes: Sequence[str]) -> list[str]:
     return [*KEYS[: len(classes)], *[""] * (len(classes) - len(KEYS))]
 
 
-def label_studio_config(classes: Sequence[str]) -> str:
+def label_studio_config(classes: Sequence[str], *, is_table: bool = False) -> str:
     """Write the labelling configuration of Label Studio that fits the tasks, as XML."""
     choices = "".join(
         f"    <Choice value={quoteattr(name)}" + (f' hotkey="{key}"' if key else "") + "/>\n"
         for name, key in zip(classes, keys_of(classes), strict=True)
     )
+    tag, name = ("Table", ROW) if is_table else ("Image", PICTURE)
     return (
-        '<View>\n  <Image name="image" value="$image"/>\n'
-        '  <Choices name="label" toName="image" choice="single" required="true">\n'
+        f'<View>\n  <{tag} name="{name}" value="${name}"/>\n'
+        f'  <Choices name="{CHOICES}" toName="{name}" choice="single" required="true">\n'
         f"{choices}  </Choices>\n</View>\n"
     )

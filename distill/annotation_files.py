@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from distill.errors import UserError
+from distill.label_studio import read_export
 
 KEYS = ("index", "path")
 _TEXT = {"path": pa.string(), "annotator": pa.string(), "label": pa.string(), "counts": pa.string()}
@@ -116,47 +117,21 @@ def _from_table(read: Callable[[Path], pa.Table]) -> Callable[[Path], Rows]:
 
 
 def _label_studio(path: Path) -> Rows:
-    """Read an export of Label Studio, its full JSON."""
-    keys, labels, annotators, seconds, left_out = [], [], [], [], 0
-    tasks = json.loads(path.read_text())
-    found = tasks[0].get("data", {}) if isinstance(tasks, list) and tasks else {}
-    by = next((name for name in KEYS if name in found), None)
-    if by is None:
+    export = read_export(path, KEYS, "baseline annotate")
+    given = export.answers
+    if not given:
         raise UserError(
-            f"Expected an export of Label Studio in {path}, a list of tasks with `index` or `path` "
-            f"in their `data`, but found {', '.join(found) or 'none'}. Export as JSON, of tasks "
-            "that `baseline annotate` made."
+            f"Expected answers in {path} but none of its {export.num_tasks} tasks has any."
         )
-    for task in tasks:
-        for annotation in task.get("annotations", []):
-            chosen = [c for r in annotation.get("result", []) for c in _choices(r)]
-            if annotation.get("was_cancelled") or not chosen:
-                left_out += 1
-                continue
-            if len(chosen) > 1:
-                raise UserError(
-                    f"Expected one choice for each sample in {path} but {by} {task['data'][by]} "
-                    f"has {len(chosen)}: {listed(chosen)}. Let people choose a single class."
-                )
-            keys.append(task["data"][by])
-            labels.append(chosen[0])
-            who = annotation.get("completed_by")
-            annotators.append(str(who.get("id") if isinstance(who, dict) else who))
-            seconds.append(annotation.get("lead_time"))
-    if not keys:
-        raise UserError(f"Expected answers in {path} but none of its {len(tasks)} tasks has any.")
+    seconds = [own.seconds for own in given if own.seconds is not None]
     return Rows(
-        by=by,
-        keys=[int(key) for key in keys] if by == "index" else keys,
-        labels=labels,
-        annotators=annotators,
-        seconds=None if None in seconds else seconds,
-        num_left_out=left_out,
+        by=export.by,
+        keys=[int(own.key) if export.by == "index" else own.key for own in given],
+        labels=[own.choice for own in given],
+        annotators=[own.annotator for own in given],
+        seconds=seconds if len(seconds) == len(given) else None,
+        num_left_out=export.num_left_out,
     )
-
-
-def _choices(result: dict[str, Any]) -> list[str]:
-    return list(map(str, result.get("value", {}).get("choices", [])))
 
 
 def _key(table: pa.Table, path: Path) -> str:

@@ -75,13 +75,14 @@ def test_label_studio_leaves_out_what_is_cancelled_or_empty(tmp_path):
         tmp_path / "a.json",
         task(10, said("cat"), said("dog", who={"id": 9, "email": "x"})),
         task(30, said("owl", cancelled=True), said([])),
-        task(40),
+        task(40, said("owl", who=None)),
+        task(20),
     )
     found = read(path)
-    assert found.samples.tolist() == [0, 0]
-    assert found.labels.tolist() == [0, 1]
-    assert found.annotators.tolist() == ["7", "9"]
-    assert found.seconds.tolist() == [2.5, 2.5]
+    assert found.samples.tolist() == [0, 0, 3]
+    assert found.labels.tolist() == [0, 1, 2]
+    assert found.annotators.tolist() == ["7", "x", "label studio"]
+    assert found.seconds.tolist() == [2.5, 2.5, 2.5]
     assert found.num_left_out == 2
 
 
@@ -142,11 +143,12 @@ def test_what_cannot_be_joined_is_refused_and_named(tmp_path, lines, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([{"data": {"image": "x"}}], "`index` or `path` in their `data`, but found image"),
-        ([], "but found none"),
+        ([{"data": {"image": "x"}}], "`index` or `path` in their `data`.*found image in task 0"),
+        ([], "none of its 0 tasks has any"),
         ([task(10, said(["cat", "dog"]))], "one choice.*index 10 has 2: cat, dog"),
         ([task(10), task(20, said("cat", cancelled=True))], "none of its 2 tasks has any"),
-        ([task(10, said("cat")), {"annotations": [said("dog")]}], "damaged or something else"),
+        ([task(10, said("cat")), {"annotations": [said("dog")]}], "found none in task 1"),
+        ([task(10, said("cat")), 1], "found none in task 1"),
         ([task(77, said("cat"))], "does not have: 77"),
     ],
 )
@@ -162,7 +164,7 @@ def test_files_that_are_none_are_refused(tmp_path):
         read(text(tmp_path / "a.xlsx", "index,label"))
     with pytest.raises(UserError, match="damaged"):
         read(text(tmp_path / "a.parquet", "no"))
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="truncated"):
         read(text(tmp_path / "a.json", "{"))
 
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.annotating import label_studio_config
 from distill.errors import UserError
 from distill.files import write_text
-from distill.production.feedback.label_studio import config, read_export, task_of
+from distill.production.feedback.label_studio import read_annotations, task_of
 from distill.production.feedback.model import Model
 from distill.production.prediction_log.annotations import UnknownItemError, answer
 from distill.production.prediction_log.connection import Engine
@@ -77,7 +78,7 @@ def export_tasks(engine: Engine, model: Model, folder: Path) -> Exported:
     tasks = [task_of(row, model.classes, model.columns) for row in shown]
     files = folder / "tasks.json", folder / "config.xml"
     write_text(files[0], json.dumps(tasks))
-    write_text(files[1], config(model.classes, is_table=model.columns is not None))
+    write_text(files[1], label_studio_config(model.classes, is_table=model.columns is not None))
     return Exported(
         tasks=files[0],
         config=files[1],
@@ -97,7 +98,7 @@ def import_files(engine: Engine, model: Model, paths: Sequence[Path]) -> Importe
     """
     if not paths:
         raise UserError("Expected files of Label Studio's answers. Name them: `files=[a.json]`.")
-    read = [read_export(path, model.classes) for path in paths]
+    read = [read_annotations(path, model.classes) for path in paths]
     given = [own for one in read for own in one.annotations]
     ours = {row.item.prediction for row in reviewed(engine, model.classes_sha256, inputs=False)}
     num_new = num_gone = 0
