@@ -220,6 +220,7 @@ class Circle:
         """Serve the registry's champion, and whoever is its challenger."""
         rollout = ("rollout=shadow", "rollout.tuned_at=100")
         trial = ("trial.tick_seconds=0.2", "trial.slow_ms=5000", "trial.limits.hang_seconds=20")
+        trial += ("trial.limits.max_shadows_per_second=null",)
         service = subprocess.Popen(
             [sys.executable, "-m", "distill", "serve", "port=0", *rollout, *trial],
             cwd=self.work,

@@ -5,21 +5,23 @@ after another in rounds; the client is a process, too, and shares the machine wi
 """
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
 from common import HERE, check, spread
-from serving_subjects import Running, body, make_model, other, ours, read, until_ready
+from serving_subjects import Running, body, make_model, other, ours, until_ready
 
 from distill.runtime import OnnxModel
 
 ROUNDS, COUNT, CONNECTIONS = 9, 4000, 8
 OURS, MINIMAL = "distill", "FastAPI"
 LITSERVE = {"LitServe": (), "LitServe, batching": ("batched",)}  # neither is best in all
+SHADOW, EVERY = "with a shadow", "with a shadow that is asked all"
 MAX_ADDED_MS, MIN_TIMES, MAX_SHADOW = 1.5, 1.3, 1.10
 
 
@@ -55,25 +57,22 @@ def rows(work: Path, litserve: str | None, *, quick: bool) -> tuple[list[dict], 
 
 
 def shadow_rows(work: Path, *, quick: bool) -> tuple[list[dict], list[dict]]:
-    """Load the service with a shadow and without in turns, at a third of capacity."""
+    """Load the service without a shadow, with one as it comes, and with one that is asked all."""
     model, asked = make_model(work / "champion.onnx"), _body(work)
     challenger = make_model(work / "challenger.onnx", seed=1)
     rounds, count = (2, 300) if quick else (ROUNDS, COUNT)
     settings = (f"challenger={challenger}", "rollout=shadow", "trial.limits.niceness=10")
+    every = (*settings, "trial.limits.max_shadows_per_second=null")
     with (
         ours(model, log=_log(work, "alone")) as alone,
         ours(model, *settings, log=_log(work, "shadow")) as shadowed,
+        ours(model, *every, log=_log(work, "every")) as mirrored,
     ):
         until_ready(shadowed)
-        both = {"alone": alone, "with a shadow": shadowed}
+        until_ready(mirrored)
+        contenders = {"alone": alone, SHADOW: shadowed, EVERY: mirrored}
         capacity = _in_turns({"alone": alone}, asked, 1, count, None)["alone"][0]["per_second"]
-        found = _in_turns(both, asked, rounds, count // 2, capacity / 3)
-        assert shadowed.status is not None
-        state = read(shadowed.status)
-    ratios = [
-        one["p99_ms"] / other["p99_ms"]
-        for one, other in zip(found["with a shadow"], found["alone"], strict=True)
-    ]
+        found = _in_turns(contenders, asked, rounds, count // 2, capacity / 3)
     row = {
         "subject": "shadow",
         "rate": capacity / 3,
@@ -82,11 +81,21 @@ def shadow_rows(work: Path, *, quick: bool) -> tuple[list[dict], list[dict]]:
             for name, taken in found.items()
             for level in ("p50_ms", "p99_ms")
         },
-        "p99 with over without": spread(ratios),
-        "experiment": state["experiment"],
+        "num_requests": (rounds + 1) * (count // 2),
     }
-    measured = row["p99 with over without"]["median"]
+    for name, file in ((SHADOW, "shadow"), (EVERY, "every")):
+        pairs = zip(found[name], found["alone"], strict=True)
+        row[f"p99 {name} over alone"] = spread([a["p99_ms"] / b["p99_ms"] for a, b in pairs])
+        row[f"{name}, num_shadows"] = _num_shadows(work / f"{file}.db")
+    measured = row[f"p99 {SHADOW} over alone"]["median"]
     return [row], [check("p99 with a shadow over without", measured, MAX_SHADOW, at_most=True)]
+
+
+def _num_shadows(log: Path) -> int:
+    time.sleep(1)  # written behind the answers' backs
+    with closing(sqlite3.connect(log)) as database:
+        query = "SELECT COUNT(*) FROM distill_predictions WHERE role = 'shadow'"
+        return database.execute(query).fetchone()[0]
 
 
 def load(where: Running, asked: Path, count: int, rate: float | None, *more: str) -> dict:

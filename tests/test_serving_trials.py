@@ -121,3 +121,19 @@ def test_answers_say_who_gave_them(folder, tmp_path):
         roles = client.get("/status").json()["roles"]
         assert roles["champion"] + roles["challenger"] == 20
         assert min(roles.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("asked_per_second", "rate", "least", "most"),
+    [(1000, 50, 500, 511), (1000, None, 10_000, 10_000), (40, 50, 400, 400), (1, 0.1, 10, 12)],
+)
+def test_of_many_requests_a_shadow_gets_so_many_a_second(
+    monkeypatch, asked_per_second, rate, least, most
+):
+    router, clock = TrialRouter(None), {"now": 100.0}
+    monkeypatch.setattr("distill.production.routing.router.time.monotonic", lambda: clock["now"])
+    num_asked = 0
+    for request in range(10 * asked_per_second):  # ten seconds
+        clock["now"] = 100.0 + request / asked_per_second
+        num_asked += router._is_paced(rate)
+    assert least <= num_asked <= most

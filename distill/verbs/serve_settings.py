@@ -36,6 +36,7 @@ NUMBERS = {
     "trial.limits.num_threads": COUNT,
     "trial.limits.niceness": Number(is_whole=True, least=0, most=19),
     "trial.limits.max_in_flight": COUNT,
+    "trial.limits.max_shadows_per_second": Number(above=0, is_optional=True),
     "trial.limits.hang_seconds": POSITIVE,
     "trial.limits.start_seconds": POSITIVE,
     "trial.limits.max_rss_bytes": COUNT,

@@ -50,6 +50,8 @@ class Limits:
         num_threads: of its operators.
         niceness: how far it stands back for others, 0 to 19.
         max_in_flight: requests that it is asked at once; more are refused.
+        max_shadows_per_second: requests that it is asked as a shadow; None asks it all. Each costs
+            the service as much as a request of its own, and so the champion's tail.
         hang_seconds: without any answer while it is asked, after which it is ended.
         start_seconds: in which it must be ready.
         max_rss_bytes: of memory, above which it is ended.
@@ -58,6 +60,7 @@ class Limits:
     num_threads: int = 1
     niceness: int = 0
     max_in_flight: int = 64
+    max_shadows_per_second: float | None = None
     hang_seconds: float = 2.0
     start_seconds: float = 60.0
     max_rss_bytes: int = 2 << 30

@@ -22,6 +22,7 @@ from distill.production.serving.recording import Recorder
 from distill.production.serving.refusals import RefusedError
 
 TOLD_S = 3_600.0  # for which the end of an experiment is told
+BURST = 10  # shadows that may come at once, where only so many a second may
 OUTCOMES: dict[str, Outcome] = {"timeout": "timeout", "busy": "rejected"}  # others: error
 
 
@@ -39,6 +40,7 @@ class TrialRouter:
         self._past: tuple[float, dict[str, Any]] | None = None  # when a trial ended, and how
         self._single, self._recorder, self._holdout = SingleRouter(), recorder, holdout
         self._shadows: set[asyncio.Task[None]] = set()
+        self._next_shadow = 0.0  # when one would be due if they came evenly
 
     async def route(self, request: InferenceRequest) -> Answer:
         """Get an answer by the request's deadline.
@@ -106,9 +108,21 @@ class TrialRouter:
             return False
         if len(self._shadows) >= max(challenger.limits.max_in_flight // 2, 1):
             return False
+        if not self._is_paced(challenger.limits.max_shadows_per_second):
+            return False
         task = asyncio.create_task(self._shadow(trial, challenger, request))
         self._shadows.add(task)
         task.add_done_callback(self._shadows.discard)
+        return True
+
+    def _is_paced(self, rate: float | None) -> bool:
+        """Tell whether another shadow may come now (the generic cell rate algorithm, ITU I.371)."""
+        now = time.monotonic()
+        if rate is None:
+            return True
+        if now < self._next_shadow - BURST / rate:
+            return False
+        self._next_shadow = max(self._next_shadow, now) + 1 / rate
         return True
 
     async def _shadow(
