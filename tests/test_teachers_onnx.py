@@ -125,7 +125,10 @@ def test_probabilities_become_logits_of_the_same_probabilities(images, tmp_path)
     path = linear(tmp_path / "a.onnx", ["batch", 8, 6, 3], dtype=UINT8, ends_in=SOFTMAX)
     found = logits_of(OnnxTeacher(path, outputs_probabilities=True), images)
     np.testing.assert_allclose(softmax(found, axis=1), ask(path, images), atol=1e-6)
-    np.testing.assert_array_equal(logits_of(OnnxTeacher(path), images), ask(path, images))
+    plain = logits_of(OnnxTeacher(path, outputs_probabilities=False), images)
+    np.testing.assert_array_equal(plain, ask(path, images))
+    with pytest.raises(UserError, match="outputs_probabilities=true`, or `false`"):
+        logits_of(OnnxTeacher(path), images)
 
 
 def test_a_probability_of_zero_in_half_precision_has_a_finite_logit(images, tmp_path):

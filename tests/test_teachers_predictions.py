@@ -223,12 +223,35 @@ def test_a_fingerprint_changes_with_the_file_and_how_it_is_read(tmp_path):
     first = write_csv(tmp_path / "a.csv", INDEX, halves)
     other = write_csv(tmp_path / "b.csv", INDEX[::-1], halves)
     prints = [
-        PredictionsTeacher(first).fingerprint,
-        PredictionsTeacher(other).fingerprint,
+        PredictionsTeacher(first, outputs_probabilities=False).fingerprint,
+        PredictionsTeacher(other, outputs_probabilities=False).fingerprint,
         PredictionsTeacher(first, outputs_probabilities=True).fingerprint,
     ]
     assert len(set(prints)) == 3
-    assert PredictionsTeacher(first, test_path=other).fingerprint == prints[0]
+    both = PredictionsTeacher(first, test_path=other, outputs_probabilities=False)
+    assert both.fingerprint == prints[0]
+    with_logits = write_csv(tmp_path / "c.csv", INDEX, halves - 1)
+    prints = {
+        PredictionsTeacher(with_logits, outputs_probabilities=said).fingerprint
+        for said in (None, False)
+    }
+    assert len(prints) == 1  # what nobody said is no other reading
+
+
+@pytest.mark.parametrize("digits", [2, 8])
+@pytest.mark.parametrize("sharpness", [1, 1e4])  # of 1e4, one-hot rows
+def test_probabilities_of_which_nobody_says_that_they_are_are_refused(
+    digits, sharpness, logits, tmp_path
+):
+    values = softmax(sharpness * logits, axis=1).round(digits)
+    path = write_csv(tmp_path / "a.csv", INDEX, values)
+    with pytest.raises(UserError, match="look like probabilities: all 8 rows"):
+        PredictionsTeacher(path)
+    np.testing.assert_allclose(
+        answers(PredictionsTeacher(path, outputs_probabilities=False), INDEX), values, atol=1e-6
+    )
+    likely = answers(PredictionsTeacher(path, outputs_probabilities=True), INDEX)
+    np.testing.assert_array_equal(likely.argmax(axis=1), values.argmax(axis=1))
 
 
 def test_the_test_set_has_a_file_of_its_own_or_no_answers(logits, tmp_path):

@@ -54,7 +54,7 @@ class OnnxFile(Teacher):
         path: the file.
         classes: names in the order of its outputs; None reads the contract beside the file, and
             without one nobody knows them.
-        outputs_probabilities: whether the outputs are probabilities, not logits.
+        outputs_probabilities: whether the outputs are probabilities, not logits (`to_outputs`).
         kind: of answers.
 
     Raises:
@@ -66,7 +66,7 @@ class OnnxFile(Teacher):
         path: str | Path,
         classes: Sequence[str] | None,
         *,
-        outputs_probabilities: bool,
+        outputs_probabilities: bool | None,
         kind: TaskKind = TaskKind.CLASSIFICATION,
     ) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class OnnxTeacher(OnnxFile):
         *,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        outputs_probabilities: bool = False,
+        outputs_probabilities: bool | None = None,
     ) -> None:
         super().__init__(path, classes, outputs_probabilities=outputs_probabilities)
         self._input = _read_input(self._model)
@@ -170,7 +170,7 @@ class OnnxTeacher(OnnxFile):
     @property
     def fingerprint(self) -> str:
         """Hash of the file, of the weights beside it, and of how it is used."""
-        return sha256_json([self._sha256, self._normalization, self.outputs_probabilities])
+        return sha256_json([self._sha256, self._normalization, bool(self.outputs_probabilities)])
 
     def given(self, image: Tensor, index: NDArray[np.int64]) -> NDArray[Any]:
         """Bring uint8 images [B, H, W, C] into the form that the file wants."""

@@ -39,7 +39,7 @@ class OnnxTableTeacher(OnnxFile):
         data: Data,
         classes: Sequence[str] | None = None,
         *,
-        outputs_probabilities: bool = False,
+        outputs_probabilities: bool | None = None,
     ) -> None:
         super().__init__(
             path, classes, outputs_probabilities=outputs_probabilities, kind=data.task.kind
@@ -57,7 +57,7 @@ class OnnxTableTeacher(OnnxFile):
     @property
     def fingerprint(self) -> str:
         """Hash of the file, of the weights beside it, and of how it is used."""
-        return sha256_json([self._sha256, self.outputs_probabilities])
+        return sha256_json([self._sha256, bool(self.outputs_probabilities)])
 
     def given(self, image: Tensor, index: NDArray[np.int64]) -> Records:
         """Find the records of some samples, [B]."""

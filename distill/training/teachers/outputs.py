@@ -22,7 +22,7 @@ def to_outputs(
     where: str,
     *,
     kind: TaskKind,
-    outputs_probabilities: bool,
+    outputs_probabilities: bool | None,
     floor: float = SMALLEST,
 ) -> NDArray[np.float32]:
     """Check a teacher's answers and return them as logits, float32; numbers as they are.
@@ -35,11 +35,13 @@ def to_outputs(
         index: of the samples, [B], for messages.
         where: who says so, for messages.
         kind: of answers.
-        outputs_probabilities: whether the values are probabilities, not logits.
+        outputs_probabilities: whether the values are probabilities, not logits; None where nobody
+            says so: they are taken for logits, unless all rows of classes are distributions.
         floor: the smallest probability that counts; 0 has no finite logit.
 
     Raises:
-        UserError: a value is NaN or infinite, or a row is no distribution as it should be.
+        UserError: a value is NaN or infinite, a row is no distribution as it should be, or all
+            rows are and nobody says which they are.
     """
     if outputs_probabilities and kind is TaskKind.REGRESSION:
         raise UserError(
@@ -49,12 +51,13 @@ def to_outputs(
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)  # what is beyond it is infinite, and float16 lacks floor
     _check_finite(narrow, index, where)
+    if outputs_probabilities is None and kind is TaskKind.CLASSIFICATION:
+        _check_logits(narrow, where)
     if not outputs_probabilities:
         return narrow
     if kind is TaskKind.MULTI_LABEL:
         return _label_logits(values, index, where, floor)
-    off = np.abs(narrow.sum(axis=1, dtype=np.float64) - 1) > ROUNDING
-    _check_probabilities(narrow, off, index, f"probabilities that sum to 1 from {where}")
+    _check_probabilities(narrow, _off(narrow), index, f"probabilities that sum to 1 from {where}")
     return np.log(np.maximum(narrow, np.float32(floor)))
 
 
@@ -91,6 +94,22 @@ def _label_logits(
     least, wide = max(floor, float(precision)), values.astype(np.float64)
     logits = np.log(np.maximum(wide, least)) - np.log(np.maximum(1 - wide, least))
     return logits.astype(np.float32)
+
+
+def _off(values: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Tell of each row whether it does not sum to 1."""
+    return np.abs(values.sum(axis=1, dtype=np.float64) - 1) > ROUNDING
+
+
+def _check_logits(values: NDArray[np.floating], where: str) -> None:
+    """Refuse what would pass for probabilities, too: one row may by chance, several do not."""
+    if len(values) < 2 or (values < 0).any() or _off(values).any():
+        return
+    raise UserError(
+        f"Expected logits from {where} but these look like probabilities: all {len(values)} rows "
+        "are 0 or more and sum to 1. Set `teacher.outputs_probabilities=true`, or `false` if they "
+        "are logits."
+    )
 
 
 def _check_finite(values: NDArray[np.floating], index: NDArray[np.int64], where: str) -> None:

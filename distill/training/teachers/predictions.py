@@ -38,8 +38,8 @@ class PredictionsTeacher(Teacher):
         path: the file.
         classes: names in the order of its columns, in place of the file's own.
         kind: of answers.
-        outputs_probabilities: whether a CSV file holds probabilities, not logits; the others say
-            so themselves.
+        outputs_probabilities: whether a CSV file holds probabilities, not logits (`to_outputs`);
+            the others say so themselves.
         test_path: such a file of the test set, whose samples are numbered on their own.
 
     Raises:
@@ -55,7 +55,7 @@ class PredictionsTeacher(Teacher):
         classes: Sequence[str] | None = None,
         *,
         kind: TaskKind = TaskKind.CLASSIFICATION,
-        outputs_probabilities: bool = False,
+        outputs_probabilities: bool | None = None,
         test_path: str | Path | None = None,
     ) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class PredictionsTeacher(Teacher):
             kind=kind,
             outputs_probabilities=are_probabilities,
         )
-        self._fingerprint = sha256_json([sha256(self.path), are_probabilities])
+        self._fingerprint = sha256_json([sha256(self.path), bool(are_probabilities)])
         self._test = self._open_test(test_path, classes, kind, outputs_probabilities)
         self.train()
 
@@ -133,7 +133,7 @@ class PredictionsTeacher(Teacher):
         path: str | Path | None,
         classes: Sequence[str] | None,
         kind: TaskKind,
-        outputs_probabilities: bool,
+        outputs_probabilities: bool | None,
     ) -> "PredictionsTeacher | None":
         if path is None:
             return None

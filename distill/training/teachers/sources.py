@@ -36,7 +36,7 @@ def onnx_teacher(
     classes: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    outputs_probabilities: bool = False,
+    outputs_probabilities: bool | None = None,
     drop_classes: bool = False,
 ) -> Teacher:
     """Open an ONNX file, over images, or over the records of a table or a series.
@@ -128,7 +128,7 @@ def predictions_teacher(
     path: str,
     test_path: str | None = None,
     classes: Sequence[str] | None = None,
-    outputs_probabilities: bool = False,
+    outputs_probabilities: bool | None = None,
     drop_classes: bool = False,
 ) -> Teacher:
     """Read saved predictions and see that every sample that is taught has one.
