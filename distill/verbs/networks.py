@@ -1,5 +1,6 @@
 """Networks of a run: built from the configuration, their weights read back."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def load_student(workspace: Workspace, path: Path) -> Any:
         check_classes(workspace.data.classes, content["classes"], f"the checkpoint {path}")
     _check_units(workspace, content, path)
     model = build_student(workspace)
-    _load_state(model, content, path, "student")
+    _load_state(model, content, path, "student", workspace.data.classes)
     return model.eval()
 
 
@@ -178,7 +179,7 @@ def load_network(
     class_columns(classes, workspace.data.classes, drop_classes=drop)  # refused at once, or fine
     _check_units(workspace, content, path)
     model = build_teacher_network(workspace, member, len(classes))
-    _load_state(model, content, path, "teacher")
+    _load_state(model, content, path, "teacher", classes)
     mean, std = plain(member.get("mean")), plain(member.get("std"))
     if mean and std:  # what is configured goes before what lies in the file
         model.set_normalization(mean, std)
@@ -205,12 +206,15 @@ def _check_units(workspace: Workspace, content: dict[str, Any], path: Path) -> N
     )
 
 
-def _load_state(model: Any, content: dict[str, Any], path: Path, role: str) -> None:
+def _load_state(
+    model: Any, content: dict[str, Any], path: Path, role: str, classes: Sequence[str]
+) -> None:
     state = content.get("state_dict", content)
     target = model if any(name.startswith("network.") for name in state) else model.network
     try:
         target.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
+        _check_width(state, target, path, role, classes)
         reason = " ".join(str(error).split())
         reason = reason if len(reason) <= 300 else f"{reason[:300]}..."
         raise UserError(
@@ -218,3 +222,30 @@ def _load_state(model: Any, content: dict[str, Any], path: Path, role: str) -> N
             f"Name the network they were made with (`{role}=...`), or its classes "
             f"(`{role}.classes=[...]`)."
         ) from error
+
+
+def _check_width(
+    state: dict[str, Any], target: Any, path: Path, role: str, classes: Sequence[str]
+) -> None:
+    """Refuse weights that do not fit for another number of classes alone, and say so."""
+    own = {name: tuple(value.shape) for name, value in target.state_dict().items()}
+    found = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+    if own.keys() != found.keys():
+        return
+    other = [(own[name], found[name]) for name in own if own[name] != found[name]]
+    widths = {shape[:1] for _, shape in other}
+    of_classes = all(mine[:1] == (len(classes),) and mine[1:] == its[1:] for mine, its in other)
+    if not of_classes or len(widths) != 1:
+        return
+    (width,) = widths.pop()
+    names = ", ".join(classes[:10]) + ", ..." * (len(classes) > 10)
+    advice = f"Name weights of another {role}, or train one."
+    if role == "teacher" and width > len(classes):
+        advice = (
+            "Name its own, in its order, by `teacher.classes=[...]`, and set "
+            "`teacher.drop_classes=true`."
+        )
+    raise UserError(
+        f"Expected weights of a {role} for {len(classes)} classes ({names}) but {path} answers for "
+        f"{width}. {advice}"
+    )
