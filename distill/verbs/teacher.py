@@ -20,6 +20,7 @@ from distill.verbs.networks import (
     teacher_classes,
     weights_path,
 )
+from distill.verbs.normalization import check_normalization, is_open
 from distill.verbs.workspace import Workspace, plain
 
 
@@ -113,8 +114,11 @@ def _load_checkpoint(
     from distill.training.fit import load_weights
     from distill.training.models import num_parameters
 
-    model = load_network(workspace, member, path)
-    classes = teacher_classes(workspace, member, load_weights(path))
+    model, content = load_network(workspace, member, path), load_weights(path)
+    classes = teacher_classes(workspace, member, content)
+    if workspace.data.encoder is None and is_open(member, content, model):
+        setting = role.replace("teacher/", "teacher.members.")
+        check_normalization(workspace.images, model, classes, setting)
     folder = workspace.run_dir / "train" / role
     result: dict[str, Any] = {"num_parameters": num_parameters(model), "loaded_from": str(path)}
     state = model.state_dict()
