@@ -233,11 +233,11 @@ def _check_width(
     if own.keys() != found.keys():
         return
     other = [(own[name], found[name]) for name in own if own[name] != found[name]]
-    widths = {shape[:1] for _, shape in other}
-    of_classes = all(mine[:1] == (len(classes),) and mine[1:] == its[1:] for mine, its in other)
-    if not of_classes or len(widths) != 1:
+    expected = {(len(classes), *its[1:]) == mine for mine, its in other}
+    widths = {its[0] for _, its in other if its}
+    if expected != {True} or len(widths) != 1:
         return
-    (width,) = widths.pop()
+    (width,) = widths
     names = ", ".join(classes[:10]) + ", ..." * (len(classes) > 10)
     advice = f"Name weights of another {role}, or train one."
     if role == "teacher" and width > len(classes):

@@ -21,6 +21,7 @@ from distill.errors import UserError
 from distill.tasks import TaskKind
 
 INDEX = "index"
+NAMES = ("name", "path")  # of samples, where they are text
 NUMBERS, PROBABILITIES = "prediction", "probabilities"
 
 
@@ -29,13 +30,15 @@ class Saved:
     """What a file holds.
 
     Attributes:
-        index: of the samples, [N].
+        index: of the samples, [N]; None where they are named alone.
+        names: of the samples, [N], as `predict` writes them; None where they are not named.
         values: what is said of each, [N, C].
         classes: names of the outputs; None where the file does not name them.
         are_probabilities: None where it does not say.
     """
 
-    index: NDArray[np.int64]
+    index: NDArray[np.int64] | None
+    names: list[str] | None
     values: NDArray[np.floating]
     classes: tuple[str, ...] | None
     are_probabilities: bool | None
@@ -66,7 +69,8 @@ def read_predictions(path: Path, kind: TaskKind) -> Saved:
             f"Expected predictions in {path} but it is damaged or something else: {reason} "
             "Make it again."
         ) from e
-    index, values = table.index, table.values
+    values = table.values
+    index = np.arange(len(table.names or ())) if table.index is None else table.index
     whole = index.ndim == 1 and index.dtype.kind in "iu"
     numbers = values.ndim == 2 and values.dtype.kind in "iuf"
     if not whole or not numbers or len(index) != len(values) or not values.size:
@@ -79,10 +83,12 @@ def read_predictions(path: Path, kind: TaskKind) -> Saved:
 
 def _read_parquet(path: Path, wanted: tuple[str, ...]) -> Saved:
     table = pq.read_table(path)
-    name = _values_name(table.column_names, path, wanted)
+    keys = [name for name in table.column_names if name == INDEX or _is_text(table, name)]
+    name = _values_name(table.column_names, path, wanted, keys)
     named = (table.schema.metadata or {}).get(b"classes")
     return Saved(
-        index=_whole(table[INDEX]),
+        index=_whole(table),
+        names=_names(table),
         values=_numbers(table[name].combine_chunks(), name),
         classes=tuple(named.decode().split("\n")) if named else None,
         are_probabilities=name == PROBABILITIES,
@@ -107,11 +113,13 @@ def _read_npz(path: Path, wanted: tuple[str, ...]) -> Saved:
     if not zipfile.is_zipfile(path):  # `np.load` opens other things too
         raise ValueError("it is no archive of arrays, or its end is missing.")
     with np.load(path, allow_pickle=False) as arrays:
-        name = _values_name(arrays.files, path, wanted)
+        keys = [name for name in (INDEX, *NAMES) if name in arrays.files]
+        name = _values_name(arrays.files, path, wanted, keys)
         named = np.atleast_1d(arrays["classes"]) if "classes" in arrays.files else None
         values = arrays[name]
         return Saved(
-            index=arrays[INDEX],
+            index=arrays[INDEX] if INDEX in arrays.files else None,
+            names=_array_names(arrays),
             values=values[:, None] if name == NUMBERS and values.ndim == 1 else values,
             classes=None if named is None else tuple(map(str, named)),
             are_probabilities=name == PROBABILITIES,
@@ -121,35 +129,61 @@ def _read_npz(path: Path, wanted: tuple[str, ...]) -> Saved:
 def _read_csv(path: Path, wanted: tuple[str, ...]) -> Saved:
     table = pa_csv.read_csv(path)
     names = table.column_names
-    if names.count(INDEX) != 1 or len(names) < 2:
+    keys = [name for name in names if name == INDEX or _is_text(table, name)]
+    if not keys or len({*keys}) < len(keys) or len(names) == len(keys):
         raise UserError(
-            f"Expected one column `{INDEX}` and one for every class in {path} but found "
+            f"Expected one column `{INDEX}` or `name` and one for every class in {path} but found "
             f"{', '.join(names[:10])}. Mend its first line."
         )
     is_unnamed = NUMBERS in wanted and NUMBERS in names
-    taken = [name for name in names if name == NUMBERS or (not is_unnamed and name != INDEX)]
+    taken = [name for name in names if name == NUMBERS or (not is_unnamed and name not in keys)]
     columns = [table.column(at) for at, name in enumerate(names) if name in taken]
     numbers = [column.cast(pa.float64()).to_numpy() for column in columns]
     return Saved(
-        index=_whole(table[INDEX]),
+        index=_whole(table),
+        names=_names(table),
         values=np.stack(numbers, axis=1),
         classes=None if is_unnamed else tuple(taken),
         are_probabilities=False if NUMBERS in wanted else None,
     )
 
 
-def _values_name(names: Sequence[str], path: Path, wanted: tuple[str, ...]) -> str:
+def _values_name(
+    names: Sequence[str], path: Path, wanted: tuple[str, ...], keys: Sequence[str]
+) -> str:
     found = [name for name in wanted if name in names]
-    if INDEX not in names or len(found) != 1:
+    if not keys or len(found) != 1:
         either = f"{'either ' * (len(wanted) > 1)}{' or '.join(f'`{name}`' for name in wanted)}"
         raise UserError(
             f"Expected `{INDEX}` and {either} in {path} but found "
-            f"{', '.join(names[:10]) or 'nothing'}. Name its columns or arrays so."
+            f"{', '.join(names[:10]) or 'nothing'}. Name its columns or arrays so; a `name`, a "
+            f"sample's path, may stand for `{INDEX}`."
         )
     return found[0]
 
 
-def _whole(column: Any) -> NDArray[np.int64]:
+def _is_text(table: pa.Table, name: str) -> bool:
+    """Tell whether a column names samples; one of numbers may be a class of that name."""
+    if name not in NAMES or table.column_names.count(name) != 1:
+        return False
+    kind = table[name].type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _names(table: pa.Table) -> list[str] | None:
+    found = [name for name in NAMES if _is_text(table, name)]
+    return [str(name) for name in table[found[0]].to_pylist()] if found else None
+
+
+def _array_names(arrays: Any) -> list[str] | None:
+    found = [arrays[name] for name in NAMES if name in arrays.files]
+    return [str(name) for name in found[0]] if found else None
+
+
+def _whole(table: pa.Table) -> NDArray[np.int64] | None:
+    if INDEX not in table.column_names:
+        return None
+    column = table[INDEX]
     if column.null_count:
         raise ValueError(f"{column.null_count} rows have no `{INDEX}`.")
     return column.cast(pa.int64()).to_numpy()

@@ -5,6 +5,8 @@ Knows neither the data nor the model that answered.
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from distill.training.lookup import Lookup
 from distill.training.teachers.base import Teacher, TeacherOutput
 from distill.training.teachers.outputs import check_width, to_outputs
 from distill.training.teachers.prediction_files import read_predictions
+from distill.training.teachers.prediction_samples import Places, locate
 
 
 class PredictionsTeacher(Teacher):
@@ -31,6 +34,9 @@ class PredictionsTeacher(Teacher):
         .npz      arrays `index` [N] and `logits` or `probabilities` [N, C]; `classes` [C] if known
         .csv      a column `index` and one for every class, by its name
 
+    A `name`, or `path`, may stand for the `index` or beside it, and goes before it: a sample's path
+    relative to the folder of the data.
+
     Numbers, in whatever units, are called `prediction` instead: one number of a sample or a list.
     In a CSV file they are one column of that name, or one for every number by its name.
 
@@ -41,6 +47,8 @@ class PredictionsTeacher(Teacher):
         outputs_probabilities: whether a CSV file holds probabilities, not logits (`to_outputs`);
             the others say so themselves.
         test_path: such a file of the test set, whose samples are numbered on their own.
+        known: numbers of the samples by their paths, where they have any.
+        test_known: of the test set's.
 
     Raises:
         UserError: the file is missing, damaged or of another form, has a sample twice or a number
@@ -57,6 +65,8 @@ class PredictionsTeacher(Teacher):
         kind: TaskKind = TaskKind.CLASSIFICATION,
         outputs_probabilities: bool | None = None,
         test_path: str | Path | None = None,
+        known: Places = MappingProxyType({}),
+        test_known: Places = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.path = Path(path)
@@ -71,17 +81,21 @@ class PredictionsTeacher(Teacher):
             )
         self.classes = table.classes if classes is None else tuple(classes)
         check_width(table.values.shape[1], self.classes, str(path))
-        self._lookup = Lookup(table.index)
-        self._check_distinct(table.index)
+        index, rows = locate(table, known, self.path)
+        self._lookup, self._known = Lookup(index), known
+        self.is_numbered = index is table.index
+        self._check_distinct(index)
         self._logits = to_outputs(
-            table.values,
-            table.index,
+            table.values[rows],
+            index,
             str(path),
             kind=kind,
             outputs_probabilities=are_probabilities,
         )
-        self._fingerprint = sha256_json([sha256(self.path), bool(are_probabilities)])
-        self._test = self._open_test(test_path, classes, kind, outputs_probabilities)
+        located = [] if self.is_numbered else [index.tolist(), rows.tolist()]
+        self._fingerprint = sha256_json([sha256(self.path), bool(are_probabilities), *located])
+        options = {"kind": kind, "outputs_probabilities": outputs_probabilities}
+        self._test = self._open_test(test_path, classes, known=test_known, **options)
         self.train()
 
     @property
@@ -111,11 +125,16 @@ class PredictionsTeacher(Teacher):
         rows = self._lookup(indices)
         missing = indices[rows < 0]
         if len(missing):
-            shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            name = {index: f"`{path}`" for path, index in self._known.items()}
+            listed = [str(i) if self.is_numbered else name[i] for i in missing[:5].tolist()]
+            shown = (
+                f"{'index ' * self.is_numbered}{', '.join(listed)}{', ...' * (len(missing) > 5)}"
+            )
             raise UserError(
                 f"Expected predictions of all {len(indices)} samples in {self.path} but "
-                f"{len(missing)} are missing: index {shown}. Predict all images of the data, in "
-                "its order (an index is an image's place there), or leave those out of the data."
+                f"{len(missing)} are missing: {shown}. Predict all images of the data, in "
+                "its order (an index is an image's place there) or named by their paths, or leave "
+                "those out of the data."
             )
         return rows
 
@@ -132,14 +151,11 @@ class PredictionsTeacher(Teacher):
         self,
         path: str | Path | None,
         classes: Sequence[str] | None,
-        kind: TaskKind,
-        outputs_probabilities: bool | None,
+        **options: Any,
     ) -> "PredictionsTeacher | None":
         if path is None:
             return None
-        test = PredictionsTeacher(
-            path, classes, kind=kind, outputs_probabilities=outputs_probabilities
-        )
+        test = PredictionsTeacher(path, classes, **options)
         if (test.classes, test._logits.shape[1]) != (self.classes, self._logits.shape[1]):
             raise UserError(
                 f"Expected the same classes in the same order in {path} as in {self.path} but they "

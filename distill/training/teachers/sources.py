@@ -1,6 +1,7 @@
 """How each kind of teacher that is no network of ours is had, for the data at hand."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ from distill.training.teachers.levels import QuantilesTeacher, at_level
 from distill.training.teachers.onnx import OnnxTeacher
 from distill.training.teachers.onnx_table import OnnxTableTeacher
 from distill.training.teachers.out_of_fold import OutOfFoldTeacher
+from distill.training.teachers.prediction_samples import places
 from distill.training.teachers.predictions import PredictionsTeacher
 from distill.training.teachers.standardized import standardized
+
+log = logging.getLogger(__name__)
 
 
 def onnx_teacher(
@@ -144,7 +148,17 @@ def predictions_teacher(
         kind=data.task.kind,
         test_path=test_path,
         outputs_probabilities=outputs_probabilities,
+        known=places([data.train, data.validation, data.unlabelled]),
+        test_known=places([data.test]),
     )
+    if data.num_skipped and teacher.is_numbered:
+        log.warning(
+            "WARNING: %d corrupt %s of the data were skipped, and the numbers in %s must count "
+            "them, too. A column `name` with the paths needs no counting.",
+            data.num_skipped,
+            data.what,
+            path,
+        )
     for split in (data.train, data.unlabelled):
         if split is not None:
             teacher.check_covers(split.indices)
