@@ -7,13 +7,12 @@ import logging
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from scipy.stats import binom
 
 from distill.errors import UserError
 from distill.production.teacher_answers import TeacherAnswers, read_answers
@@ -31,10 +30,8 @@ from distill.verbs.store import (
     uses_store,
 )
 from distill.verbs.teacher import teacher_stage
+from distill.verbs.teacher_agreement import agreement_with_labels, ask_as_they_are
 from distill.verbs.workspace import Workspace, is_terminal, open_workspace, plain
-
-if TYPE_CHECKING:
-    from distill.training.soft_labels import SoftLabelStore
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +123,7 @@ def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
     start = time.monotonic()
     cfg, teacher = workspace.cfg, load_teacher(workspace)
     dataset = shown_dataset(workspace)
+    asked = ask_as_they_are(workspace, teacher) if workspace.leads else None
     precision = cfg.soft_labels.precision
     if precision == "auto":
         if workspace.leads:
@@ -168,7 +166,8 @@ def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
         "num_samples": recipe.num_samples,
         "num_views": num_views(workspace),
         "num_views_stored": store.num_views,
-        "agreement_with_labels": _agreement_with_labels(workspace, store),
+        "agreement_with_labels": agreement_with_labels(workspace, store, asked),
+        "agreement_as_they_are": None if asked is None else float(asked.right.mean()),
         "num_classes": len(store.classes),
         "top_k": store.top_k,
         "teacher_precision": precision,
@@ -176,51 +175,3 @@ def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
         "num_blocks_labelled": num_blocks,
         "seconds": seconds,
     }
-
-
-def _agreement_with_labels(workspace: Workspace, store: "SoftLabelStore") -> float:
-    """Tell how far the teacher says of training samples what their labels say; warn if hardly.
-
-    Only this shows that answers from a file are in another order than the samples.
-
-    Returns:
-        The share of classes, or of labels, that are the same; of numbers the share of the labels'
-        variance that is explained, R^2.
-    """
-    train, task = workspace.data.train, workspace.data.task
-    answers, kind = store.logits(0, train.indices), task.kind
-    if kind is TaskKind.REGRESSION:  # of quantiles those nearest the median
-        answers = answers[:, task.middle :: max(1, len(task.quantiles))]
-        return _explained(answers, train.learnt)
-    if kind is TaskKind.MULTI_LABEL:
-        same, commonest = (answers > 0) == (train.labels > 0), train.labels.mean(axis=0)
-        most_common = float(np.maximum(commonest, 1 - commonest).mean())
-    else:
-        same = answers.argmax(axis=1) == train.labels
-        most_common = float(np.bincount(train.labels).max() / len(train))
-    agreement = float(np.mean(same))
-    log.info(
-        "the teacher says of %.1f %% of the training samples what their label says", 100 * agreement
-    )
-    by_chance = binom.sf(round(agreement * len(train)) - 1, len(train), most_common)
-    if by_chance > 0.001:
-        log.warning(
-            "WARNING: always saying the most common class would be right on %.1f %%. Are the "
-            "teacher's classes and answers in the order of the data's?",
-            100 * most_common,
-        )
-    return agreement
-
-
-def _explained(answers: NDArray[np.floating], targets: NDArray[np.floating]) -> float:
-    """Tell what share of the targets' variance a teacher's numbers explain, and warn if none."""
-    wide = targets.astype(np.float64)
-    spread = ((wide - wide.mean(axis=0)) ** 2).mean()
-    explained = float(1 - ((answers - wide) ** 2).mean() / (spread or 1.0))
-    log.info("the teacher explains %.1f %% of the training labels' variance", 100 * explained)
-    if explained <= 0:
-        log.warning(
-            "WARNING: the mean of all labels would be as near. Are the teacher's answers in the "
-            "order of the data's rows, and in the label's unit?"
-        )
-    return explained
