@@ -28,6 +28,31 @@ def test_the_sentence_says_what_the_interval_says(low, high, words):
     assert f"{100 * low:+.2f} to {100 * high:+.2f}" in sentence
 
 
+@pytest.mark.parametrize(
+    ("metric", "teacher", "control", "first"),
+    [
+        ("accuracy", 0.75, 0.8, True),
+        ("accuracy", 0.8, 0.8, True),
+        ("accuracy", 0.85, 0.8, False),
+        ("rmse", 2.0, 1.0, True),
+        ("rmse", 0.5, 1.0, False),
+    ],
+)
+def test_where_distillation_hurt_a_teacher_that_is_no_better_is_looked_at_first(
+    metric, teacher, control, first
+):
+    models = {
+        name: {metric: {"estimate": score, "interval": [score, score]}}
+        for name, score in (("teacher", teacher), ("control", control))
+    }
+    said = distillation_sentence(gain(-0.03, -0.01), metric, 0.95, models)
+    assert ("Look at the teacher first" in said) == first
+    assert ("change the loss" in said) != first
+    assert "teacher" not in distillation_sentence(gain(0.01, 0.03), metric, 0.95, models)
+    alone = {"control": models["control"]}
+    assert "change the loss" in distillation_sentence(gain(-0.03, -0.01), metric, 0.95, alone)
+
+
 def checks():
     common = {"target": "cpu", "limit": 1.0, "measured": 2.0, "interval": None}
     return [

@@ -72,7 +72,9 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
             "distillation_gain": {"metric": metric, **gain},
             "gain_over_naive": naive and {"reference": naive["reference"], **naive["gains"]},
             "did_it_beat_naive": naive and naive_sentence(naive, metric),
-            "did_distillation_help": distillation_sentence(gain, metric, budget.confidence),
+            "did_distillation_help": distillation_sentence(
+                gain, metric, budget.confidence, results.evaluation["models"]
+            ),
             "backtest": results.backtest,
             "old_test": results.evaluation["old_test"],
             "checks": checks,

@@ -97,7 +97,9 @@ def write_pipeline_report(
     page = {
         "title": results.name,
         "verdict": str(choice.outcome),
-        "headline": distillation_sentence(gain, evaluation["metric"], confidence),
+        "headline": distillation_sentence(
+            gain, evaluation["metric"], confidence, evaluation["models"]
+        ),
         "sentences": [
             choice_sentence(choice, results.benchmark["target"]),
             *_naive(evaluation),

@@ -5,8 +5,18 @@ from distill.metrics import estimate_from
 from distill.wording import ERRORS, gain_phrase, gain_range, metric_name, metric_text, test_name
 
 
-def distillation_sentence(gain: Values, metric: str, confidence: float) -> str:
-    """Answer "did distillation help?" in one sentence, with its interval."""
+def distillation_sentence(
+    gain: Values, metric: str, confidence: float, models: Values | None = None
+) -> str:
+    """Answer "did distillation help?" in one sentence, with its interval.
+
+    Args:
+        gain: of the student over the control.
+        metric: that decides.
+        confidence: of the interval.
+        models: scores by role; a teacher among them that is no better than the control is the
+            first thing to look at where distillation hurt.
+    """
     low, high = estimate_from(gain).interval
     points = gain_phrase(metric, gain["estimate"], of="the control")
     doubt = (
@@ -16,8 +26,25 @@ def distillation_sentence(gain: Values, metric: str, confidence: float) -> str:
     if low > 0:
         return f"Distillation helped: {points} {doubt}."
     if high < 0:
-        return f"Distillation hurt: {points} {doubt}. Ship the control, or change the loss."
+        advice = _advice_on_teacher(metric, models or {}) or "Ship the control, or change the loss."
+        return f"Distillation hurt: {points} {doubt}. {advice}"
     return f"Distillation made no difference that this test set can show: {points} {doubt}."
+
+
+def _advice_on_teacher(metric: str, models: Values) -> str | None:
+    """Say what to look at where the teacher is no better than the control; None where it is."""
+    roles = ("teacher", "control")
+    if not all(role in models for role in roles):
+        return None
+    teacher, control = (models[role][metric]["estimate"] for role in roles)
+    if (teacher < control) if metric in ERRORS else (teacher > control):
+        return None
+    return (
+        f"Look at the teacher first: its {metric_name(metric)} is {metric_text(metric, teacher)}, "
+        f"the control's {metric_text(metric, control)}. Is it read as it was trained (classes and "
+        "their order, mean and std, input size, views)? Else choose a better one, or ship the "
+        "control."
+    )
 
 
 def coverage_sentences(evaluation: Values) -> list[str]:
