@@ -6,6 +6,7 @@ from distill.deployment.report.pipeline import PipelineResults
 from distill.verbs.artefacts import ARTEFACTS, MAY_SHIP, STUDENT
 from distill.verbs.backtest import backtest_stage
 from distill.verbs.baseline import baseline_stage
+from distill.verbs.elsewhere import warnings_about_test_set
 from distill.verbs.evaluate import evaluate_stage
 from distill.verbs.export import export_student
 from distill.verbs.measuring import NUM_INPUTS, benchmark_stage, compatibility_stage
@@ -52,7 +53,7 @@ def all_stages(workspace: Workspace, *, shows_standing: bool = True) -> dict[str
         artefacts=artefacts,
         compatibility=compatibility,
         facts=facts(workspace, export, evaluation),
-        warnings=workspace.data.warnings,
+        warnings=(*workspace.data.warnings, *warnings_about_test_set(workspace, training)),
         backtest=backtest,
     )
     return verdict_stage(workspace, results)

@@ -1,5 +1,6 @@
 """The teacher of a run: its networks trained or loaded, anything else fitted or opened."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from omegaconf import DictConfig
 from distill.files import write_json
 from distill.training.modules import SupervisedModule
 from distill.training.teachers.ensemble import check_weights
+from distill.verbs.elsewhere import warnings_about_test_set
 from distill.verbs.fitting import HISTORY, fit_stage, keep, outputs_of, score_test
 from distill.verbs.members import TEACHER_FACTS, load_teacher, teacher_members
 from distill.verbs.networks import (
@@ -22,6 +24,8 @@ from distill.verbs.networks import (
 )
 from distill.verbs.normalization import check_normalization, is_open
 from distill.verbs.workspace import Workspace, plain
+
+log = logging.getLogger(__name__)
 
 
 def teacher_stage(workspace: Workspace) -> dict[str, Any]:
@@ -40,6 +44,8 @@ def teacher_stage(workspace: Workspace) -> dict[str, Any]:
 
     def compute() -> dict[str, Any]:
         whole = load_teacher(workspace)
+        for warning in warnings_about_test_set(workspace):
+            log.warning("WARNING: %s", warning)
         facts = {"fingerprint": whole.fingerprint, "kind": type(whole).__name__}
         write_json(run_dir / TEACHER_FACTS, facts)
         scores = trained["teacher"] if "teacher" in trained else _score_teacher(workspace, whole)

@@ -97,6 +97,7 @@ def feedback(
         train=joined(base.train, part(learnt)),
         validation=joined(base.validation, part(validates)),
         test=part(audit),
+        test_is_drawn=False,
         old_test=base.test,
         unlabelled=unlabelled,
         weights=_weights(base, int(learnt.sum()), rows.weights[taught], share),

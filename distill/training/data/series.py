@@ -145,6 +145,7 @@ def data_of(
         train=train,
         validation=validation,
         test=test,
+        test_is_drawn=True,
         num_skipped=num_skipped,
         encoder=windows,
         pool=pool,

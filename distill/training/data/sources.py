@@ -41,6 +41,7 @@ def digits(*, test_fraction: float, validation_fraction: float, seed: int) -> Im
         [whole.take(rest), whole.take(test)],
         validation_fraction,
         seed,
+        test_is_drawn=True,
     )
 
 
@@ -194,10 +195,19 @@ def image_folder(
                 ),
             )
         )
-    if len(splits) == 1:
+    test_is_drawn = len(splits) == 1
+    if test_is_drawn:
         rest, test = split_stratified(splits[0].labels, test_fraction, 0)
         splits = [splits[0].take(rest), splits[0].take(test)]
-    return _with_validation(folder.name, classes, splits, validation_fraction, seed, skipped)
+    return _with_validation(
+        folder.name,
+        classes,
+        splits,
+        validation_fraction,
+        seed,
+        skipped,
+        test_is_drawn=test_is_drawn,
+    )
 
 
 def torchvision_images(
@@ -253,6 +263,8 @@ def _with_validation(
     validation_fraction: float,
     seed: int,
     num_skipped: int = 0,
+    *,
+    test_is_drawn: bool = False,
 ) -> ImageData:
     train, test = splits
     rest, validation = split_stratified(train.labels, validation_fraction, seed)
@@ -262,6 +274,7 @@ def _with_validation(
         train=train.take(rest),
         validation=train.take(validation),
         test=test,
+        test_is_drawn=test_is_drawn,
         num_skipped=num_skipped,
     )
 

@@ -164,6 +164,7 @@ class Data:
     train: Split
     validation: Split
     test: Split
+    test_is_drawn: bool = False  # from what also trains, in no file or folder of its own
     num_skipped: int = 0
     encoder: Encoder | Windows | None = None  # of records; images have none
     left_out: Mapping[str, str] = field(default_factory=dict)  # columns of a table, and why

@@ -210,6 +210,7 @@ def from_table(
         train=part(train, learnt),
         validation=part(validation, chosen),
         test=part(test, reported),
+        test_is_drawn=num_first is None,
         encoder=encoder,
         leaks=tuple(leaks),
         left_out=left_out,
