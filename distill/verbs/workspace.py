@@ -25,6 +25,7 @@ from distill.redaction import without_secrets
 from distill.run_folder import Stage, run_folder_lock
 from distill.scoring import Scoring, scoring_of
 from distill.tasks import TaskKind
+from distill.verbs.command import CONFIG, check_same_run, header
 from distill.verbs.ranks import agree, launched
 
 if TYPE_CHECKING:
@@ -174,7 +175,8 @@ class Workspace:
 def open_workspace(cfg: DictConfig, data: "Data | None" = None) -> Iterator[Workspace]:
     """Check what can be checked at once, lock the run folder and write its `config.yaml`.
 
-    `data` is given where it was read before.
+    A verb that reads no data leaves the configuration of a training as it is. `data` is given where
+    it was read before.
     """
     run_dir = Path(cfg.run_dir)
     workspace = Workspace(cfg, run_dir, Console(stderr=True, quiet=not launched().leads))
@@ -182,6 +184,7 @@ def open_workspace(cfg: DictConfig, data: "Data | None" = None) -> Iterator[Work
         workspace.__dict__["data"] = data
     if "budget" in cfg:
         _ = workspace.budget
+    check_same_run(cfg)
     if not workspace.leads:
         yield workspace
         return
@@ -189,7 +192,9 @@ def open_workspace(cfg: DictConfig, data: "Data | None" = None) -> Iterator[Work
         log.info("run folder: %s", run_dir)
         if "data" in cfg:
             _ = workspace.data
-        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(redacted(cfg)))
+        if "data" in cfg or not (run_dir / "manifests" / "train").exists():
+            text = header(run_dir) + OmegaConf.to_yaml(redacted(cfg))
+            write_text(run_dir / CONFIG, text)
         yield workspace
 
 
