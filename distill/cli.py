@@ -56,6 +56,7 @@ usage: distill <verb> [action] [overrides]
 {verbs}
 
 distill <verb> --help         the verb's configuration and its groups
+distill <verb> --help group=option  what that option can be told
 distill <verb> --cfg job      the composed configuration
 distill <verb> -m key=a,b     one run for each value
 distill --completion SHELL    for bash, zsh or fish: source <(distill --completion bash)
@@ -91,7 +92,7 @@ def _dispatch(arguments: list[str]) -> int:
     if verb not in VERBS:
         raise UsageError(f"Unknown verb `{verb}`. {nearest(verb, VERBS)}")
     if {"-h", "--help"} & {*rest}:
-        print(_help(verb))
+        print(_help(verb, rest))
         return 0
     return _run_verb(verb, _with_action(verb, rest))
 
@@ -105,14 +106,20 @@ def _completed(asked: str, given: str) -> str:
     return "".join(f"{one}\n" for one in found)
 
 
-def _help(verb: str) -> str:
-    from distill.verbs.options import help_of
+def _help(verb: str, rest: list[str]) -> str:
+    from distill.verbs.options import chosen_of, help_of
 
+    line = " ".join(rest)
+    own = re.search(r"(?:^| )(?:--config-dir|-cd)[= ](\S+)", line)
+    overrides = [word for word in rest if "=" in word and not word.startswith("-")]
+    told = chosen_of(config_dir(), verb, overrides, Path(own[1]) if own else None)
     action = f" [{'|'.join(ACTIONS[verb])}]" if verb in ACTIONS else ""
     return (
-        f"distill {verb}{action} [key=value ...]: {VERBS[verb]}\n\n{help_of(config_dir(), verb)}\n"
-        f"distill {verb} --cfg job       the configuration that comes of it\n"
-        f"distill {verb} --hydra-help    further options"
+        f"distill {verb}{action} [key=value ...]: {VERBS[verb]}\n\n"
+        f"{told or help_of(config_dir(), verb)}\n"
+        f"distill {verb} --help group=option   what the options of groups can be told, as many\n"
+        f"distill {verb} --cfg job             the configuration that comes of it\n"
+        f"distill {verb} --hydra-help          further options"
     )
 
 

@@ -40,3 +40,38 @@ def test_examples_in_help_are_taken_as_they_are_written(verb, cli):
         overrides = [word for word in words if "=" in word]
         assert {*words} - {*overrides} <= {*ACTIONS.get(verb, ())}
         composed(verb, [re.sub(r"=(.* .*)", r"='\1'", override) for override in overrides])
+
+
+def test_help_of_chosen_options_is_their_commented_yaml(cli):
+    ran = cli("pipeline", "--help", "teacher=onnx", "effort@preflight_effort=quick", "seed=3")
+    assert ran.code == 0
+    for group, package, option in (
+        ("teacher", "teacher", "onnx"),
+        ("effort", "preflight_effort", "quick"),
+    ):
+        text = (CONF / group / f"{option}.yaml").read_text().strip()
+        assert f"{group}={option}, keys under `{package}.`:\n{text}\n" in ran.stdout
+    assert "groups, chosen by" not in ran.stdout
+    assert "baselines=mean" in cli("baseline", "baselines=[mean,median]", "--help").stdout
+
+
+def test_help_of_chosen_options_names_what_is_near_an_unknown_one(cli):
+    ran = cli("pipeline", "--help", "teacher=onx")
+    assert (ran.code, ran.stderr) == (
+        2,
+        "error: Unknown option `teacher=onx`. Did you mean `onnx`?\n",
+    )
+    ran = cli("pipeline", "--help", "techer=onnx")
+    assert (ran.code, "Did you mean `teacher`" in ran.stderr) == (2, True)
+
+
+def test_help_shows_options_of_a_users_own_folder(cli, tmp_path):
+    (tmp_path / "mine/target").mkdir(parents=True)
+    (tmp_path / "mine/target/kitchen.yaml").write_text("name: kitchen  # ours\n")
+    for said in (["--config-dir", "mine"], ["--config-dir=mine"]):
+        ran = cli("benchmark", *said, "target=kitchen", "--help")
+        assert "target=kitchen, keys under `target.`:\nname: kitchen  # ours\n" in ran.stdout
+
+
+def test_help_says_how_options_are_asked_for(cli):
+    assert "distill pipeline --help group=option" in cli("pipeline", "--help").stdout

@@ -4,12 +4,14 @@ Knows the files of `conf/` and Hydra's defaults lists; composes nothing.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from distill.errors import UsageError, nearest
 
 FEW = 3  # groups whose options are shown as they are
 _GLOBAL = "# @package _global_"
@@ -83,6 +85,41 @@ def help_of(conf: Path, verb: str) -> str:
             if path.parent != conf:
                 group = path.parent.relative_to(conf).as_posix()
                 parts.append(f"{group}={path.stem}, keys under `{group}.`:\n{_commented(path)}")
+    return "\n".join(parts)
+
+
+def chosen_of(conf: Path, verb: str, overrides: Sequence[str], own: Path | None = None) -> str:
+    """Say what the options that a command line chooses can be told: their YAML, comments and all.
+
+    Args:
+        conf: the folder of the configuration.
+        verb: whose.
+        overrides: of the command line; those that choose no option of a group are passed over.
+        own: a further folder, as `--config-dir` names it.
+
+    Returns:
+        Nothing where no option is chosen.
+
+    Raises:
+        UsageError: there is no such key, group or option.
+    """
+    groups, parts = groups_of(conf, verb), []
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        group, _, package = key.partition("@")
+        known = [*groups.get(group, ())]
+        known += [path.stem for path in sorted((own / group).glob("*.yaml"))] if own else []
+        could_be = "." not in group and override[0] not in "+~"
+        if not known and could_be and group not in keys_of(conf, verb):
+            raise UsageError(f"Unknown group or key `{group}`. {nearest(group, groups)}")
+        for name in re.findall(r"[^\[\],\s]+", value) if known else ():
+            if name not in known:
+                raise UsageError(f"Unknown option `{group}={name}`. {nearest(name, known)}")
+            folders = [folder for folder in (own, conf) if folder]
+            paths = (folder / group / f"{name}.yaml" for folder in folders)
+            path = next(path for path in paths if path.is_file())
+            where = "" if _is_global(path) else f", keys under `{package or group}.`"
+            parts.append(f"{group}={name}{where}:\n{path.read_text().strip()}\n")
     return "\n".join(parts)
 
 
