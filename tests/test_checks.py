@@ -198,3 +198,29 @@ def test_beside_a_model_without_any_error_no_margin_is_held():
     assert quality({"max_drop_vs_teacher": 0.0}, drop_vs_teacher=infinite) == {
         "drop_vs_teacher": PASS  # it is the artefact that never errs
     }
+
+
+def test_an_inconclusive_figure_says_how_many_samples_would_tell():
+    def noted(value, limit, num_samples=719):
+        margins = {"drop_vs_teacher": value, "drop_vs_float32": None, "gain_vs_incumbent": None}
+        (found,) = quality_checks(
+            parse_budget({"accuracy": {"max_drop_vs_teacher": limit}}), artefact="m.onnx",
+            target="t", metric="accuracy", score={"accuracy": gain(0.9)},
+            parity={"top1_agreement": 1.0},
+            margins=margins | {"gain_vs_baseline": gain(0.0)}, binds_logits=False,
+            num_samples=num_samples,
+        )  # fmt: skip
+        return found.note
+
+    told = "test samples would tell; 719 do not"
+    assert noted(gain(0.02), 0.03) == f"about 2,900 {told}"  # an interval half as wide
+    assert noted(gain(0.04), 0.03) == f"about 2,900 {told}"
+    lopsided = {"estimate": 0.02, "interval": [-0.5, 0.04]}
+    assert noted(lopsided, 0.03) == f"about 2,900 {told}"
+    for value in (0.029, 0.03):
+        assert noted(gain(value), 0.03) == f"more than 72,000 {told}"
+    assert noted(gain(0.0), 0.03) is None  # it holds
+    assert noted({"estimate": 0.02, "interval": [None, 0.04]}, 0.03)
+    assert noted({"estimate": 0.04, "interval": [None, 0.05]}, 0.03) is None
+    assert noted(None, 0.03) is None
+    assert noted(gain(0.02), 0.03, num_samples=None) is None

@@ -182,6 +182,7 @@ def quality_checks(
     parity: Mapping[str, Any],
     binds_logits: bool,
     before: Mapping[str, Any] | None = None,
+    num_samples: int | None = None,
 ) -> list[Check]:
     """Check how good one artefact is, its margins and its parity.
 
@@ -197,12 +198,17 @@ def quality_checks(
             is quantised.
         before: its drop on the old test set, empty where the model in production was not asked;
             None where there is no such set.
+        num_samples: of the test set.
     """
     checks = []
 
     def add(name: str, limit: float | None, figure: tuple[Any, Any], rule: Any) -> None:
         if limit is not None:
             measured, interval = figure
+            outcome = rule(measured, limit, interval)
+            note = None
+            if outcome is Outcome.INCONCLUSIVE and num_samples and interval is not None:
+                note = _samples_needed(num_samples, measured, limit, interval)
             checks.append(
                 Check(
                     artefact=artefact,
@@ -211,7 +217,8 @@ def quality_checks(
                     limit=limit,
                     measured=measured,
                     interval=interval,
-                    outcome=rule(measured, limit, interval),
+                    outcome=outcome,
+                    note=note,
                 )
             )
 
@@ -234,6 +241,7 @@ def quality_checks(
         add("gain_vs_incumbent", limit, _figure(margins["gain_vs_incumbent"]), at_least)
     if before is not None:
         drop = _figure(before) if before else (None, None)
+        num_samples = before.get("num_samples")
         limit = accuracy.max_drop_on_old_test
         add("drop_on_old_test", limit, drop, at_most if before else _unknown)
     if binds_logits:
@@ -242,6 +250,22 @@ def quality_checks(
         agreement, limit = parity["top1_agreement"], budget.parity.min_top1_agreement
         add("parity_top1_agreement", limit, (agreement, None), at_least)
     return checks
+
+
+def _samples_needed(
+    num_samples: int, measured: float, limit: float, interval: tuple[float, float]
+) -> str | None:
+    """Say about how many samples would tell: an interval narrows with their square root."""
+    end = interval[1] if measured <= limit else interval[0]
+    width, distance = abs(end - measured), abs(limit - measured)
+    if not math.isfinite(width):
+        return None
+    more = max(distance, width / 10)  # nearer to the limit, the estimate of it says nothing
+    needed = num_samples * (width / more) ** 2
+    step = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    said = "more than" if distance < more else "about"
+    needed = math.ceil(needed / step) * step
+    return f"{said} {needed:,} test samples would tell; {num_samples:,} do not"
 
 
 def _unknown(measured: Any, limit: float, interval: Any) -> Outcome:

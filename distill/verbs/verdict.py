@@ -171,6 +171,7 @@ def _checks(workspace: Workspace, results: PipelineResults) -> list[Check]:
             parity=results.export["parity"][artefact],
             binds_logits=artefact == STUDENT,
             before=evaluation["old_test"] and evaluation["old_test"]["drops"].get(role, {}),
+            num_samples=evaluation["num_samples"],
         )
     own = [row for row in benchmark["artefacts"] if row["artefact"] in names]
     checks += target_checks(budget, benchmark | {"artefacts": own}, raw_samples(workspace))
