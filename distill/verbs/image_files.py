@@ -45,8 +45,10 @@ def read_sources(path: Path, column: str) -> Sources:
         return files, [str(file.relative_to(path)) for file in files]
     readers: dict[str, Callable[[Path, str], Sources]] = {".csv": _csv, ".parquet": _parquet}
     if path.suffix.lower() not in readers or not path.is_file():
+        found = "" if path.exists() else ", which is not there"
         raise UserError(
-            f"Expected `input` to be a folder, a .csv or a .parquet file but got {path}."
+            "Expected `input` to be a folder of images, a .csv or a .parquet file but got "
+            f"{path}{found}. Mend `input=`."
         )
     return readers[path.suffix.lower()](path, column)
 

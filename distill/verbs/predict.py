@@ -1,6 +1,6 @@
-"""`predict`: an exported model over images, rows or series, into one Parquet file.
+"""`predict`: an exported model over images, rows or series, into one Parquet or CSV file.
 
-Of images and rows it can be a teacher.
+Of images and rows the Parquet file can be a teacher.
 """
 
 from dataclasses import dataclass, field
@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.progress import Progress
 
 from distill.contract import Contract, required_contract
 from distill.decode import decode_images
-from distill.files import atomic_path, sha256, write_json
-from distill.metrics import log_softmax
+from distill.files import sha256, write_json
 from distill.runtime import OnnxModel
-from distill.tasks import TaskKind
+from distill.verbs.answers import check_suffix, write_answers
 from distill.verbs.image_files import format_of, read_sources
 from distill.verbs.series_rows import read_windows
 from distill.verbs.table_rows import count_unseen, read_rows
@@ -31,8 +29,10 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
     The file has one row per image or row that could be read, with `index` (its place in the input)
     and `name` (of an image); or one per window of a series, with `series` (its name) and `origin`
-    (the moment of the last value that is looked at). Then follows what the model says; see `_said`.
+    (the moment of the last value that is looked at). Then follows what the model says; see
+    `write_answers`.
     """
+    check_suffix(Path(cfg.output))
     with open_workspace(cfg) as workspace:
         path = Path(cfg.artefact)
         model = OnnxModel(path, num_threads=cfg.num_threads)
@@ -40,10 +40,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         read = _windows if contract.series else _rows if contract.table else _images
         asked = read(cfg, contract, workspace)
         answers = model.predict(asked.inputs)
-        table = pa.table({**asked.columns, **_said(contract, answers)})
         metadata = {"classes": "\n".join(contract.classes), "artefact_sha256": sha256(path)}
-        with atomic_path(Path(cfg.output)) as temporary:
-            pq.write_table(table.replace_schema_metadata(metadata), temporary)
+        write_answers(Path(cfg.output), contract, answers, asked.columns, metadata)
         result = {
             "predictions": str(Path(cfg.output).resolve()),
             "artefact": str(path),
@@ -54,28 +52,6 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         }
         write_json(workspace.run_dir / "predict.json", result)
         return result
-
-
-def _said(contract: Contract, answers: NDArray[np.float32]) -> dict[str, Any]:
-    """Lay answers out as columns.
-
-    Of classes `label`, `confidence` and `logits`; of several labels `labels`, a list of those that
-    hold, and `logits`; of numbers one column each, by its name, and `prediction`, a list of all.
-    """
-    together = pa.FixedSizeListArray.from_arrays(answers.ravel(), answers.shape[1])
-    kind, names = contract.asks.kind, contract.classes
-    if kind is TaskKind.REGRESSION:
-        alone = {f"predicted {name}": own for name, own in zip(names, answers.T, strict=True)}
-        return alone | {"prediction": together}
-    if kind is TaskKind.MULTI_LABEL:
-        held = [[names[i] for i in np.flatnonzero(row)] for row in answers > 0]
-        return {"labels": pa.array(held, pa.list_(pa.string())), "logits": together}
-    probabilities = np.exp(log_softmax(answers))
-    return {
-        "label": [names[i] for i in probabilities.argmax(axis=1)],
-        "confidence": probabilities.max(axis=1).astype(np.float32),
-        "logits": together,
-    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,64 @@
+"""Claims about files of answers: what a CSV has for people, and what is refused."""
+
+import csv
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from distill.errors import UserError
+from distill.tasks import TaskKind
+from distill.verbs.answers import write_answers
+from distill.verbs.image_files import read_sources
+
+ANSWERS = np.array([[0.0, np.log(3)], [-1.0, -2.0]], np.float32)
+
+
+def written(tmp_path, kind, name="said.csv"):
+    contract: Any = SimpleNamespace(asks=SimpleNamespace(kind=kind), classes=("cat", "dog, big"))
+    asked = {"index": np.arange(2), "name": ["a.png", "b, c.png"]}
+    write_answers(tmp_path / name, contract, ANSWERS, asked, {"classes": "cat"})
+    return tmp_path / name
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_csv_of_classes_has_a_probability_for_each(tmp_path):
+    first, second = rows(written(tmp_path, TaskKind.CLASSIFICATION))
+    assert (first["name"], first["label"], second["label"]) == ("a.png", "dog, big", "cat")
+    assert second["name"] == "b, c.png"
+    assert float(first["confidence"]) == float(first["probability dog, big"]) == pytest.approx(0.75)
+    assert float(first["probability cat"]) == pytest.approx(0.25)
+
+
+def test_a_csv_of_labels_has_one_for_each_that_may_hold(tmp_path):
+    first, second = rows(written(tmp_path, TaskKind.MULTI_LABEL))
+    assert (first["labels"], second["labels"]) == ("dog, big", "")
+    assert float(first["probability cat"]) == 0.5
+    assert float(second["probability cat"]) == pytest.approx(1 / (1 + np.e))
+
+
+def test_a_csv_of_numbers_has_them_and_parquet_keeps_the_logits(tmp_path):
+    assert {*rows(written(tmp_path, TaskKind.REGRESSION))[0]} == {
+        "index", "name", "predicted cat", "predicted dog, big",
+    }  # fmt: skip
+    table = pq.read_table(written(tmp_path, TaskKind.CLASSIFICATION, "said.parquet"))
+    np.testing.assert_array_equal(table["logits"].to_pylist(), ANSWERS)
+
+
+def test_another_kind_of_file_is_refused_before_anything_is_read(cli):
+    ran = cli("predict", "artefact=nope.onnx", "input=.", "output=said.xlsx")
+    assert (ran.code, "`output` to end in .parquet or .csv" in ran.stderr) == (2, True)
+
+
+def test_an_input_that_is_missing_is_said_to_be(tmp_path):
+    with pytest.raises(UserError, match="photos, which is not there"):
+        read_sources(tmp_path / "photos", "image")
+    (tmp_path / "photos.txt").touch()
+    with pytest.raises(UserError, match=r"photos\.txt\. Mend"):
+        read_sources(tmp_path / "photos.txt", "image")
