@@ -1,13 +1,18 @@
 """Claims about files of answers: what a CSV has for people, and what is refused."""
 
 import csv
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow.parquet as pq
 import pytest
+from deployable import CLASSES, exported
+from PIL import Image
 
+from distill.contract import CLASSES_KEY
 from distill.errors import UserError
 from distill.tasks import TaskKind
 from distill.verbs.answers import write_answers
@@ -62,3 +67,30 @@ def test_an_input_that_is_missing_is_said_to_be(tmp_path):
     (tmp_path / "photos.txt").touch()
     with pytest.raises(UserError, match=r"photos\.txt\. Mend"):
         read_sources(tmp_path / "photos.txt", "image")
+
+
+def reference(folder, name, **metadata):
+    """A file beside a contract, as the teacher's is: with its classes, without the hash."""
+    proto = onnx.load(exported(folder))
+    del proto.metadata_props[:]
+    for key, value in metadata.items():
+        proto.metadata_props.add(key=key, value=json.dumps(value))
+    onnx.save(proto, folder / name)
+    return folder / name
+
+
+def test_the_teachers_file_is_read_by_the_contract_beside_it(tmp_path, cli):
+    Image.new("L", (6, 4)).save(tmp_path / "a.png")
+    path = reference(tmp_path / "export", "teacher.onnx", **{CLASSES_KEY: CLASSES})
+    ran = cli("predict", f"artefact={path}", "input=.", "output=said.csv")
+    assert ran.code == 0, ran.stderr
+    assert [row["name"] for row in rows(tmp_path / "said.csv")] == ["a.png"]
+
+
+@pytest.mark.parametrize("classes", [CLASSES[::-1], None])
+def test_a_file_of_other_classes_is_not(tmp_path, cli, classes):
+    Image.new("L", (6, 4)).save(tmp_path / "a.png")
+    said = {} if classes is None else {CLASSES_KEY: classes}
+    path = reference(tmp_path / "export", "teacher.onnx", **said)
+    ran = cli("predict", f"artefact={path}", "input=.")
+    assert (ran.code, "hash" in ran.stderr) == (1, True)
