@@ -23,6 +23,7 @@ from distill.run_folder import BASELINE_ANSWERS, TEST_LOGITS, versions
 from distill.verbs.artefacts import MAY_SHIP, STUDENT
 from distill.verbs.fitting import HISTORY
 from distill.verbs.measuring import RAW, raw_samples
+from distill.verbs.recipe import loss_words, node_words, teacher_words
 from distill.verbs.seeds import seeds, sentence
 from distill.verbs.workspace import Workspace, plain
 from distill.windows import Windows
@@ -230,7 +231,9 @@ def facts(
     workspace: Workspace, export: dict[str, Any], evaluation: dict[str, Any]
 ) -> list[tuple[str, str]]:
     """List how a pipeline was run, as (name, value)."""
-    data, losses = workspace.data, workspace.of_task("loss")
+    cfg, data = workspace.cfg, workspace.data
+    made = {"teacher": cfg.teacher, "student": cfg.student, "loss": workspace.of_task("loss")}
+    made = without_secrets({name: plain(node) for name, node in made.items()})
     splits = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test"
     quantized = export["quantized"]
     smaller = [("quantisation", f"{quantized['outcome']}: {quantized['why']}")] if quantized else []
@@ -241,8 +244,10 @@ def facts(
         *([("old test set", before)] if before else []),
         *([("columns left out", unused)] if unused else []),
         ("data", f"{data.name}: {splits} samples; {data.num_skipped} corrupt ones left out"),
-        ("seed", str(workspace.cfg.seed)),
-        ("loss", ", ".join(f"{k} {without_secrets(plain(v))}" for k, v in losses.items())),
+        ("seed", str(cfg.seed)),
+        ("teacher", teacher_words(made["teacher"], is_numeric=data.is_numeric)),
+        ("student", node_words(made["student"])),
+        ("loss", loss_words(made["loss"])),
         ("machine", f"{platform.machine()}, {platform.system()} {platform.release()}"),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions().items())),
     ]
