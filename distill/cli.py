@@ -1,7 +1,8 @@
 """`distill <verb> [action] [overrides]`: one front door for all verbs.
 
 Hydra composes the configuration and hands it to the verb; errors a user can cause become one
-message; the last line of stdout is one JSON document. Importing this pulls neither torch nor hydra.
+message; the last line of stdout is one JSON document, or in a terminal where it lies. Importing
+this pulls neither torch nor hydra.
 """
 
 import errno
@@ -47,6 +48,7 @@ ACTIONS = {
 }
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_IN_SQLITE = "database or disk is full"
+MOST_IN_TERMINAL = 1000  # characters of a document; a longer one hides what stands above it
 EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
 
 _HELP = """distill {version}: knowledge distillation, from data to verdict.
@@ -166,6 +168,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     sys.path.append(os.getcwd())
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of being printed
     documents: list[dict[str, Any]] = []
+    folders: list[Path] = []
     errors: list[Exception] = []
     multirun = False
 
@@ -178,6 +181,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
         log_to_stderr()
         try:
             documents.append(import_module(f"distill.verbs.{verb}").run(cfg))
+            folders.append(Path(cfg.get("run_dir") or "."))
         except Exception as error:  # the other jobs of a multirun go on; reported below
             errors.append(error)
             if multirun:
@@ -200,10 +204,23 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     else:
         return 0  # --help, --cfg, --info
     if launched().leads:
-        print(json.dumps(document), flush=True)
+        text = json.dumps(document)
+        if sys.stdout.isatty() and len(text) > MOST_IN_TERMINAL:
+            text = _places(documents, folders) or text
+        print(text, flush=True)
     judged = (done.get("verdict", done.get("promotion", "pass")) for done in documents)
     codes = [EXIT_CODES.get(outcome, 0) for outcome in judged]
     return 1 if errors else max(codes)
+
+
+def _places(documents: list[dict[str, Any]], folders: list[Path]) -> str:
+    """Say where documents lie, for people who read the table above; nothing if one lies nowhere."""
+    found = []
+    for document, folder in zip(documents, folders, strict=True):
+        whole = json.loads(json.dumps(document))
+        files = (path.resolve() for path in sorted(folder.glob("*.json")))
+        found.append(next((file for file in files if json.loads(file.read_bytes()) == whole), None))
+    return "\n".join(f"result: {file}" for file in found) if all(found) else ""
 
 
 def _fastest_precision(accelerator: str) -> str:

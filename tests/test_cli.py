@@ -259,3 +259,31 @@ def test_a_full_disk_is_one_message_wherever_it_shows(cli, verb, error):
     assert ran.code == 1
     assert "error: The disk is full" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def in_a_terminal(cli, monkeypatch, document, folder):
+    """Let a verb end with a document where stdout is a terminal."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(doctor, "run", lambda cfg: cfg.update(run_dir=str(folder)) or document)
+    return cli("doctor")
+
+
+def test_a_terminal_is_told_where_a_long_document_lies(cli, monkeypatch, tmp_path):
+    document = {"verdict": "fail", "checks": [{"name": "x" * 100, "limit": None}] * 20}
+    (tmp_path / "first.json").write_text("{}")
+    (tmp_path / "verdict.json").write_text(json.dumps(document))
+    ran = in_a_terminal(cli, monkeypatch, document, tmp_path)
+    assert (ran.code, ran.stdout) == (3, f"result: {tmp_path / 'verdict.json'}\n")
+
+
+@pytest.mark.parametrize("length", [10, 2000])
+def test_a_terminal_is_shown_what_is_short_or_lies_nowhere(cli, monkeypatch, tmp_path, length):
+    document = {"verdict": "pass", "why": "x" * length}
+    assert in_a_terminal(cli, monkeypatch, document, tmp_path).document == document
+
+
+def test_what_is_piped_is_the_document(cli, monkeypatch, tmp_path):
+    document = {"verdict": "pass", "why": "x" * 2000}
+    (tmp_path / "verdict.json").write_text(json.dumps(document))
+    monkeypatch.setattr(doctor, "run", lambda cfg: cfg.update(run_dir=str(tmp_path)) or document)
+    assert cli("doctor").document == document
