@@ -287,3 +287,16 @@ def test_what_is_piped_is_the_document(cli, monkeypatch, tmp_path):
     (tmp_path / "verdict.json").write_text(json.dumps(document))
     monkeypatch.setattr(doctor, "run", lambda cfg: cfg.update(run_dir=str(tmp_path)) or document)
     assert cli("doctor").document == document
+
+
+def test_data_that_are_not_there_are_told_before_what_trains_is_imported(tmp_path):
+    code = (
+        "import sys; from distill.cli import main\n"
+        "try: main(['pipeline', 'data=image_folder', 'data.root=nowhere', 'run_dir=run'])\n"
+        "except SystemExit: print({'lightning', 'torchvision'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "at `data.root=nowhere` but there is none" in done.stderr
+    assert done.stdout == "set()\n"

@@ -16,13 +16,14 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     found = nothing_to_do(cfg, needs)
     if found is not None:
         return found
-    from distill.verbs.backtest import check_origins
-    from distill.verbs.configuration import check_configuration
-    from distill.verbs.refusal import refusal
-    from distill.verbs.stages import all_stages
-    from distill.verbs.tracking import track
-
     with open_workspace(pinned(cfg)) as workspace:
+        # What trains takes seconds to import: data that are not there are told before.
+        from distill.verbs.backtest import check_origins
+        from distill.verbs.configuration import check_configuration
+        from distill.verbs.refusal import refusal
+        from distill.verbs.stages import all_stages
+        from distill.verbs.tracking import track
+
         check_configuration(workspace)
         check_origins(workspace)
         refused = refusal(workspace)
