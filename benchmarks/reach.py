@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("outputs/reach"))
     options = parser.parse_args()
     rows, checks = import_time()
-    digits = pipeline(options.runs / "digits", ("Digits", "tiny_cnn"), [])
+    digits = pipeline(options.runs / "digits", [])
     rows.append(digits)
     checks += [
         check("digits: seconds", digits["seconds"], 120, at_most=True),
@@ -40,7 +40,7 @@ def main() -> None:
     ]
     if options.cifar10 and not options.quick:
         overrides = ["experiment=cifar10", f"data.root={options.cifar10}"]
-        cifar10 = pipeline(options.runs / "cifar10", ("CIFAR-10", "resnet8"), overrides)
+        cifar10 = pipeline(options.runs / "cifar10", overrides)
         rows.append(cifar10)
         checks += [
             check("cifar10: seconds", cifar10["seconds"], 1800, at_most=True),
@@ -78,14 +78,8 @@ def import_time(rounds: int = 20) -> tuple[list[dict], list[dict]]:
     return [row], [check("import distill, ms over an empty program", cost, 50, at_most=True)]
 
 
-def pipeline(run_dir: Path, names: tuple[str, str], overrides: list[str]) -> dict:
-    """Run (or finish) one pipeline and gather its figures.
-
-    Args:
-        run_dir: of the run.
-        names: of the data and the student.
-        overrides: of the configuration.
-    """
+def pipeline(run_dir: Path, overrides: list[str]) -> dict:
+    """Run (or finish) one pipeline and gather its figures."""
     command = [sys.executable, "-m", "distill", "pipeline", f"run_dir={run_dir}", *overrides]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     verdict = read_json(run_dir / "verdict.json")
@@ -97,8 +91,6 @@ def pipeline(run_dir: Path, names: tuple[str, str], overrides: list[str]) -> dic
     models = verdict["models"]
     return {
         "subject": run_dir.name,
-        "title": names[0],
-        "student_name": names[1],
         "exit_code": done.returncode,
         "verdict": verdict["verdict"],
         "seconds": sum(stages.values()),

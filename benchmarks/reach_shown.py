@@ -14,6 +14,7 @@ NAMES = {
     "student": "student",
     "student_int8": "student int8",
 }
+TITLES = {"digits": ("Digits", "tiny_cnn"), "cifar10": ("CIFAR-10", "resnet8")}
 COLOURS = dict(zip(NAMES, ("#5b616b", "#c77d1a", "#1f6fb4", "#1a7f4b"), strict=True))
 
 
@@ -26,8 +27,9 @@ def write(document: dict, folder: Path) -> None:
 
 def table(run: dict) -> str:
     """Write a run's models as a Markdown table, and whether distillation helped."""
+    title, student = TITLES[run["subject"]]
     lines = [
-        f"**{run['title']}** ({run['student_name']}, {run['parameters']:,} parameters; whole run "
+        f"**{title}** ({student}, {run['parameters']:,} parameters; whole run "
         f"{run['seconds']:.0f} s; verdict {run['verdict']}):",
         "",
         "| model | test accuracy | 95 % interval | p95 latency, 1 thread | size |",
@@ -81,5 +83,7 @@ def _draw(panel: Any, run: dict) -> None:
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.set_xlabel("p95 of a single call, 1 thread (ms)")
     baseline = run["models"]["baseline"]
-    title = f"{run['title']}: {baseline['name']} has {percent(baseline['accuracy'], 1)}"
+    title = (
+        f"{TITLES[run['subject']][0]}: {baseline['name']} has {percent(baseline['accuracy'], 1)}"
+    )
     panel.set_title(title, fontsize=10)

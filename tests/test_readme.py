@@ -5,11 +5,13 @@ import shlex
 
 import numpy as np
 import pytest
+import reach_shown
 from conftest import REPOSITORY, SHORT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from distill.cli import ACTIONS, VERBS
+from distill.files import read_json
 
 TEXT = (REPOSITORY / "README.md").read_text()
 FENCES = re.findall(r"^```\w*\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
@@ -42,6 +44,14 @@ def test_a_command_is_taken_as_it_is_written(command):
         compose(
             verb, [one if " " not in one else re.sub("=(.*)", r"='\1'", one) for one in overrides]
         )
+
+
+def test_the_table_is_what_the_committed_measurement_says(tmp_path):
+    results = REPOSITORY / "benchmarks" / "results"
+    reach_shown.write(read_json(results / "reach.json"), tmp_path)
+    table = (tmp_path / "reach.md").read_text()
+    assert table == (results / "reach.md").read_text()
+    assert table.strip() in TEXT
 
 
 def fence(language, opens):
