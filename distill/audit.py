@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from distill.errors import UsageError
 
+DEFAULT_SHARE = 0.02  # of a log that nobody has drawn from yet
+MIN_ROWS = 30  # with a label; fewer decide nothing about a model that was trained again
+
 
 def place_of(prediction_id: str) -> float:
     """Where an id falls in [0, 1), uniformly: the first 64 bits of its SHA-256."""
@@ -67,6 +70,27 @@ def check_share(share: float) -> float:
             "like the others. 0.01 to 0.05 is usual."
         )
     return float(share)
+
+
+def share_to_keep(asked: float | None, held: float | None) -> float:
+    """Give the share that whoever only reads an audit goes by, or refuse another one.
+
+    Args:
+        asked: for; None takes what is held.
+        held: the share in force; None where nothing was drawn yet.
+
+    Raises:
+        UsageError: the share is none, or another one than is in force.
+    """
+    if asked is None:
+        return DEFAULT_SHARE if held is None else held
+    share = check_share(asked)
+    if held is not None and share != held:
+        raise UsageError(
+            f"Expected `looking.audit_share={held:g}`, which `feedback select` draws this log's "
+            f"audit with, but got {share:g}. Leave it out; `feedback select` alone changes it."
+        )
+    return share
 
 
 def evenly(ids: Sequence[str], probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:

@@ -29,7 +29,7 @@ from distill.errors import UserError
 from distill.files import sha256
 from distill.production.logged_inputs import row_bytes
 from distill.production.prediction_log.feedback import add_feedback
-from distill.production.prediction_log.queue import reviewed
+from distill.production.prediction_log.queue import audit_shares, reviewed
 from distill.production.prediction_log.records import Feedback
 from distill.runtime import OnnxModel
 
@@ -193,3 +193,31 @@ def test_rows_of_a_table_go_round_the_loop(loop, log, people_table, tmp_path):
             rows.inputs[name], values[order, 0].astype(rows.inputs[name].dtype)
         )
     assert (rows.labels[rows.splits != "unlabelled"] == 1).all()
+
+
+def test_collecting_goes_by_the_share_that_was_drawn_with_and_says_what_can_judge(
+    loop, log, taught
+):
+    records, _, truth = taught
+    chosen = loop("select", AUDIT, "limits.budget=10")
+    told = "\n".join(chosen["says"])
+    assert f"margin chose 10 of {800 - chosen['num_audit_drawn']} predictions" in told
+    assert f"{chosen['num_audit_drawn'] + 10} items wait at /review: `distill serve art" in told
+    label_all(log, truth)
+    refused = loop("collect", "looking.audit_share=0.02")
+    assert "`looking.audit_share=0.2`" in refused
+    assert "but got 0.02" in refused
+    found = loop("collect")
+    assert audit_shares(log) == [(0.0, 0.2)]
+    assert found["audit"]["share"] == 0.2
+    audited = found["counts"]["audit"]["human"]
+    assert found["num_audit_usable"] == audited == chosen["num_audit_drawn"]
+    told = "\n".join(found["says"])
+    assert f"At most {audited:,} audited rows can judge" in told
+    assert "and 30 must" in told
+    assert "distill pipeline experiment=feedback data.version=" in told
+    for record in records:
+        add_feedback(log, Feedback(prediction=record.id, label=truth[record.id]))
+    assert "All 800 predictions have a truth already." in loop("select")["says"]
+    assert "holds" not in str(loop("select")["notes"])
+    assert "of those before it stays 20.0%" in loop("select", "looking.audit_share=0.3")["notes"][0]

@@ -219,6 +219,16 @@ def test_what_does_not_fit_is_refused(data, tmp_path):
             feedback(base=data, version=str(path), **settings)
 
 
+def test_a_small_audit_says_where_its_rows_went(data, tmp_path):
+    rows = new_world(data, num_audit=40)
+    inputs, labels = rows.inputs.copy(), rows.labels.copy()
+    inputs[:7] = data.train.inputs[:7]
+    labels[7:12] = -1
+    path = version(tmp_path, dataclasses.replace(rows, inputs=inputs, labels=labels))
+    told = refused(data, path)
+    assert "found 28 of 40 (5 have no label, 7 have inputs that the model was trained on)" in told
+
+
 def test_images_that_stay_on_disk_are_refused(data, tmp_path):
     stored = np.memmap(tmp_path / "images", np.uint8, "w+", shape=data.train.inputs.shape)
     on_disk = dataclasses.replace(data, train=dataclasses.replace(data.train, inputs=stored))

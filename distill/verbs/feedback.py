@@ -1,5 +1,6 @@
 """`feedback`: what people label next, what they said, and the dataset that comes of it."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
+from distill.audit import MIN_ROWS, share_to_keep
 from distill.dataset_versions import MANIFEST, counts, write_version
 from distill.errors import UsageError, nearest
 from distill.files import from_json, to_json
@@ -19,10 +21,17 @@ from distill.production.feedback.opinions import agreement
 from distill.production.feedback.selecting import Asking, select
 from distill.production.feedback.selection import Limits
 from distill.production.feedback.story import audit_facts, notes, people_facts, teacher_facts
-from distill.production.feedback.survey import Looking, survey
+from distill.production.feedback.survey import Looking, held_share, survey
 from distill.production.feedback.teacher import Teacher, open_teacher
+from distill.production.feedback.telling import (
+    collected,
+    selected,
+    share_told,
+    to_label,
+    usable_audit,
+)
 from distill.production.feedback.tiers import counted
-from distill.production.prediction_log.annotations import answers
+from distill.production.prediction_log.annotations import answers, progress
 from distill.production.prediction_log.connection import Engine, open_log
 from distill.production.serving.editions import artefact_at
 from distill.run_folder import versions
@@ -39,6 +48,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     with _opened(cfg) as (engine, model):
         result = steps[cfg.action](cfg, engine, model)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    for line in result.get("says", ()):
+        console.print(line)
     for note in result.get("notes", ()):
         console.print(f"note: {note}")
     return {"action": cfg.action, "model": str(model.path), "model_sha256": model.sha256, **result}
@@ -59,7 +70,9 @@ def _select(cfg: DictConfig, engine: Engine, model: Model) -> dict[str, Any]:
         seed=cfg.seed,
     )
     done = select(engine, seen, asking)
+    told = selected(seen, done, strategy=asking.name, budget=limits.budget)
     return {
+        "says": [*told, _where(cfg, engine, model)],
         "strategy": asking.name,
         "has_embedding": done.has_embedding,
         "num_predictions": len(seen.answers),
@@ -72,7 +85,10 @@ def _select(cfg: DictConfig, engine: Engine, model: Model) -> dict[str, Any]:
         "people": people_facts(seen),
         "teacher": teacher_facts(seen, teacher),
         "tiers": counted(seen.tiers),
-        "notes": notes(seen, teacher, num_without_input=done.num_without_input),
+        "notes": [
+            *share_told(seen),
+            *notes(seen, teacher, num_without_input=done.num_without_input),
+        ],
     }
 
 
@@ -97,6 +113,8 @@ def _import(cfg: DictConfig, engine: Engine, model: Model) -> dict[str, Any]:
 def _collect(cfg: DictConfig, engine: Engine, model: Model) -> dict[str, Any]:
     check_numbers(cfg, {"max_unlabelled": Number(is_whole=True, least=0)})
     looking, teacher = _looking(cfg), _teacher(cfg.teacher.path, cfg)
+    share = share_to_keep(looking.audit_share, held_share(engine))
+    looking = dataclasses.replace(looking, audit_share=share)
     seen = survey(engine, model, teacher, looking)
     done = collect(
         engine,
@@ -115,11 +133,17 @@ def _collect(cfg: DictConfig, engine: Engine, model: Model) -> dict[str, Any]:
         "versions": versions(),
     }
     path, is_new = write_version(Path(cfg.out), done.rows, facts)
+    usable = usable_audit(done.rows)
+    following = _where(cfg, engine, model)
+    if usable >= MIN_ROWS:
+        following = f"Next: `distill pipeline experiment=feedback data.version={path}`"
     return {
+        "says": [*collected(seen, done, path, is_new=is_new), following],
         "dataset": str(path),
         "manifest": str(path / MANIFEST),
         "is_new": is_new,
         "counts": counts(done.rows),
+        "num_audit_usable": usable,
         "num_leaks": done.num_leaks,
         "num_teacher_left_out": done.num_teacher_left_out,
         "audit": facts["audit"],
@@ -140,6 +164,12 @@ def _opened(cfg: DictConfig) -> Iterator[tuple[Engine, Model]]:
         yield engine, model
     finally:
         engine.dispose()
+
+
+def _where(cfg: DictConfig, engine: Engine, model: Model) -> str:
+    """Say where people label, and how much waits for them."""
+    serve = "distill serve" + ("" if cfg.artefact is None else f" artefact={cfg.artefact}")
+    return to_label(progress(engine, model.classes_sha256, "").open_for, serve)
 
 
 def _looking(cfg: DictConfig) -> Looking:

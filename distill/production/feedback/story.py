@@ -16,7 +16,7 @@ def audit_facts(seen: Survey, looking: Looking) -> dict[str, Any]:
     """Figures of the audit: how many rows, of how many the truth is known, the accuracy."""
     accuracy = seen.audit.accuracy(confidence=looking.confidence)
     return {
-        "share": looking.audit_share,
+        "share": seen.shares[-1].share,
         "num_drawn": seen.audit.num_drawn,
         "num_open": seen.audit.num_open,
         "num_judged": len(seen.audit.ids),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.audit import Audit, Share, check_share, place_of
+from distill.audit import Audit, Share, check_share, place_of, share_to_keep
 from distill.production.feedback.logged import Answers, read_inputs, read_log
 from distill.production.feedback.model import Model
 from distill.production.feedback.precision import Proof
@@ -24,6 +24,7 @@ from distill.production.prediction_log.connection import Engine
 from distill.production.prediction_log.queue import (
     Reviewed,
     add_items,
+    audit_shares,
     reviewed,
     set_audit_share,
 )
@@ -36,7 +37,7 @@ class Looking:
     """How a log is looked at.
 
     Attributes:
-        audit_share: of the predictions that are drawn at random.
+        audit_share: of the predictions that are drawn at random; None keeps what the log has.
         days: that are looked back; None is all of the log.
         max_pool: predictions that are chosen from, the latest.
         target: precision that a teacher must be proven to have before it labels anything.
@@ -45,7 +46,7 @@ class Looking:
         overlap: share of the items that two people are asked about.
     """
 
-    audit_share: float = 0.02
+    audit_share: float | None = None
     days: float | None = None
     max_pool: int = 20_000
     target: float = 0.95
@@ -68,6 +69,7 @@ class Survey:
         audit: so far.
         proof: of the teacher; None without one.
         num_drawn: rows that came to the audit now.
+        shares: of the predictions that are audited, in the order of time.
         since: UTC in seconds since 1970, from where it was looked; None from the beginning.
     """
 
@@ -80,6 +82,7 @@ class Survey:
     audit: Audited
     proof: Proof | None
     num_drawn: int
+    shares: tuple[Share, ...]
     since: float | None = None
 
 
@@ -88,12 +91,21 @@ def survey(
 ) -> Survey:
     """Look at a log, and draw its audit.
 
+    Args:
+        engine: an open log.
+        model: that answered.
+        teacher: that is asked.
+        looking: how; a share of the audit that differs from the log's holds from now on.
+        now: UTC in seconds since 1970; None is now.
+
     Raises:
+        UsageError: the audit's share is none.
         UserError: there is nothing of this model, or the teacher has other classes.
         ModelError: the teacher fails.
         LogUnavailableError: the database cannot be read or written now.
     """
-    share = check_share(looking.audit_share)
+    asked = looking.audit_share
+    share = share_to_keep(None, held_share(engine)) if asked is None else check_share(asked)
     now = time.time() if now is None else now
     since = None if looking.days is None else now - looking.days * DAY
     answers = read_log(engine, model, since=since, until=now)
@@ -120,8 +132,19 @@ def survey(
         audit=audited([*queue.values()]),
         proof=proof,
         num_drawn=num_drawn,
+        shares=audit.shares,
         since=since,
     )
+
+
+def held_share(engine: Engine) -> float | None:
+    """Tell which share of the predictions is audited now; None where nothing was drawn yet.
+
+    Raises:
+        LogUnavailableError: the database cannot be read now.
+    """
+    shares = audit_shares(engine)
+    return shares[-1][1] if shares else None
 
 
 def item_of(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.audit import evenly
+from distill.audit import MIN_ROWS, evenly
 from distill.contract import check_classes
 from distill.dataset_versions import AUDIT, NO_LABEL, newest, read_version, versions
 from distill.encoding import Encoder
@@ -24,8 +24,6 @@ from distill.training.data import splits
 from distill.training.data.splits import Data, Split, chunks, joined
 
 log = logging.getLogger(__name__)
-
-MIN_AUDIT = 30  # rows; fewer decide nothing
 
 
 def feedback(
@@ -76,7 +74,13 @@ def feedback(
     drawn = is_audit & has_label & ~seen
     audit = drawn.copy()
     audit[drawn] = evenly(rows.ids[drawn].tolist(), rows.inclusion_probabilities[drawn])
-    _check_audit(path, int(audit.sum()), int(drawn.sum()))
+    losses = _Losses(
+        num_in_version=int(is_audit.sum()),
+        num_without_label=int((is_audit & ~has_label).sum()),
+        num_trained_on=int((is_audit & has_label & seen).sum()),
+        num_thinned=int(drawn.sum() - audit.sum()),
+    )
+    losses.check(path)
     chosen, taught = ~is_audit & has_label & ~known, ~is_audit & ~has_label & ~known
     # By inputs: one that came twice must not choose the epoch of a model that has learnt it.
     different = np.unique(prints[chosen])
@@ -182,19 +186,38 @@ def _weights(
     return None if np.allclose(weights, 1) else weights
 
 
-def _check_audit(path: Path, count: int, num_drawn: int) -> None:
-    if count >= MIN_AUDIT:
-        return
-    thinned = "" if num_drawn == count else (
-        f" ({num_drawn:,} before they were thinned to the smallest `audit_share` that there was; "
-        "collect with `looking.days=` to look back no further than the present one)"
-    )  # fmt: skip
-    raise UserError(
-        f"Expected {MIN_AUDIT} labelled rows of the audit in {path} at least but found "
-        f"{count}{thinned}: a retrained model is judged on them, since rows that were chosen are "
-        "not like the others. Raise `looking.audit_share` of `feedback select`, label what it "
-        "draws, and collect again."
-    )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Losses:
+    """Where the rows of an audit go that do not judge."""
+
+    num_in_version: int
+    num_without_label: int
+    num_trained_on: int
+    num_thinned: int
+
+    def check(self, path: Path) -> None:
+        """Refuse an audit that decides nothing; say what it has lost, and what to do about it."""
+        lost = {
+            "have no label": self.num_without_label,
+            "have inputs that the model was trained on": self.num_trained_on,
+            "are thinned out, to the smallest `audit_share` among them": self.num_thinned,
+        }
+        count = self.num_in_version - sum(lost.values())
+        if count >= MIN_ROWS:
+            return
+        told = ", ".join(f"{number:,} {why}" for why, number in lost.items() if number)
+        told = f" of {self.num_in_version:,} ({told})" if told else ""
+        later = (
+            " Or collect with `looking.days=`, no further back than the present share."
+            if self.num_thinned
+            else ""
+        )
+        raise UserError(
+            f"Expected {MIN_ROWS} labelled rows of the audit in {path} at least but found "
+            f"{count}{told}: a retrained model is judged on them, since rows that were chosen are "
+            "not like the others. Raise `looking.audit_share` of `feedback select`, which holds "
+            f"from then on, label what it draws, and collect again.{later}"
+        )
 
 
 def _trained_before(path: Path) -> set[str]:
