@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from monitored import ACCURACY, fill, make_world
 
+from distill.audit import Audit, Share
 from distill.files import read_json
+from distill.production.monitoring.observation import _drawn
+from distill.production.prediction_log.scope import Scope
 from distill.production.teacher_answers import TeacherAnswers
 
 SURE = "confidence=0.9999"  # ids are random: of a hundred runs none may fail for that
@@ -118,6 +121,16 @@ def test_a_slice_that_was_drawn_counts_in_full_however_few_labels_are_wanted(ask
     assert whole["num_labels"] == whole["num_labels_read"] == 12 * 150
 
 
+def test_the_shares_of_the_slice_are_those_of_the_model_s_life():
+    shares = (Share(since=0.0, share=0.1), Share(since=1000.0, share=0.02))
+    alone = _drawn(Audit(shares=shares[:1]), Scope(since=10.0, until=2000.0))
+    assert alone == "10.0% of the rows, drawn at random"
+    both = _drawn(Audit(shares=shares), Scope(since=10.0, until=2000.0))
+    assert both.startswith("10.0%, 2.0% since 1970-01-01 00:16 UTC of the rows")
+    late = _drawn(Audit(shares=shares), Scope(since=1500.0, until=2000.0))
+    assert late == "2.0% of the rows, drawn at random"
+
+
 def test_all_of_a_large_log_s_slice_counts(asked, monkeypatch):
     monkeypatch.setattr("distill.production.monitoring.observation.NUM_COUNTED", 300)
     _, found = asked(audit=0.2, teacher=False, days=12)
@@ -144,12 +157,18 @@ def test_without_inputs_answers_are_still_looked_at(asked):
     assert "log.inputs=keep" in " ".join(found["cannot_know"])
 
 
-def test_a_new_model_is_left_alone_for_a_while(asked):
+def test_a_new_model_is_left_alone_for_a_while_and_the_page_says_that_it_is_worse(asked, tmp_path):
     ran, found = asked(days=5, wrong=lambda at: 0.6)
     assert ran.code in (0, 4)
     held = next(one for one in found["triggers"] if one["name"] == "audited accuracy")
     assert held["fires"]
     assert "the model is new" in held["held"]
+    text = (tmp_path / "out/monitor.html").read_text()
+    assert "Answers are worse (audited accuracy" in text
+    assert "training is held for 2.0 days" in text
+    assert "`rules.cooldown_days`" in text
+    assert "No rule says" not in text
+    assert "Answers are worse (audited accuracy" in " ".join(ran.stderr.split())
 
 
 def test_rules_of_the_calendar_and_of_labels(asked):

@@ -51,10 +51,12 @@ def test_what_no_rule_names_never_fires(rule, known, name):
 def test_a_new_model_and_a_spent_budget_hold_trainings_back_but_no_looks():
     harmed = {"audited": (0.5, 0.6), "drifted": ("age",)}
     new = asked(age_days=2.0, **harmed)
-    assert "5.0 more days" in new["audited accuracy"].held
+    assert "for 5.0 days, since the model is new" in new["audited accuracy"].held
+    assert "`rules.cooldown_days`" in new["audited accuracy"].held
     assert new["drift"].held is None
     budget = Rules(max_retrainings=3)
-    assert "budget is up" in asked(budget, num_retrainings=3, **harmed)["audited accuracy"].held
+    spent = asked(budget, num_retrainings=3, **harmed)["audited accuracy"].held
+    assert "3 trainings in 90 days already (`rules.max_retrainings`)" in spent
     assert asked(budget, num_retrainings=2, **harmed)["audited accuracy"].held is None
 
 

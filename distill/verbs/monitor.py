@@ -24,6 +24,7 @@ from distill.production.monitoring.observation import (
 )
 from distill.production.monitoring.page import (
     BADGES,
+    advice,
     headline,
     page,
     simulated_headline,
@@ -295,9 +296,10 @@ def _show(console: Console, name: str, found: Report) -> None:
     for one in found.triggers:
         colour = COLOURS[BADGES[one.asks]] if one.fires else "green"
         word = one.asks if one.fires else "quiet"
-        held = f" (held: {one.held})" if one.held else ""
+        held = f" (held {one.held})" if one.held else ""
         table.add_row(one.name, f"[{colour}]{word}[/{colour}]", escape(one.why + held))
     console.print(table)
     console.print(escape(headline(found)), style="bold")
+    console.print(escape(advice(found)))
     for one in found.cannot_know:
         console.print(f"unknown: {escape(one)}", style="dim")

@@ -8,6 +8,7 @@ Knows the log and the model's world; knows nothing of what is concluded.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 
 import numpy as np
@@ -197,10 +198,13 @@ def _labels(engine: Engine, world: World, life: Scope, wanted: int) -> Labels:
                 drawn=lambda one: place_of(one) < largest,
             )
         is_drawn = [audit.has(*row) for row in zip(rows.names, rows.times.tolist(), strict=True)]
-        now = f"{shares[-1][1]:.1%} of the rows, drawn at random"
         rows = rows.take(np.array(is_drawn, bool))
         return replace(
-            known, num_read=max(known.num_read, len(rows)), audit=rows, how=now, draws=audit
+            known,
+            num_read=max(known.num_read, len(rows)),
+            audit=rows,
+            how=_drawn(audit, life),
+            draws=audit,
         )
     total, covered = count(engine, life), known.num_known
     if share < 1:  # what the draw may have missed by chance is no gap
@@ -212,6 +216,18 @@ def _labels(engine: Engine, world: World, life: Scope, wanted: int) -> Labels:
     if share < 1:
         how += f", of which {known.num_read:,} of about {known.num_known:,} were drawn at random"
     return replace(known, audit=rows, how=how)
+
+
+def _drawn(audit: Audit, life: Scope) -> str:
+    """Say which shares of the rows were drawn while the model lived."""
+    since, until = life.since or 0.0, life.until or np.inf
+    told = [f"{audit.probability(since):.1%}"]
+    for own in audit.shares:
+        if since < own.since <= until:
+            moment = datetime.fromtimestamp(own.since, UTC)
+            told.append(f"{own.share:.1%} since {moment:%Y-%m-%d %H:%M} UTC")
+    thinned = "; where both count, those before are thinned to the smaller" if len(told) > 1 else ""
+    return f"{', '.join(told)} of the rows, drawn at random{thinned}"
 
 
 def _teacher(

@@ -27,7 +27,7 @@ NAMES = {
 ADVICE = {
     "retrain": "Train again: `feedback collect`, then `pipeline experiment=feedback`. The new "
     "model has to pass the same gate before it takes over.",
-    "investigate": "Somebody should look at what changed. Nothing says that answers are worse.",
+    "investigate": "Somebody should look at what changed. No rule says that answers are worse.",
     None: "Nothing to do.",
 }
 BADGES = {"retrain": "fail", "investigate": "inconclusive", None: "pass"}
@@ -39,10 +39,10 @@ def page(found: Report, model: str) -> str:
         "monitor.html",
         {
             "title": model,
-            "outcome": found.asks or "fine",
-            "badge": BADGES[found.asks],
+            "outcome": found.asks or ("held" if found.held else "fine"),
+            "badge": BADGES[found.asks or ("investigate" if found.held else None)],
             "headline": headline(found),
-            "advice": ADVICE[found.asks],
+            "advice": advice(found),
             "since": _time(found.since),
             "until": _time(found.until),
             "num_rows": f"{found.num_rows:,}",
@@ -79,7 +79,7 @@ def page(found: Report, model: str) -> str:
                     "name": one.name,
                     "badge": BADGES[one.asks] if one.fires else "pass",
                     "word": one.asks if one.fires else "quiet",
-                    "why": one.why + (f". Held: {one.held}" if one.held else ""),
+                    "why": one.why + (f". Held {one.held}" if one.held else ""),
                 }
                 for one in found.triggers
             ],
@@ -113,6 +113,17 @@ def headline(found: Report) -> str:
         return f"{title} cannot be known without labels of a random slice; {then}."
     interval = metric_interval(found.metric, now.interval, 1)
     return f"{title} is {metric_text(found.metric, now.estimate, 1)} ({interval}) {how}; {then}."
+
+
+def advice(found: Report) -> str:
+    """Say in a sentence or two what is to be done, and what keeps it from being done now."""
+    if found.asks == "retrain" or not found.held:
+        return ADVICE[found.asks]
+    worse = [one.name for one in found.held if one.tells_worse]
+    names = ", ".join(worse or [one.name for one in found.held])
+    said = "Answers are worse" if worse else "It is time to train again"
+    look = " Meanwhile somebody should look at what changed." if worse or found.asks else ""
+    return f"{said} ({names}); training is held {found.held[0].held}.{look}"
 
 
 def _labels(found: Report) -> str:

@@ -104,6 +104,11 @@ class Report:
         fired = {t.asks for t in self.triggers if t.fires and t.held is None}
         return "retrain" if "retrain" in fired else "investigate" if fired else None
 
+    @property
+    def held(self) -> list[Trigger]:
+        """Rules that would have it trained again now, and may not."""
+        return [t for t in self.triggers if t.fires and t.held is not None]
+
 
 def report(
     world: World,

@@ -79,7 +79,8 @@ class Trigger:
         fires: whether it asks for something.
         asks: for what.
         why: in words.
-        held: why nothing follows though it fires; None where something does.
+        held: for how long or why nothing follows though it fires, and the key that says so; None
+            where something does.
     """
 
     name: str
@@ -87,6 +88,11 @@ class Trigger:
     asks: Asks
     why: str
     held: str | None = None
+
+    @property
+    def tells_worse(self) -> bool:
+        """Whether it fires since answers are worse, and not by the calendar or for new labels."""
+        return self.fires and (self.name.startswith("audited ") or self.name == "disagreement")
 
 
 def triggers(rules: Rules, known: Known) -> list[Trigger]:
@@ -173,8 +179,11 @@ def _labels(rules: Rules, known: Known) -> Trigger:
 def _held(rules: Rules, known: Known) -> str | None:
     if known.age_days < rules.cooldown_days:
         left = rules.cooldown_days - known.age_days
-        return f"the model is new: for {left:.1f} more days nothing asks for a training"
+        return f"for {left:.1f} days, since the model is new (`rules.cooldown_days`)"
     limit = rules.max_retrainings
     if limit is not None and known.num_retrainings >= limit:
-        return f"{known.num_retrainings} trainings in {rules.budget_days:g} days: the budget is up"
+        return (
+            f"since there were {known.num_retrainings} trainings in {rules.budget_days:g} days "
+            "already (`rules.max_retrainings`)"
+        )
     return None
