@@ -6,7 +6,7 @@ python scripts/baseline.py annotate n=300
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["baseline", *sys.argv[1:]])

@@ -6,7 +6,7 @@ python scripts/benchmark.py artefacts=[a.onnx] budget.latency.p95_ms=2 target=cp
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["benchmark", *sys.argv[1:]])

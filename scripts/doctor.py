@@ -6,7 +6,7 @@ python scripts/doctor.py target=ssh target.host=pi@raspberrypi log.url=postgresq
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["doctor", *sys.argv[1:]])

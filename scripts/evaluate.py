@@ -6,7 +6,7 @@ python scripts/evaluate.py run_dir=outputs/mine experiment=cifar10 data.root=cif
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["evaluate", *sys.argv[1:]])

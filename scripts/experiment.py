@@ -6,7 +6,7 @@ python scripts/experiment.py plan plan.baseline=0.95 plan.difference=0.01
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["experiment", *sys.argv[1:]])

@@ -6,7 +6,7 @@ python scripts/export.py checkpoint=best.pt student=resnet8 quantize=none
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["export", *sys.argv[1:]])

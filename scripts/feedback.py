@@ -6,7 +6,7 @@ python scripts/feedback.py collect teacher.path=teacher.onnx
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["feedback", *sys.argv[1:]])

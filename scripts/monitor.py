@@ -6,7 +6,7 @@ python scripts/monitor.py run=outputs/mine teacher.path=teacher.onnx
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["monitor", *sys.argv[1:]])

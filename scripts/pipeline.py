@@ -6,7 +6,7 @@ python scripts/pipeline.py experiment=cifar10 data.root=cifar10 run_dir=outputs/
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["pipeline", *sys.argv[1:]])

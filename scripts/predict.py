@@ -6,7 +6,7 @@ python scripts/predict.py artefact=model.onnx input=test.parquet output=teacher.
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["predict", *sys.argv[1:]])

@@ -6,7 +6,7 @@ python scripts/promote.py to=champion
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["promote", *sys.argv[1:]])

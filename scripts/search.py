@@ -6,7 +6,7 @@ python scripts/search.py experiment=cifar10 space=cifar data.root=<folder> searc
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["search", *sys.argv[1:]])

@@ -6,7 +6,7 @@ python scripts/serve.py artefact=outputs/mine/export port=8080
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["serve", *sys.argv[1:]])

@@ -6,7 +6,7 @@ python scripts/soft_labels.py run_dir=outputs/mine soft_labels.path=labels
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["soft_labels", *sys.argv[1:]])

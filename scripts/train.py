@@ -6,7 +6,7 @@ python scripts/train.py teacher teacher=resnet20 trainer.max_epochs=60
 
 import sys
 
-from distill.cli import main
+from _start import main
 
 if __name__ == "__main__":
     main(["train", *sys.argv[1:]])

@@ -100,6 +100,38 @@ def test_every_verb_explains_itself_without_torch(verb, tmp_path):
     assert f"distill {verb}" in done.stdout
 
 
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout whose launchers are started by a Python that has no `distill`."""
+    shutil.copytree(REPOSITORY / "scripts", tmp_path / "scripts")
+
+    def start(*arguments):
+        bare = [sys.executable, "-S", tmp_path / "scripts" / "pipeline.py", *arguments]
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        return subprocess.run(
+            bare, env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    return start
+
+
+def test_a_launcher_without_an_environment_says_how_to_make_one(checkout):
+    done = checkout()
+    assert done.returncode == 1
+    assert "Run `make .venv/.installed` first" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_launcher_takes_the_checkout_s_environment(checkout, tmp_path):
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    done = checkout("student=mlp", "run_dir=a b")
+    script = tmp_path / "scripts" / "pipeline.py"
+    assert (done.returncode, done.stdout) == (0, f"{script} student=mlp run_dir=a b\n")
+
+
 @pytest.mark.parametrize("verb", ["benchmark", "predict"])
 def test_what_only_runs_models_loads_no_torch(verb):
     code = f"import sys, distill.verbs.{verb}; print({{'torch', 'lightning'}} & {{*sys.modules}})"
@@ -145,7 +177,9 @@ def test_modules_stay_readable():
         for path in (REPOSITORY / "distill").rglob("*.py")
     }
     assert {name: n for name, n in lengths.items() if n > 400} == {}
-    launchers = [len(p.read_text().splitlines()) for p in (REPOSITORY / "scripts").glob("*.py")]
+    launchers = [
+        len(p.read_text().splitlines()) for p in (REPOSITORY / "scripts").glob("[a-z]*.py")
+    ]
     assert max(launchers) <= 15
 
 
