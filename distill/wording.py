@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill.metrics import estimate_from
-from distill.pages import figure, percent
+from distill.pages import figure, percent, size
 from distill.scoring import METRICS, Quantiles
 from distill.tasks import TaskKind
 
@@ -32,6 +32,8 @@ NAMES = {
 }
 SHARES = ("accuracy", "macro_f1", "label_accuracy", "subset_accuracy", "micro_f1",
           "mean_average_precision", "coverage")  # fmt: skip
+FRACTIONS = (*SHARES, "drop_vs_teacher", "drop_vs_float32", "gain_vs_baseline", "gain_vs_incumbent",
+             "drop_on_old_test", "parity_top1_agreement")  # fmt: skip
 ERRORS = (*METRICS[TaskKind.REGRESSION], Quantiles.metric)  # of those that decide, less is better
 
 
@@ -51,6 +53,15 @@ def metric_text(name: str, value: float, digits: int = 2) -> str:
     if name in SHARES:
         return percent(value, digits)
     return f"{value:.3f}" if abs(value) < 1 else figure(value)
+
+
+def check_figure(name: str, value: float | None) -> str:
+    """Write a figure of a budget's check in its unit."""
+    if value is None:
+        return "unknown"
+    if name.endswith("_bytes"):
+        return size(value)
+    return percent(value) if name in FRACTIONS else figure(value)
 
 
 def metric_interval(name: str, interval: Sequence[float | None], digits: int = 2) -> str:

@@ -8,10 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from distill.budget import Check, Choice
-from distill.deployment.report.cells import check_figure
 from distill.files import to_json
 from distill.pages import figure, size
-from distill.wording import metric_interval, metric_name, metric_text
+from distill.wording import check_figure, metric_interval, metric_name, metric_text
 
 Values = Mapping[str, Any]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from distill.budget import Check
 from distill.files import to_json
-from distill.pages import figure, percent, percent_interval, size
-from distill.wording import SHARES, metric_interval, metric_text
+from distill.pages import figure, percent, percent_interval
+from distill.wording import check_figure, metric_interval, metric_text
 
 Values = dict[str, Any]
 Cell = dict[str, str]
@@ -43,26 +43,6 @@ def interval_text(interval: Sequence[float | None]) -> str:
     """Write an interval."""
     low, high = ("no bound" if end is None else figure(end) for end in interval)
     return f"{low} to {high}"
-
-
-_FRACTIONS = (
-    *SHARES,
-    "drop_vs_teacher",
-    "drop_vs_float32",
-    "gain_vs_baseline",
-    "gain_vs_incumbent",
-    "drop_on_old_test",
-    "parity_top1_agreement",
-)
-
-
-def check_figure(name: str, value: float | None) -> str:
-    """Write a figure of a check in its unit."""
-    if value is None:
-        return "unknown"
-    if name.endswith("_bytes"):
-        return size(value)
-    return percent(value) if name in _FRACTIONS else figure(value)
 
 
 def check_row(check: Check) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Knows answers, verdicts and margins; knows nothing of where versions are kept. W
 case (files whole, golden samples replay) is not decided here: no force sets it aside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,9 @@ from distill.metrics import Interval
 from distill.production.registry.ledger import Entry
 from distill.production.registry.package import Package
 from distill.scoring import Scoring
-from distill.wording import metric_name, metric_text
+from distill.wording import check_figure, metric_name, metric_text
 
+MAX_TOLD = 6  # checks that a note names
 Marks = NDArray[Any]
 Pair = tuple[Marks, Marks]  # the champion's and the candidate's
 
@@ -101,7 +102,7 @@ def challenger_findings(candidate: Package) -> list[Finding]:
     """A challenger must not have failed its budget; it may be an open question."""
     verdict = Outcome(candidate.verdict["verdict"])
     outcome = Outcome.FAIL if verdict is Outcome.FAIL else Outcome.PASS
-    note = f"the verdict is {verdict}"
+    note = f"the verdict is {verdict}" + missed(candidate, Outcome.FAIL)
     return [Finding(rule="verdict_has_not_failed", outcome=outcome, note=note)]
 
 
@@ -109,7 +110,45 @@ def verdict_finding(candidate: Package) -> Finding:
     """A champion must have passed, with the very artefact that ships."""
     verdict, chosen = Outcome(candidate.verdict["verdict"]), candidate.verdict["chosen"]["artefact"]
     note = f"the verdict is {verdict}" + (f" and chose {chosen}" if chosen else "")
+    if verdict is not Outcome.PASS:
+        note += missed(candidate, Outcome.FAIL, Outcome.INCONCLUSIVE)
     return Finding(rule="verdict", outcome=verdict, note=note)
+
+
+def missed(candidate: Package, *outcomes: Outcome) -> str:
+    """Say which checks of a verdict came out so, with figures, and where all of it is told."""
+    told = [
+        f"{check['outcome']} {check['artefact']} {check['name']} "
+        f"{check_figure(check['name'], check.get('measured'))}, limit "
+        f"{check_figure(check['name'], check.get('limit'))}"
+        + (f" ({check['note']})" if check.get("note") else "")
+        for check in candidate.verdict["checks"]
+        if check["outcome"] in outcomes
+    ]
+    if not told:
+        return ""
+    more = f"; {len(told) - MAX_TOLD} more" if len(told) > MAX_TOLD else ""
+    return f": {'; '.join(told[:MAX_TOLD])}{more}; see {candidate.root / 'report.html'}"
+
+
+def in_the_way(candidate: Package, findings: Sequence[Finding]) -> str:
+    """Say what would decide rules that are open."""
+    open_checks = [
+        check["name"]
+        for check in candidate.verdict["checks"]
+        if check["outcome"] == Outcome.INCONCLUSIVE
+    ]
+    on_device = ("_ms", "_bytes", "_per_second")
+    ways = []
+    if any(name.endswith(on_device) for name in open_checks):
+        ways.append("measure again, longer (`effort=normal`, `effort.max_seconds=`)")
+    is_drop = any(finding.rule.startswith("drop_") for finding in findings)
+    if is_drop or any(not name.endswith(on_device) for name in open_checks):
+        ways.append("test on more samples")
+    if is_drop:
+        ways.append("let `audit=` decide")
+    told = ", or ".join([*ways, "try it beside the champion: `to=challenger`"])
+    return told[0].upper() + told[1:]
 
 
 def classes_finding(candidate: Package, champion: Package) -> Finding:

@@ -28,6 +28,7 @@ from distill.production.registry.promotion import (
     challenger_findings,
     classes_finding,
     drop_finding,
+    in_the_way,
     no_common_test,
     paired_answers,
     verdict_finding,
@@ -115,7 +116,7 @@ class Registry:
         forced = request.force and outcome is not Outcome.PASS
         if outcome is not Outcome.PASS and not forced:
             bad = [f for f in findings if f.outcome is outcome]
-            why = f"Version {version} is not promoted: {_said(bad, outcome)}"
+            why = f"Version {version} is not promoted: {_said(candidate, bad, outcome)}"
             return Decision(
                 outcome=outcome, entry=None, version=version, findings=findings, why=why
             )
@@ -290,7 +291,7 @@ def _marks(package: Package, scoring: Scoring, audit: Callable[[Contract], Any])
     return scoring.marks(answers, Truth(labels=labels))
 
 
-def _said(findings: Sequence[Finding], outcome: Outcome) -> str:
+def _said(candidate: Package, findings: Sequence[Finding], outcome: Outcome) -> str:
     """Say which rules are in the way, and what to do."""
     names = " and ".join(f"`{finding.rule}`" for finding in findings)
     are = "is" if len(findings) == 1 else "are"
@@ -300,6 +301,6 @@ def _said(findings: Sequence[Finding], outcome: Outcome) -> str:
             'reason="..."` sets them aside.'
         )
     return (
-        f"{names} {are} not decided. Test on more samples, let `audit=` decide, or try it beside "
-        'the champion: `to=challenger`. `force=true reason="..."` sets rules aside.'
+        f"{names} {are} not decided. {in_the_way(candidate, findings)}. `force=true "
+        'reason="..."` sets rules aside.'
     )
