@@ -99,6 +99,30 @@ def share_bounds(
     return low, high
 
 
+def trials_needed(
+    successes: int, trials: int, below: float, *, around: float = 0.5, alpha: float = 0.05
+) -> int | None:
+    """How many trials it takes, to a percent, until the upper bound of a chance is down to `below`.
+
+    Of those that are still to come none is a success, so it is the least that may be needed. As
+    `share_bounds` has it; None where no number within reason does.
+
+    Args:
+        successes: so far.
+        trials: so far.
+        below: above 0 and below 1.
+        around: of `share_bounds`.
+        alpha: likewise.
+    """
+    counts = np.geomspace(max(trials, 1), max(trials, 1) * 1e4, 1000)
+    counts = counts[(counts > successes) & (successes < below * counts)]
+    failures, (a, b) = counts - successes, (CONCENTRATION * around, CONCENTRATION * (1 - around))
+    excess = special.betaln(a + successes, b + failures) - special.betaln(a, b) + math.log(alpha)
+    excess -= special.xlogy(successes, below) + special.xlog1py(failures, -below)
+    enough = np.flatnonzero(excess >= 0)
+    return math.ceil(counts[enough[0]]) if len(enough) else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Moments:
     """What is known of one arm's units.

@@ -119,6 +119,7 @@ def test_an_end_stays_whatever_comes_in_later(engine):
 def test_a_running_experiment_without_labels_is_inconclusive(engine):
     told = document(tell(engine, SETTING.experiment))
     assert (told["result"], told["stage"], told["estimate"]) == ("Inconclusive", "shadow", None)
+    assert told["is_paused"]  # as /status of whoever serves it says, whose waiting is no move
     assert "Nothing yet" in page(tell(engine, SETTING.experiment))
 
 

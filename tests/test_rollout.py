@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -111,7 +112,14 @@ def test_peeking_at_skew_on_the_margin_raises_hardly_an_alarm():
 def test_harm_that_has_not_shown_is_not_harm_that_is_ruled_out():
     few = dataclasses.replace(SOUND, units=Counts(challenger=150, champion=150))
     assert findings(few)["errors"] is Outcome.INCONCLUSIVE
-    assert "not ruled out" in decide(POLICY, few).why
+    why = decide(POLICY, few).why
+    assert why.startswith("no harm is shown, but 150 units are too few")
+    (more,) = re.findall(r"about ([\d,]+) more", why)
+    needed = 150 + int(more.replace(",", ""))
+    enough = dataclasses.replace(SOUND, units=Counts(challenger=needed, champion=needed))
+    assert findings(enough)["errors"] is Outcome.PASS
+    short = dataclasses.replace(SOUND, units=Counts(challenger=needed - 20, champion=needed))
+    assert findings(short)["errors"] is Outcome.INCONCLUSIVE
 
 
 def test_revenue_decides_by_arms_and_of_a_cost_less_is_better():

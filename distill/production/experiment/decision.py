@@ -20,6 +20,7 @@ from distill.sequential import (
     p_value,
     paired_difference,
     share_bounds,
+    trials_needed,
 )
 
 GUARDRAILS = {
@@ -170,7 +171,9 @@ def _guardrail(policy: Policy, name: str, evidence: Evidence) -> Finding:
     if outcome is Outcome.FAIL:
         note += f" (p = {p:.2g}): it does harm"
     elif outcome is Outcome.INCONCLUSIVE:
-        note += f": more than {policy.guardrail_margin:.0%} too many is not ruled out yet"
+        below = policy.guardrail_margin + champion[1]
+        needed = _needed(harmed.challenger, units.challenger, below, policy.guardrail_alpha / 2)
+        note = _too_few(note, units.challenger, needed, policy.guardrail_margin)
     return Finding(
         rule=name,
         outcome=outcome,
@@ -205,7 +208,9 @@ def _skew(policy: Policy, skew: Pairs | None) -> Iterator[Finding]:
     if outcome is Outcome.FAIL:
         note += ": its training data is unlike what it is asked"
     elif outcome is Outcome.INCONCLUSIVE:
-        note += f": more than {margin:.0%} too many is not ruled out yet"
+        # As `paired_difference` has it: a quarter of the error for each rate.
+        needed = _needed(found.challenger_alone, found.count, margin, policy.guardrail_alpha / 4)
+        note = _too_few(note, found.count, needed, margin)
     yield Finding(
         rule=SKEW,
         outcome=outcome,
@@ -213,6 +218,19 @@ def _skew(policy: Policy, skew: Pairs | None) -> Iterator[Finding]:
         limit=margin,
         measured=estimate.estimate,
         interval=estimate.interval if math.isfinite(estimate.interval[1]) else None,
+    )
+
+
+def _needed(harmed: int, units: int, below: float, alpha: float) -> int | None:
+    return trials_needed(harmed, units, below, around=RARE, alpha=alpha)
+
+
+def _too_few(note: str, units: int, needed: int | None, margin: float) -> str:
+    """Say that units are too few to clear a challenger, and how many more it takes at least."""
+    more = "more" if needed is None else f"about {needed - units:,} more"
+    return (
+        f"no harm is shown, but {units:,} units are too few to rule out {margin:.0%} too many; it "
+        f"takes {more} without any: {note}"
     )
 
 

@@ -15,7 +15,7 @@ from distill.production.experiment.course import Course, Step, read_course
 from distill.production.experiment.decision import Decision, Evidence, decide, estimated
 from distill.production.experiment.gathering import aftermath, gather, usual
 from distill.production.experiment.policy import Setting
-from distill.production.experiment.rollout import State
+from distill.production.experiment.rollout import State, advance
 from distill.production.experiment.watch import decide_aftermath
 from distill.production.prediction_log.connection import Engine
 from distill.production.prediction_log.moves import experiments
@@ -48,6 +48,7 @@ class Story:
         decision: on it.
         aftermath: on what was seen since a promotion that is, or was, watched; else None.
         points: what was believed of the outcome, in the order of time.
+        challenger_units: that the challenger has answered since its stage and step began.
         time: of this account, UTC seconds.
     """
 
@@ -57,12 +58,25 @@ class Story:
     decision: Decision
     aftermath: Decision | None
     points: tuple[Point, ...]
+    challenger_units: int
     time: float
 
     @property
     def state(self) -> State:
         """Where it is."""
         return self.steps[-1].state
+
+    @property
+    def standing(self) -> State:
+        """Where it is, and whether and why it waits there, as whoever serves it says."""
+        now = advance(
+            self.setting.policy,
+            self.state,
+            self.decision,
+            challenger_units=self.challenger_units,
+            now=self.state.since,  # whether time is up is for whoever serves it to say
+        )
+        return now if now.stage is self.state.stage and now.step == self.state.step else self.state
 
     @property
     def outcome(self) -> Outcome:
@@ -109,7 +123,7 @@ def tell(engine: Engine, name: str, *, num_points: int = NUM_POINTS) -> Story:
     course, now = read_course(engine, name), time.time()
     setting, steps = course.setting, course.steps
     end = max(course.over or now, steps[0].time)  # a clock may have gone back
-    evidence, _ = gather(engine, setting, course.running, until=end)
+    evidence, challenger_units = gather(engine, setting, course.running, until=end)
     return Story(
         setting=setting,
         steps=steps,
@@ -117,6 +131,7 @@ def tell(engine: Engine, name: str, *, num_points: int = NUM_POINTS) -> Story:
         decision=decide(setting.policy, evidence),
         aftermath=_aftermath(engine, course),
         points=tuple(_path(engine, setting, steps, end, num_points)),
+        challenger_units=challenger_units,
         time=now,
     )
 
@@ -130,7 +145,7 @@ def document(story: Story) -> dict[str, Any]:
         "verdict": str(outcome),
         "stage": str(state.stage),
         "weight": state.weight,
-        "is_paused": state.is_paused,
+        "is_paused": story.standing.is_paused,
         "until": state.until,
         "why": story.decision.why if not state.stage.is_over else state.why,
         "champion": to_json(story.setting.champion),
