@@ -66,8 +66,32 @@ def test_metrics_are_in_prometheus_text_with_what_answers_now(busy):
 def test_the_page_needs_nothing_from_elsewhere(busy):
     _, client = busy
     answer = client.get("/")
-    assert not re.search(r"(src|href)\s*=|https?://(?!www\.w3\.org/2000/svg)", answer.text)
+    elsewhere = r"(src|href)\s*=(?!\"/review\")|https?://(?!www\.w3\.org/2000/svg)"
+    assert not re.search(elsewhere, answer.text)
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.browser
+def test_the_page_says_how_much_a_challenger_answers_and_where_to_label(
+    busy, require, tmp_path, monkeypatch
+):
+    service, client = busy
+    own = {"stage": "canary 5%", "weight": 0.05, "is_paused": True, "is_over": False,
+           "difference": -0.0123, "verdict": "inconclusive", "standing": "ready", "num_starts": 1,
+           "challenger": "pets version 2", "why": "so", "next": None, "watched_s": 0,
+           "problem": None}  # fmt: skip
+    monkeypatch.setattr(service.router, "status", lambda: own)
+    done = subprocess.run(
+        [
+            require("browser", "chromium"), "--headless", "--no-sandbox", "--disable-gpu",
+            "--virtual-time-budget=3000", f"--user-data-dir={tmp_path / 'profile'}",
+            f"--screenshot={tmp_path / 'page.png'}", "--window-size=1000,1100",
+            "--dump-dom", str(client.base_url),
+        ],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert "The challenger answers 5 % of the units; -0.012 against the champion" in done.stdout
+    assert '<a href="/review">' in done.stdout
 
 
 @pytest.mark.browser

@@ -88,6 +88,12 @@ def test_an_item_says_nothing_of_any_answer_before_it_is_answered(ask, items):
     assert not re.search(r"teacher|model|0\.875|0\.625|margin|tier", ask("next").text)
 
 
+def test_the_first_page_says_how_many_wait_for_whoever_comes(ask, items):
+    assert ask("waiting").json() == {"waiting": len(items)}
+    ask("answer", prediction_id=items[0], label=CLASSES[0])
+    assert ask("waiting").json() == {"waiting": len(items) - 1}
+
+
 def test_an_answer_is_kept_and_then_all_is_told(ask, items, log):
     found = ask("answer", prediction_id=items[0], label="dog", seconds=1.25).json()
     assert (found["said"], found["is_settled"], found["is_contested"]) == ("dog", True, False)

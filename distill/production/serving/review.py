@@ -97,6 +97,7 @@ class Desk:
         self._engine, self._service = engine, service
         self._threads = Pool("the queue", num_threads=2, max_waiting=MAX_WAITING)
         self._steps: dict[str, Callable[[dict[str, Any], Contract], dict[str, Any]]] = {
+            "waiting": self._waiting,
             "next": self._next,
             "answer": self._answer,
             "undo": self._undo,
@@ -125,6 +126,9 @@ class Desk:
             return self._steps[step](document, contract)
         except UserError as error:
             raise refusal_of(error) from error
+
+    def _waiting(self, document: dict[str, Any], contract: Contract) -> dict[str, Any]:
+        return {"waiting": progress(self._engine, _key(contract), "").open_for}
 
     def _next(self, document: dict[str, Any], contract: Contract) -> dict[str, Any]:
         who = _annotator(document)
