@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+from conftest import REPOSITORY
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from distill.budget import Outcome, parse_budget
 from distill.deployment.checks import compatibility_checks, quality_checks, target_checks
+from distill.deployment.device.runner import MAX_CALLS
 from distill.deployment.measurement import PROCESS
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -224,3 +228,18 @@ def test_an_inconclusive_figure_says_how_many_samples_would_tell():
     assert noted({"estimate": 0.04, "interval": [None, 0.05]}, 0.03) is None
     assert noted(None, 0.03) is None
     assert noted(gain(0.02), 0.03, num_samples=None) is None
+
+
+def test_the_quick_effort_s_first_calls_of_a_fast_model_bear_a_tail_that_comes_in_bursts():
+    effort = instantiate(OmegaConf.load(REPOSITORY / "conf" / "effort" / "quick.yaml"))
+    shape = (effort.processes, effort.rounds * MAX_CALLS)
+    rng = np.random.default_rng(0)
+    taken = rng.normal(12_000, 500, shape)
+    taken[0, 40:44] = 9e6  # another program came between
+    rounds = {
+        "m.onnx": taken.astype(np.int64).reshape(-1, MAX_CALLS),
+        PROCESS: np.repeat(np.arange(effort.processes), effort.rounds),
+    }
+    found = report()
+    found["conditions"]["first_decision_after"] = effort.processes
+    assert check({"latency": {"p95_ms": 5.0}}, found, taken=rounds).outcome is PASS
