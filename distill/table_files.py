@@ -183,6 +183,11 @@ def _kind_of(dtype: pa.DataType) -> Kind | None:
     return None
 
 
+def is_number(table: pa.Table, name: str) -> bool:
+    """Tell whether a column lies in the file as numbers, whatever it is taken for."""
+    return _kind_of(table.schema.field(name).type) is Kind.NUMBER
+
+
 def raw_values(
     values: pa.ChunkedArray, column: Column, *, date_format: str | None = None
 ) -> NDArray[Any]:

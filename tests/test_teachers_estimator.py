@@ -135,17 +135,17 @@ def test_an_estimator_that_refuses_its_settings_is_one_message(digits):
         fit_estimator(RandomForestClassifier(-1), digits.train.inputs, digits.train.labels)
 
 
-@pytest.mark.parametrize("labels", [None, "names", [10], [-1], "more dimensions"])
+@pytest.mark.parametrize("labels", [None, "other names", [10], [-1], "more dimensions"])
 def test_an_estimator_of_other_labels_is_refused(labels, digits):
     estimator = clone(FOREST)
     given = {
-        "names": digits.train.labels.astype(str),
+        "other names": np.char.add("digit ", digits.train.labels.astype(str)),
         "more dimensions": np.stack([digits.train.labels] * 2, axis=1),
     }
     if labels is not None:
         several = given[labels] if isinstance(labels, str) else np.resize([0, *labels], 300)
         estimator.fit(pixels(digits.train.inputs), several)
-    with pytest.raises(UserError, match="fitted on whole labels from 0 to 9"):
+    with pytest.raises(UserError, match="names of the 10 classes, or on whole labels from 0"):
         SklearnTeacher(estimator, DIGITS)
 
 
@@ -261,6 +261,7 @@ def test_a_saved_estimators_classes_are_mapped_by_name(digits, tmp_path):
     whole = sklearn_teacher(digits, tmp_path, path=path)
     found, expected = (logits_of(teacher, digits.test.inputs) for teacher in (mapped, whole))
     np.testing.assert_array_equal(found, expected[:, ::-1])
-    for options, said in ({}, "none"), ({"estimator": FOREST, "path": path}, "both"):
-        with pytest.raises(UserError, match=f"to load but got {said}"):
-            sklearn_teacher(digits, tmp_path, **options)
+    beside_a_default = sklearn_teacher(digits, tmp_path, path=path, estimator=FOREST)
+    assert beside_a_default.fingerprint == whole.fingerprint
+    with pytest.raises(UserError, match=r"`teacher\.path` to load, but got neither"):
+        sklearn_teacher(digits, tmp_path)

@@ -170,7 +170,7 @@ def test_estimators_of_another_kind_are_refused(houses, marks, tmp_path):
         sklearn_teacher(houses, tmp_path, regressor=LinearSVC())
     with pytest.raises(UserError, match="with `predict_proba` but Ridge has none"):
         sklearn_teacher(marks, tmp_path, estimator=Ridge())
-    with pytest.raises(UserError, match=r"either `teacher.regressor` to fit .* but got none"):
+    with pytest.raises(UserError, match=r"`teacher.regressor` to fit, .* but got neither"):
         sklearn_teacher(houses, tmp_path, estimator=FOREST)
     words = KNeighborsClassifier().fit(marks.train.inputs, marks.train.labels.astype(str))
     with pytest.raises(UserError, match=r"fitted on 0 and 1 for each label but it knows `0\.0`"):

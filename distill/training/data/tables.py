@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from distill.columns import Column, Kind, Records
 from distill.encoding import Encoder, fit_encoder
 from distill.errors import UsageError, UserError, nearest
-from distill.table_files import column_of, guess_columns, raw_records, raw_values, read_table
+from distill.table_files import (
+    column_of,
+    guess_columns,
+    is_number,
+    raw_records,
+    raw_values,
+    read_table,
+)
 from distill.tasks import Task, TaskKind, with_quantiles
 from distill.training.data.labels import read_labels
 from distill.training.data.leaks import find_leaks
@@ -30,7 +37,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TableData(Data):
-    """A table."""
+    """A table.
+
+    Attributes:
+        numbered: categories whose values lie in the file as numbers.
+    """
+
+    numbered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +228,9 @@ def from_table(
         leaks=tuple(leaks),
         left_out=left_out,
         weights=_weights(task, labels[train], choice.class_weights),
+        numbered=tuple(
+            own.name for own in columns if own.kind is Kind.CATEGORY and is_number(whole, own.name)
+        ),
     )
 
 

@@ -1,11 +1,11 @@
 """A fitted scikit-learn estimator as teacher: of classes, of several labels, or of numbers.
 
-It reads pixels, or encoded rows. Knows nothing of configuration, nor of which estimator is a good
-one; how one is kept is `estimator_files`' business.
+It reads pixels, encoded rows, or raw ones by the names of their columns. Knows nothing of
+configuration, nor of which estimator is a good one; how one is kept is `estimator_files`' business.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 from distill.errors import UserError
 from distill.files import sha256_json
 from distill.tasks import TaskKind
+from distill.training.data.labels import class_name
 from distill.training.data.splits import chunks
 from distill.training.teachers.base import Teacher, TeacherOutput
 from distill.training.teachers.estimator_files import estimator_sha256
@@ -29,18 +30,23 @@ from distill.training.teachers.outputs import check_width, to_outputs
 # Low enough to leave alone what linear models and networks mean, high enough for float16 labels.
 FLOOR = 1e-12
 
+Ask = Callable[[NDArray[np.int64]], Any]  # indices of samples to the rows that are asked about
+
 
 class SklearnTeacher(Teacher):
-    """An estimator on pixels, [N, H * W * C] float32 in 0..1, or on encoded rows, [N, F].
+    """An estimator on pixels, [N, H * W * C] float32 in 0..1, or on rows, encoded or raw.
 
     A classifier's probabilities p become log max(p, 1e-12), a class that it was not trained on
     having the floor; those of several labels log p - log(1 - p), neither below the floor. A
     regressor's numbers stay as they are, in the units in which it was fitted.
 
     Args:
-        estimator: fitted: on labels 0..C-1; on 0 and 1 [N, C]; or on numbers [N, D].
+        estimator: fitted: on labels 0..C-1, or on names of `classes`; on 0 and 1 [N, C]; or on
+            numbers [N, D].
         classes: names of all outputs.
         kind: what it is asked for.
+        rows: finds what it is asked about; None gives it the samples that the student sees, encoded
+            rows [N, F] as they are.
 
     Raises:
         UserError: it is not fitted, is of another kind, or knows other labels.
@@ -51,12 +57,14 @@ class SklearnTeacher(Teacher):
         estimator: Any,
         classes: Sequence[str],
         kind: TaskKind = TaskKind.CLASSIFICATION,
+        rows: Ask | None = None,
     ) -> None:
         super().__init__()
         _check_kind(estimator, kind)
         self.estimator, self.classes, self._kind = estimator, tuple(classes), kind
+        self._rows, self.sees_images = rows, rows is None
         if kind is TaskKind.CLASSIFICATION:
-            _check_classes(estimator, len(self.classes))
+            self._positions = _positions(estimator, self.classes)
         elif kind is TaskKind.MULTI_LABEL:
             _check_labels(estimator, len(self.classes))
         self.train()
@@ -64,19 +72,17 @@ class SklearnTeacher(Teacher):
     @property
     def fingerprint(self) -> str:
         """Hash of the estimator's content."""
-        return sha256_json([estimator_sha256(self.estimator), FLOOR])
+        of = ["raw rows"] if self._rows else []
+        return sha256_json([estimator_sha256(self.estimator), FLOOR, *of])
 
     def forward(self, image: Tensor, index: Tensor) -> TeacherOutput:
-        """Answer a batch; the samples' indices are for messages alone."""
+        """Answer a batch; without `rows` the samples' indices are for messages alone."""
         assert self.classes is not None
-        features = flatten_images(image.cpu().numpy())
-        wanted = getattr(self.estimator, "n_features_in_", features.shape[1])
-        if features.shape[1] != wanted:
-            raise UserError(
-                f"Expected images of {wanted} values, on which {_name(self.estimator)} was fitted, "
-                f"but got {features.shape[1]} ({'x'.join(map(str, image.shape[1:]))}). Use the "
-                "data it was fitted on, or fit it again."
-            )
+        if self._rows is not None:
+            features = self._rows(index.cpu().numpy())
+        else:
+            features = flatten_images(image.cpu().numpy())
+            self._check_width(features.shape[1], image)
         values = self._ask(features, len(self.classes))
         check_width(values.shape[1], self.classes, _name(self.estimator))
         outputs = to_outputs(
@@ -89,13 +95,29 @@ class SklearnTeacher(Teacher):
         )
         return TeacherOutput(logits=torch.from_numpy(outputs).to(image.device))
 
-    def _ask(self, features: NDArray[np.float32], num_outputs: int) -> NDArray[np.floating]:
+    def _check_width(self, width: int, image: Tensor) -> None:
+        wanted = getattr(self.estimator, "n_features_in_", width)
+        if width == wanted:
+            return
+        what, advice = "images", "Use the data it was fitted on, or fit it again."
+        if image.ndim == 2:
+            what = "encoded rows"
+            advice = (
+                "Fit it on a pandas DataFrame of the table's columns, by whose names it is then "
+                "given raw rows, or fit it in the run (`teacher.path=null`)."
+            )
+        raise UserError(
+            f"Expected {what} of {wanted} values, on which {_name(self.estimator)} was fitted, "
+            f"but got {width} ({'x'.join(map(str, image.shape[1:]))}). {advice}"
+        )
+
+    def _ask(self, features: Any, num_outputs: int) -> NDArray[np.floating]:
         if self._kind is TaskKind.REGRESSION:
             return np.asarray(self.estimator.predict(features)).reshape(len(features), -1)
         answers = self.estimator.predict_proba(features)
         if self._kind is TaskKind.CLASSIFICATION:
             probabilities = np.zeros((len(features), num_outputs))
-            probabilities[:, self.estimator.classes_] = answers
+            probabilities[:, self._positions] = answers
             return probabilities
         if num_outputs == 1 and not isinstance(answers, list):
             answers = [answers]
@@ -185,15 +207,28 @@ def _check_kind(estimator: Any, kind: TaskKind) -> None:
         )
 
 
-def _check_classes(estimator: Any, num_classes: int) -> None:
-    labels = np.asarray(getattr(estimator, "classes_", None))
-    whole = labels.ndim == 1 and labels.dtype.kind in "iu"
-    if not whole or labels.min() < 0 or labels.max() >= num_classes:
-        raise UserError(
-            f"Expected {_name(estimator)} to be fitted on whole labels from 0 to "
-            f"{num_classes - 1} (the {num_classes} classes) but its `classes_` are {labels}. "
-            "Fit it on the positions of the classes."
-        )
+def class_names(estimator: Any) -> tuple[str, ...] | None:
+    """Name the classes that an estimator was fitted on; None where it has no plain ones."""
+    known = np.asarray(getattr(estimator, "classes_", None))
+    return tuple(map(class_name, known.tolist())) if known.ndim == 1 else None
+
+
+def _positions(estimator: Any, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Find the position among `classes` of each class that an estimator was fitted on.
+
+    Whole numbers are positions themselves, unless they are the very names.
+    """
+    labels, names = np.asarray(getattr(estimator, "classes_", None)), class_names(estimator)
+    if names is not None and (names == classes or labels.dtype.kind not in "iu"):
+        if set(names) <= set(classes):
+            return np.array([classes.index(name) for name in names])
+    elif names is not None and labels.min() >= 0 and labels.max() < len(classes):
+        return labels.astype(np.int64)
+    raise UserError(
+        f"Expected {_name(estimator)} to be fitted on names of the {len(classes)} classes, or on "
+        f"whole labels from 0 to {len(classes) - 1}, but its `classes_` are {labels}. Fit it on "
+        f"{', '.join(classes[:10])}, or on their positions."
+    )
 
 
 def _check_labels(estimator: Any, num_labels: int) -> None:

@@ -27,9 +27,9 @@ def save_estimator(estimator: Any, path: Path) -> None:
 def load_estimator(path: str | Path, trusted_types: Sequence[str] = ()) -> Any:
     """Load an estimator from a skops file; nothing in the file is run.
 
-    Trusted are scikit-learn's own classes and what skops trusts (NumPy's arrays, dtypes and
-    ufuncs). A file made with malice from those alone can crash the process, but run no code of
-    its own: take estimators from people you know all the same.
+    Trusted are scikit-learn's own classes, NumPy's types of values, and what skops trusts (NumPy's
+    arrays and ufuncs). A file made with malice from those alone can crash the process, but run no
+    code of its own: take estimators from people you know all the same.
 
     Args:
         path: the file.
@@ -45,7 +45,7 @@ def load_estimator(path: str | Path, trusted_types: Sequence[str] = ()) -> Any:
     data = path.read_bytes()
     try:
         found = skops.io.get_untrusted_types(data=data)
-        unknown = [name for name in found if name not in trusted_types and not _is_sklearns(name)]
+        unknown = [name for name in found if name not in trusted_types and not _is_plain(name)]
         if not unknown:
             return skops.io.loads(data, trusted=found)
     except Exception as error:  # skops passes on whatever a damaged file leads to
@@ -72,12 +72,15 @@ def estimator_sha256(estimator: Any) -> str:
     return sha256_json(_canonical(schema, members))
 
 
-def _is_sklearns(dotted: str) -> bool:
-    """Tell whether a name is a class that scikit-learn itself defines.
+def _is_plain(dotted: str) -> bool:
+    """Tell whether a name is a class that scikit-learn itself defines, or a type of NumPy's values.
 
     Only classes: a module of scikit-learn also holds functions, and what it imports from elsewhere.
     """
     module, _, name = dotted.rpartition(".")
+    if module in ("numpy", "numpy.dtypes"):
+        found = getattr(import_module(module), name, None)
+        return isinstance(found, type) and issubclass(found, np.dtype | np.generic)
     if not module.startswith("sklearn."):
         return False
     try:

@@ -27,6 +27,7 @@ from distill.training.teachers.onnx_table import OnnxTableTeacher
 from distill.training.teachers.out_of_fold import OutOfFoldTeacher
 from distill.training.teachers.prediction_samples import places
 from distill.training.teachers.predictions import PredictionsTeacher
+from distill.training.teachers.saved_estimator import saved_estimator
 from distill.training.teachers.standardized import standardized
 
 log = logging.getLogger(__name__)
@@ -77,26 +78,26 @@ def sklearn_teacher(
     """Load an estimator, or fit one on the training samples and keep it in the run.
 
     Where numbers are asked for it is the regressor that is fitted, on what a network learns; a
-    loaded one is taken to answer in the labels' own units. It is kept under a name that tells its
+    loaded one is taken to answer in the labels' own units. One that is named by `path` is loaded,
+    whatever there is to fit. What is fitted is kept under a name that tells its
     settings and data: others are fitted anew. With `folds`, one more is fitted without each of so
     many folds, and answers for it (`out_of_fold`). Where quantiles are asked for, one is fitted for
     each level.
 
     Raises:
-        UserError: neither or both are given, the file is refused, or the regressor answers no
+        UserError: neither is given, the file is refused, or the regressor answers no
             quantiles.
     """
     name, kind = "regressor" if data.is_numeric else "estimator", data.task.kind
     asked = regressor if data.is_numeric else estimator
-    if (asked is None) == (path is None):
-        raise UserError(
-            f"Expected either `teacher.{name}` to fit or `teacher.path` to load but got "
-            f"{'none' if path is None else 'both'}."
-        )
     if path is not None:
         loaded = load_estimator(path, trusted_types)
-        teacher = SklearnTeacher(loaded, _names(classes) or data.classes, kind)
+        teacher = saved_estimator(loaded, data, path, _names(classes))
         return standardized(match_classes(teacher, data.classes, drop_classes), data)
+    if asked is None:
+        raise UserError(
+            f"Expected `teacher.{name}` to fit, or `teacher.path` to load, but got neither."
+        )
     levels = data.task.quantiles
 
     def fitted_one(unfitted: Any, rows: NDArray[np.int64], name: str) -> Teacher:
