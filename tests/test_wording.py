@@ -3,7 +3,7 @@
 import pytest
 
 from distill.budget import Outcome, at_least
-from distill.deployment.naive import naive_sentence
+from distill.deployment.naive import gains_over, naive_sentence
 from distill.deployment.report.sentences import distillation_sentence
 from distill.files import to_json
 from distill.metrics import PairedComparison, estimate_from
@@ -108,6 +108,24 @@ def test_an_end_without_bound_is_told_and_claims_nothing():
     assert said.startswith("Distillation made no difference that this test set can show: RMSE")
     naive = {"reference": "last_value", "gains": {"student": gain}, "confidence": 0.99}
     assert naive_sentence(naive, "rmse").startswith("Whether anything beats the last value is not")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.01, 0.03, "The student beats nearest centroid: +2.00 points of accuracy (+1.00 to"),
+        (-0.03, 0.01, "Whether the student beats nearest centroid: -1.00 points of accuracy ("),
+        (-0.03, -0.01, "The student is worse than nearest centroid: -2.00 points of accuracy ("),
+    ],
+)
+def test_it_is_said_of_every_task_whether_the_best_baseline_is_beaten(low, high, said):
+    gain = {"estimate": (low + high) / 2, "interval": [low, high], "num_samples": 600}
+    margins = {"student": {"gain_vs_baseline": gain}}
+    evaluation = {"naive": None, "metric": "accuracy", "margins": margins}
+    gains, sentence = gains_over("nearest_centroid", evaluation)
+    assert gains == {"reference": "nearest_centroid", "student": gain}
+    assert sentence.startswith(said)
+    assert ("use that" in sentence) == (low < 0)
 
 
 def test_an_error_beside_none_at_all_is_worse_without_bound():

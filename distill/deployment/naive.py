@@ -1,6 +1,6 @@
-"""What a model is worth beside a naive forecast: which naive one is best, and who beats it.
+"""What a model is worth beside what costs nothing: the best naive forecast, or the best baseline.
 
-Knows marks of models; knows nothing of series.
+Which naive forecast is best, and who beats it. Knows marks of models; knows nothing of series.
 """
 
 import math
@@ -66,6 +66,39 @@ def gains_over_naive(
             best = name
     gains = {name: gain(own, baselines[best]) for name, own in others.items()}
     return NaiveGains(reference=best, gains=gains, confidence=each)
+
+
+def gains_over(best: str, evaluation: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """Say what a student is worth beside what costs nothing, from `evaluate.json`.
+
+    Args:
+        best: name of the best baseline, which it is held against where there is no naive forecast.
+        evaluation: the margins, and what `gains_over_naive` found.
+
+    Returns:
+        The reference and the gains over it, and one sentence.
+    """
+    found, metric = evaluation["naive"], evaluation["metric"]
+    if found is not None:
+        return {"reference": found["reference"], **found["gains"]}, naive_sentence(found, metric)
+    gains = {name: own["gain_vs_baseline"] for name, own in evaluation["margins"].items()}
+    said = baseline_sentence(best, gains["student"], metric)
+    return {"reference": best, **gains}, said
+
+
+def baseline_sentence(best: str, gain: Mapping[str, Any], metric: str) -> str:
+    """Say whether the student beats the best baseline, from a `Paired` as plain values."""
+    reference = "the model in production" if best == "incumbent" else best.replace("_", " ")
+    low, high = estimate_from(gain).interval
+    said = (
+        f"{reference}: {gain_phrase(metric, gain['estimate'])} "
+        f"({gain_range(metric, gain['interval'])}, {gain['num_samples']} test samples)"
+    )
+    if low > 0:
+        return f"The student beats {said}."
+    if high < 0:
+        return f"The student is worse than {said}; use that."
+    return f"Whether the student beats {said} is not shown; use that, or get more data."
 
 
 def naive_sentence(found: Mapping[str, Any], metric: str) -> str:

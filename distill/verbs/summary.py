@@ -62,9 +62,9 @@ def show_verdict(console: Console, name: str, verdict: Values) -> None:
         )
     console.print(table)
     show_checks(console, verdict["checks"])
-    console.print(verdict["did_distillation_help"])
-    if verdict.get("did_it_beat_naive"):
+    if verdict.get("did_it_beat_naive"):  # a run of an earlier version may not say
         console.print(verdict["did_it_beat_naive"])
+    console.print(verdict["did_distillation_help"])
     console.print(f"report: {verdict['report']}", soft_wrap=True)
 
 

@@ -14,7 +14,7 @@ from distill.deployment.checks import (
     quality_checks,
     target_checks,
 )
-from distill.deployment.naive import naive_sentence
+from distill.deployment.naive import gains_over
 from distill.deployment.report.pipeline import PipelineResults, write_pipeline_report
 from distill.deployment.report.sentences import distillation_sentence
 from distill.files import read_json, sha256, to_json
@@ -54,7 +54,8 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
             forecast=_a_forecast(workspace, results.evaluation),
         )
         write_pipeline_report(run_dir, drawn, checks, choice, to_json(budget))
-        metric, naive = results.evaluation["metric"], results.evaluation["naive"]
+        metric = results.evaluation["metric"]
+        over_naive, beaten = gains_over(results.baseline["best"], results.evaluation)
         gain = results.evaluation["margins"]["student"]["gain_vs_control"]
         return {
             "verdict": choice.outcome,
@@ -71,8 +72,8 @@ def verdict_stage(workspace: Workspace, results: PipelineResults) -> dict[str, A
             "models": _models(results, rows),
             "metric": metric,
             "distillation_gain": {"metric": metric, **gain},
-            "gain_over_naive": naive and {"reference": naive["reference"], **naive["gains"]},
-            "did_it_beat_naive": naive and naive_sentence(naive, metric),
+            "gain_over_naive": over_naive,
+            "did_it_beat_naive": beaten,
             "did_distillation_help": distillation_sentence(
                 gain, metric, budget.confidence, results.evaluation["models"]
             ),

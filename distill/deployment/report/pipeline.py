@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.budget import AccuracyBudget, Check, Choice
 from distill.deployment.evaluate import INCUMBENT
-from distill.deployment.naive import naive_sentence
+from distill.deployment.naive import gains_over
 from distill.deployment.report import pictures
 from distill.deployment.report.cells import (
     Values,
@@ -97,12 +97,10 @@ def write_pipeline_report(
     page = {
         "title": results.name,
         "verdict": str(choice.outcome),
-        "headline": distillation_sentence(
-            gain, evaluation["metric"], confidence, evaluation["models"]
-        ),
+        "headline": gains_over(results.baseline["best"], evaluation)[1],
         "sentences": [
+            distillation_sentence(gain, evaluation["metric"], confidence, evaluation["models"]),
             choice_sentence(choice, results.benchmark["target"]),
-            *_naive(evaluation),
             *coverage_sentences(evaluation),
             *_prospect(results, limits),
             *([] if results.over_seeds is None else [results.over_seeds]),
@@ -134,11 +132,6 @@ def write_pipeline_report(
         "facts": [*results.facts, *facts_of(results.benchmark)],
     }
     write_report(run_dir, page, checks, choice)
-
-
-def _naive(evaluation: Values) -> list[str]:
-    found = evaluation["naive"]
-    return [] if found is None else [naive_sentence(found, evaluation["metric"])]
 
 
 def _prospect(results: PipelineResults, limits: Values) -> list[str]:
