@@ -43,14 +43,29 @@ def check_store_settings(workspace: Workspace) -> None:
             f"Expected `soft_labels.top_k=null` for {OUTPUTS[workspace.data.task.kind]} but got "
             f"{cfg.top_k}: none of them is what the others leave over. Leave it out."
         )
+    shown = num_views(workspace)
+    if shown < cfg.num_views and not shows_samples_as_they_are(workspace.cfg):
+        log.info(
+            "soft labels: %d views of `soft_labels.num_views=%d`, one for each of "
+            "`trainer.max_epochs`; no more are shown",
+            shown,
+            cfg.num_views,
+        )
     recipe = store_recipe(workspace, "unknown", workspace.cfg.soft_labels.precision)
     indices = workspace.data.taught.indices
-    StoreWriter(store_folder(workspace), recipe, indices, num_views(workspace))
+    StoreWriter(store_folder(workspace), recipe, indices, shown)
 
 
 def num_views(workspace: Workspace) -> int:
-    """Tell how many views the student is shown in turn: one where all would be the same."""
-    return 1 if shows_samples_as_they_are(workspace.cfg) else workspace.cfg.soft_labels.num_views
+    """Tell how many views the student is shown in turn: no more than there are epochs.
+
+    One where all would be the same.
+    """
+    cfg = workspace.cfg
+    if shows_samples_as_they_are(cfg):
+        return 1
+    asked, epochs = cfg.soft_labels.num_views, cfg.trainer.max_epochs
+    return min(asked, epochs) if isinstance(epochs, int) and epochs > 0 else asked
 
 
 def open_store(workspace: Workspace) -> "Teacher":
