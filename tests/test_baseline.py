@@ -218,6 +218,10 @@ def test_a_teacher_that_is_at_hand_is_in_the_prospect(cli, data, tmp_path):
     ran = cli("baseline", ONE, "teacher=onnx", f"teacher.path={path}")
     assert ran.code == 0, ran.stderr
     assert "89.3 % (teacher)" in ran.document["prospect"][0]
+    index = data.train.indices  # and none of the test set
+    np.savez(tmp_path / "a.npz", index=index, logits=np.eye(10)[data.train.labels])
+    ran = cli("baseline", ONE, "teacher=predictions", "teacher.path=a.npz", "views=none")
+    assert "not known on this set" in ran.document["prospect"][0]
     assert "not trained yet" in cli("baseline", ONE).document["prospect"][0]
 
 

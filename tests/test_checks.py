@@ -47,7 +47,9 @@ def check(values, found=None, taken=None):
 def test_percentiles_are_decided_on_the_raw_calls(level, limit, outcome):
     found = check({"latency": {f"p{level}_ms": limit}})
     assert (found.outcome, found.name) == (outcome, f"p{level}_latency_ms")
-    assert f"{0 if outcome is PASS else 3000:,} of 3,000 calls" in found.note
+    over, share = ("0", "0.0") if outcome is PASS else ("3,000", "100.0")
+    said = f"{over} of 3,000 calls were over the limit: {share} %, where {100 - level} % may be"
+    assert found.note.startswith(said)
 
 
 def test_too_few_calls_say_how_long_it_would_take():
@@ -136,6 +138,7 @@ def quality(limits, metric="rmse", parity=None, binds_logits=False, **margins):
         parity={"logit_std": 1e-6, "top1_agreement": 0.2},
         binds_logits=binds_logits,
     )
+    assert all("teacher.test_path" in check.note for check in checks if check.measured is None)
     return {check.name: check.outcome for check in checks}
 
 
@@ -226,7 +229,7 @@ def test_an_inconclusive_figure_says_how_many_samples_would_tell():
     assert noted(gain(0.0), 0.03) is None  # it holds
     assert noted({"estimate": 0.02, "interval": [None, 0.04]}, 0.03)
     assert noted({"estimate": 0.04, "interval": [None, 0.05]}, 0.03) is None
-    assert noted(None, 0.03) is None
+    assert "teacher.test_path" in noted(None, 0.03)
     assert noted(gain(0.02), 0.03, num_samples=None) is None
 
 

@@ -281,20 +281,25 @@ def test_every_training_sample_must_be_there_and_classes_are_mapped(logits, tmp_
             indices=np.array(indices),
         )
 
-    def data(*indices):
+    def data(*indices, test=98):
         return ImageData(
             name="a",
             task=classification(("owl", "cat")),
             train=split(indices),
             validation=split([99]),
-            test=split([98]),
+            test=split([test]),
         )
 
     path = str(write_npz(tmp_path / "a.npz", INDEX, logits))
     teacher = predictions_teacher(data(9, 7), tmp_path, path=path, drop_classes=True)
     np.testing.assert_array_equal(answers(teacher, [9, 7]), logits[[5, 0]][:, [2, 0]])
     assert not teacher.sees_images
-    assert teacher.on_test() is None
+    assert teacher.on_test() is None  # sample 98 is not there
+    known = predictions_teacher(data(9, 7, test=5), tmp_path, path=path, drop_classes=True)
+    np.testing.assert_array_equal(answers(known.on_test(), [5]), logits[[7]][:, [2, 0]])
+    numbered_anew = data(9, 7, test=9)  # a test set of its own: its 9 is another sample
+    other = predictions_teacher(numbered_anew, tmp_path, path=path, drop_classes=True)
+    assert other.on_test() is None
     with pytest.raises(UserError, match="it knows 1 more: `dog`"):
         predictions_teacher(data(9, 7), tmp_path, path=path)
     with pytest.raises(UserError, match=r"all 3 samples .* but 1 are missing: index 8"):

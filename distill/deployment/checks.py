@@ -16,6 +16,10 @@ from distill.deployment.measurement import split_processes
 from distill.metrics import estimate_from
 
 NOT_MEASURED = "not measured"
+NO_TEACHER = (
+    "the teacher has no answers to the test set: name them (`teacher.test_path`), or leave the "
+    "limit out (`budget.accuracy.max_drop_vs_teacher=null`)"
+)
 TIMES = ("cold_start_ms", "min_samples_per_second")  # other programs change these
 
 
@@ -81,7 +85,10 @@ def _latency_check(
         busy = report["conditions"]["utilisation"].get(row["artefact"])
         if busy is not None and busy >= 1 and outcome is not Outcome.FAIL:
             outcome = Outcome.FAIL  # its queue grows without end; how far depends on how long
-        note = f"{gate.num_over:,} of {gate.num_calls:,} calls were over the limit"
+        note = (
+            f"{gate.num_over:,} of {gate.num_calls:,} calls were over the limit: "
+            f"{100 * gate.num_over / max(1, gate.num_calls):.1f} %, where {100 - level:g} % may be"
+        )
         if busy is not None and busy >= 1:
             note += f"; calls arrive {busy:.2f} times as fast as it can serve them"
         elif gate.calls_needed is not None:
@@ -202,11 +209,16 @@ def quality_checks(
     """
     checks = []
 
-    def add(name: str, limit: float | None, figure: tuple[Any, Any], rule: Any) -> None:
+    def add(
+        name: str,
+        limit: float | None,
+        figure: tuple[Any, Any],
+        rule: Any,
+        note: str | None = None,
+    ) -> None:
         if limit is not None:
             measured, interval = figure
             outcome = rule(measured, limit, interval)
-            note = None
             if outcome is Outcome.INCONCLUSIVE and num_samples and interval is not None:
                 note = _samples_needed(num_samples, measured, limit, interval)
             checks.append(
@@ -231,6 +243,7 @@ def quality_checks(
         accuracy.max_drop_vs_teacher,
         _figure(drop) if drop else (None, None),
         at_most if drop else _unknown,
+        None if drop else NO_TEACHER,
     )
     if margins["drop_vs_float32"]:
         drop = _figure(margins["drop_vs_float32"])

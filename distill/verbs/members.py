@@ -41,7 +41,8 @@ def teacher_members(teacher: DictConfig) -> dict[str, DictConfig]:
 
 def is_fitted(workspace: Workspace, member: DictConfig) -> bool:
     """Tell whether a teacher is an estimator that is fitted in the run."""
-    return member.get("regressor" if workspace.data.is_numeric else "estimator") is not None
+    name = "regressor" if workspace.data.is_numeric else "estimator"
+    return member.get(name) is not None and member.get("path") is None
 
 
 def load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher":

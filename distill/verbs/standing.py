@@ -19,16 +19,20 @@ COLUMNS = ("against the best", "p95 (ms)", "size", "fit (s)", "cost")
 
 def known_teacher(workspace: Workspace) -> Values | None:
     """Tell the metric of a teacher that need not be trained here; None of any other."""
-    members = teacher_members(workspace.cfg.teacher).values()
-    for member in members:
-        if "network" in member and member.checkpoint is None:
-            return None
-        if is_fitted(workspace, member):
-            return None
+    if _is_yet_to_train(workspace):
+        return None
     from distill.verbs.teacher import teacher_stage
 
     scores = teacher_stage(workspace)["test_at_best_epoch"]
     return scores and scores[workspace.scoring.metric]
+
+
+def _is_yet_to_train(workspace: Workspace) -> bool:
+    """Tell whether any of the teacher is trained or fitted in the run."""
+    return any(
+        ("network" in member and member.checkpoint is None) or is_fitted(workspace, member)
+        for member in teacher_members(workspace.cfg.teacher).values()
+    )
 
 
 def show_standing(workspace: Workspace, baseline: Values, teacher: Values | None) -> list[str]:
@@ -59,7 +63,8 @@ def show_standing(workspace: Workspace, baseline: Values, teacher: Values | None
         table.add_row(name, *cells)
     if teacher is not None:
         table.add_row("teacher", *_metric(metric, teacher, None))
-    said = prospect(baseline, teacher, workspace.budget.accuracy, before=True)
+    before = _is_yet_to_train(workspace)
+    said = prospect(baseline, teacher, workspace.budget.accuracy, before=before)
     workspace.console.print(table)
     for line in (*_agreement(baseline["humans"]), *said):
         workspace.console.print(escape(line), soft_wrap=True, highlight=False)

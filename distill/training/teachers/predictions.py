@@ -95,6 +95,7 @@ class PredictionsTeacher(Teacher):
         located = [] if self.is_numbered else [index.tolist(), rows.tolist()]
         self._fingerprint = sha256_json([sha256(self.path), bool(are_probabilities), *located])
         options = {"kind": kind, "outputs_probabilities": outputs_probabilities}
+        self._has_test = False
         self._test = self._open_test(test_path, classes, known=test_known, **options)
         self.train()
 
@@ -104,8 +105,12 @@ class PredictionsTeacher(Teacher):
         return self._fingerprint
 
     def on_test(self) -> Teacher | None:
-        """Answer from the test set's file, if there is one: here its samples have other numbers."""
-        return self._test
+        """Answer from the test set's file, or from this one where it has its samples, too."""
+        return self if self._has_test else self._test
+
+    def answer_test_too(self, test: NDArray[np.int64]) -> None:
+        """Answer for the test set, whose numbers are no other samples', if all of it is there."""
+        self._has_test = self._test is None and bool((self._lookup(test) >= 0).all())
 
     def check_covers(self, indices: NDArray[np.int64]) -> None:
         """Refuse samples of which the file says nothing.

@@ -163,6 +163,9 @@ def predictions_teacher(
     for split in (data.train, data.unlabelled):
         if split is not None:
             teacher.check_covers(split.indices)
+    others = [split.indices for split in (data.train, data.validation) if len(split)]
+    if not np.isin(data.test.indices, np.concatenate(others)).any():  # of one numbering
+        teacher.answer_test_too(data.test.indices)
     return standardized(match_classes(teacher, data.classes, drop_classes), data)
 
 
