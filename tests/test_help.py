@@ -75,3 +75,11 @@ def test_help_shows_options_of_a_users_own_folder(cli, tmp_path):
 
 def test_help_says_how_options_are_asked_for(cli):
     assert "distill pipeline --help group=option" in cli("pipeline", "--help").stdout
+
+
+def test_a_table_must_be_told_as_well_as_by_what_costs_nothing_and_stops_where_it_overfits():
+    cfg = composed("pipeline", ["experiment=table_ensemble"])
+    assert cfg.budget.accuracy.min_gain_vs_baseline == 0
+    stopping = cfg.callbacks.early_stopping  # of control and student alike
+    assert (stopping.monitor, stopping.patience) == ("val/selection", 10)
+    assert composed("pipeline", ["experiment=series"]).callbacks == {}
