@@ -1,17 +1,16 @@
 """Raw rows as pandas reads them: what an estimator that was fitted on a DataFrame asks for.
 
-Knows nothing of estimators. pandas comes with the extra `mlflow`; nothing else of ours needs it
-once a model is trained.
+Knows nothing of estimators.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from distill.columns import Column, Kind, is_missing
-from distill.errors import UserError
 from distill.training.data.records import RecordsByIndex
 from distill.training.data.tables import TableData
 
@@ -25,20 +24,9 @@ class Frames:
     Args:
         data: of a table.
         names: of the columns, in order.
-
-    Raises:
-        UserError: pandas is not installed.
     """
 
     def __init__(self, data: TableData, names: Sequence[str]) -> None:
-        try:
-            import pandas  # noqa: F401
-        except ImportError as error:
-            raise UserError(
-                "Expected pandas, for an estimator that takes columns by name, but it is not "
-                "installed. Add it (`pip install pandas`), or fit the estimator in the run "
-                "(`teacher.path=null`)."
-            ) from error
         assert data.encoder is not None
         known = {column.name: column for column in data.encoder.takes}
         self.columns = [known[name] for name in names]
@@ -54,14 +42,10 @@ class Frames:
 
     def __call__(self, index: NDArray[np.int64]) -> Any:
         """Make a DataFrame of some samples, [B]."""
-        import pandas as pd
-
         records = self._records(index)
         return pd.DataFrame({own.name: self._read(own, records[own.name]) for own in self.columns})
 
     def _read(self, column: Column, values: NDArray[Any]) -> Any:
-        import pandas as pd
-
         gap = is_missing(column, values)
         if column.kind is Kind.DATE:
             as_pandas_does = pd.to_datetime(["1970-01-01"]).dtype  # its unit is its version's own
