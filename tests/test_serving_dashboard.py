@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import pytest
+from browsing import browsing
 from served import make_service, running
 
 INFER = "/v2/models/pets/infer"
@@ -122,5 +123,8 @@ def test_the_page_shows_traffic_and_trouble_in_a_browser(busy, require, tmp_path
     assert page.count('class="ok"') == 60
     assert re.search(r"<td>one \(\d+\)</td><td>in trouble</td>", page)
     assert "nobody has said yet" in page
-    heights = re.findall(r'class="ok"[^>]* height="([\d.]+)"', page)
-    assert any(float(height) > 0 for height in heights)
+    with browsing(chromium, tmp_path / "another") as browser:
+        browser.open(str(client.base_url))
+        assert client.post(INFER, json={"inputs": [ENTRY]}).status_code == 200
+        bars = "[...document.querySelectorAll('rect.ok')]"
+        browser.until(f"{bars}.some(bar => bar.getAttribute('height') > 0)")

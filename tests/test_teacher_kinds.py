@@ -204,9 +204,14 @@ def test_weights_of_an_ensemble_are_refused_before_its_members_are_trained(weigh
 
 
 def test_a_verdict_about_a_teacher_is_inconclusive_until_it_has_answers_for_the_test_set(
-    cli, tmp_path, rng
+    cli, tmp_path, rng, data
 ):
     predictions(tmp_path / "saved.csv", rng.normal(0, 3, (1797, 10)))
+    first, *lines = (tmp_path / "saved.csv").read_text().splitlines()
+    (tmp_path / "whole.csv").write_text("\n".join([first, *lines]))
+    tested = {*map(str, data.test.indices)}
+    others = [line for line in lines if line.partition(",")[0] not in tested]
+    (tmp_path / "saved.csv").write_text("\n".join([first, *others]))
     command = (
         "pipeline", *QUICK, SHORT[2], "teacher=predictions", "teacher.path=saved.csv",
         "views=none", "quantize=none",
@@ -219,7 +224,7 @@ def test_a_verdict_about_a_teacher_is_inconclusive_until_it_has_answers_for_the_
     assert "teacher" not in ran.document["models"]
     assert "drop_vs_teacher" in (tmp_path / "run/junit.xml").read_text()
     assert (tmp_path / "run/report.html").is_file()
-    ran = cli(*command, "teacher.test_path=saved.csv")
+    ran = cli(*command, "teacher.test_path=whole.csv")
     checks = {check["name"]: check for check in ran.document["checks"]}
     assert checks["drop_vs_teacher"]["measured"] is not None
     assert ran.document["models"]["teacher"]["accuracy"] < 0.2  # they are noise

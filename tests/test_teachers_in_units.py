@@ -143,7 +143,8 @@ def test_saved_numbers_become_those_that_a_network_learns(name, what, request, t
     ):
         expected = in_learnt_units(data, split, values[row_of[split.indices]])
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
-    assert predictions_teacher(data, tmp_path, path=path).on_test() is None
+    alone = predictions_teacher(data, tmp_path, path=path)  # a file that has the test rows, too
+    np.testing.assert_array_equal(ask_test(alone, data.test), ask_test(teacher, data.test))
 
 
 def test_saved_logits_are_no_numbers_and_numbers_no_logits(houses, marks, tmp_path):

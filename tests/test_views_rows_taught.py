@@ -183,7 +183,7 @@ def test_rows_without_labels_get_the_teachers_answer_to_what_they_are(tmp_path, 
 def test_what_does_not_go_together_is_refused_before_anything_trains(
     cli, tmp_path, arguments, message
 ):
-    lines = [f"{i},{i % 2},{1 - i % 2}" for i in range(569)]
+    lines = [f"{i},{3 * (i % 2)},{1 - i % 2}" for i in range(569)]  # logits
     (tmp_path / "saved.csv").write_text("\n".join(["index,malignant,benign", *lines]) + "\n")
     ran = cli(*arguments, "run_dir=run")
     assert ran.code in (1, 2)
