@@ -30,7 +30,7 @@ from serving_subjects import free_port, make_model
 
 from distill.cli import main
 
-NUM_KILLS = {"pipeline": 80, "soft_labels": 50, "promote": 100, "serve": 30}
+NUM_KILLS = {"pipeline": 25, "soft_labels": 75, "promote": 150, "serve": 15}
 WANTED, QUICK = 200, dict.fromkeys(NUM_KILLS, 3)  # of promotions some have ended before the kill
 BRIEF = (
     "trainer.max_epochs=3", "teacher_training.trainer.max_epochs=3",
