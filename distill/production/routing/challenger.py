@@ -50,8 +50,8 @@ class Limits:
         num_threads: of its operators.
         niceness: how far it stands back for others, 0 to 19.
         max_in_flight: requests that it is asked at once; more are refused.
-        max_shadows_per_second: requests that it is asked as a shadow; None asks it all. Each costs
-            the service as much as a request of its own, and so the champion's tail.
+        max_shadows_per_second: requests that it is asked as a shadow; None asks it all. The
+            service packs, sends and logs each beside the champion's own requests.
         hang_seconds: without any answer while it is asked, after which it is ended.
         start_seconds: in which it must be ready.
         max_rss_bytes: of memory, above which it is ended.
