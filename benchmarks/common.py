@@ -1,5 +1,6 @@
 """What the benchmarks share: checks, the machine, spread."""
 
+import argparse
 import os
 import platform
 import subprocess
@@ -53,6 +54,32 @@ def environment() -> dict:
         "commit": commit,
         "versions": versions(),
     }
+
+
+def parser_of(about: str | None, name: str, parts: Sequence[str]) -> argparse.ArgumentParser:
+    """Make the parser of a benchmark in parts; the caller adds what is its own."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=parts)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--result", type=Path, help=f"default: results/{name}.json")
+    parser.add_argument("--work", type=Path, default=Path("outputs") / name)
+    return parser
+
+
+def parsed(
+    parser: argparse.ArgumentParser, name: str, parts: Sequence[str]
+) -> tuple[argparse.Namespace, Path, Path]:
+    """Read the command line; return it, the folder to work in, and the file of the result."""
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(parts)
+    if unknown:
+        parser.error(f"expected parts of {', '.join(parts)} but got {', '.join(unknown)}")
+    work = options.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    kept = work / "quick.json" if options.quick else HERE / "results" / f"{name}.json"
+    return options, work, options.result or kept
 
 
 def started(result: Path, benchmark: str) -> dict:

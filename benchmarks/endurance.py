@@ -11,36 +11,22 @@ run into the end of a small file system, which only root can mount. Each part is
 `results/endurance.json` when it is done. The last line of stdout is that document.
 """
 
-import argparse
 import json
-from pathlib import Path
 
 import endurance_disk
 import endurance_kills
 import endurance_soak
-from common import HERE, keep, started
+from common import keep, parsed, parser_of, started
 
 PARTS = ("soak", "kills", "disk")
 
 
 def main() -> None:
     """Measure the parts asked for and put them beside those that are there."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--parts", type=lambda text: text.split(","), default=PARTS)
-    parser.add_argument("--quick", action="store_true")
+    parser = parser_of(__doc__, "endurance", PARTS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--result", type=Path, help="default: results/endurance.json")
-    parser.add_argument("--work", type=Path, default=Path("outputs/endurance"))
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"expected parts of {', '.join(PARTS)} but got {', '.join(unknown)}")
-    work, quick = options.work.resolve(), options.quick
-    work.mkdir(parents=True, exist_ok=True)
-    quick_result = work / "quick.json"
-    result = options.result or (quick_result if quick else HERE / "results" / "endurance.json")
+    options, work, result = parsed(parser, "endurance", PARTS)
+    quick = options.quick
     document = started(result, "endurance")
     measures = {
         "soak": lambda: endurance_soak.rows(work / "soak", options.seed, quick=quick),

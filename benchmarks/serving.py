@@ -11,35 +11,22 @@ every observation. `--litserve` names an interpreter that has litserve, numpy an
 part is kept in `results/serving.json` when it is done. The last line of stdout is that document.
 """
 
-import argparse
 import json
-from pathlib import Path
 
 import serving_faults
 import serving_speed
 import serving_statistics
-from common import HERE, keep, started
+from common import keep, parsed, parser_of, started
 
 PARTS = ("speed", "shadow", "faults", "statistics")
 
 
 def main() -> None:
     """Measure the parts asked for and put them beside those that are there."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--parts", type=lambda text: text.split(","), default=PARTS)
+    parser = parser_of(__doc__, "serving", PARTS)
     parser.add_argument("--litserve", metavar="PYTHON", help="an interpreter that has it")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--result", type=Path, help="default: results/serving.json")
-    parser.add_argument("--work", type=Path, default=Path("outputs/serving"))
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"expected parts of {', '.join(PARTS)} but got {', '.join(unknown)}")
-    work, quick = options.work.resolve(), options.quick
-    work.mkdir(parents=True, exist_ok=True)
-    result = options.result or (work / "quick.json" if quick else HERE / "results" / "serving.json")
+    options, work, result = parsed(parser, "serving", PARTS)
+    quick = options.quick
     document = started(result, "serving")
     measures = {
         "speed": lambda: serving_speed.rows(work, options.litserve, quick=quick),

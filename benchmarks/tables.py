@@ -13,15 +13,13 @@ protobuf below 7), which converts the mixture for comparison. Each part is kept 
 document.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import tables_accuracy
 import tables_latency
 import tables_memory
-from common import HERE, keep, started
+from common import keep, parsed, parser_of, started
 from tables_subjects import CLASSES, NUMBERS, Subject
 
 PARTS = ("accuracy", "latency", "memory", "regression")
@@ -29,22 +27,11 @@ PARTS = ("accuracy", "latency", "memory", "regression")
 
 def main() -> None:
     """Measure the parts asked for and put them beside those that are there."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--parts", type=lambda text: text.split(","), default=PARTS[:3])
+    parser = parser_of(__doc__, "tables", PARTS[:3])
     parser.add_argument("--skl2onnx", metavar="PYTHON", help="an interpreter that has it")
-    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--jobs", type=int, default=2, help="accuracy: folds at a time")
-    parser.add_argument("--result", type=Path, help="default: results/tables.json")
-    parser.add_argument("--work", type=Path, default=Path("outputs/tables"))
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"expected parts of {', '.join(PARTS)} but got {', '.join(unknown)}")
-    work, quick = options.work.resolve(), options.quick
-    work.mkdir(parents=True, exist_ok=True)
-    result = options.result or (work / "quick.json" if quick else HERE / "results" / "tables.json")
+    options, work, result = parsed(parser, "tables", PARTS)
+    quick = options.quick
     document = started(result, "tables")
 
     def crossed(part: str, subjects: Sequence[Subject]) -> tuple[list[dict], list[dict]]:
