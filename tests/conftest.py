@@ -1,5 +1,6 @@
 """Fixtures: real digits, a small trained run, and packages that a machine may lack."""
 
+import functools
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import torch
 from devices import artefacts as artefacts
 from devices import inputs as inputs
 from devices import written as written
+from hydra._internal.hydra import Hydra
 from hypothesis import settings
 from monitored import world as world
 from postgres import engine as engine
@@ -34,6 +36,7 @@ from served import echo as echo
 from served import people_table as people_table
 from served import pets as pets
 from sshd import device as device
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from distill.cli import main
 from distill.deployment.quantize.recipes import Source
@@ -50,6 +53,7 @@ BRIEF = (  # where no claim is about latency, of which it says nothing
     "effort.cold_starts=1",
     "effort.processes=1",
     "effort.rounds=2",
+    "effort.max_seconds=1",  # not until every limit is decided
 )
 SHORT = (
     "trainer.max_epochs=3",
@@ -89,21 +93,33 @@ class Ran:
 
 def run_cli(*arguments: str, cwd: Path) -> Ran:
     """Call the command line in this process, which has imported all that takes seconds."""
-    path, argv, logger = [*sys.path], sys.argv, logging.getLogger("distill")
+    logger = logging.getLogger("distill")
     before = logger.handlers, logger.propagate, logger.level
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         try:
-            with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
+            with chdir(cwd), redirect_stdout(out), redirect_stderr(err), nothing_stays(cwd):
                 main(list(arguments))
             code = 0
         except SystemExit as ended:
             code = ended.code
         finally:
-            sys.path, sys.argv = path, argv
             logger.handlers, logger.propagate, logger.level = before
         assert isinstance(code, int)
         said = [(file.seek(0), file.read())[1] for file in (out, err)]
     return Ran(code=code, stdout=said[0], stderr=said[1])
+
+
+@contextmanager
+def nothing_stays(cwd: Path) -> Iterator[None]:
+    """Forget in the end what a command has left in this process, modules of its folder too."""
+    path, argv = [*sys.path], sys.argv
+    try:
+        yield
+    finally:
+        sys.path, sys.argv = path, argv
+        for name, module in [*sys.modules.items()]:
+            if (getattr(module, "__file__", None) or "").startswith(f"{cwd}{os.sep}"):
+                del sys.modules[name]
 
 
 def run_process(*arguments: str, cwd: Path, timeout: float = 300, **environment: str) -> Ran:
@@ -129,15 +145,27 @@ def quiet_logger() -> Iterator[None]:
     logger.handlers, logger.propagate, logger.level = before
 
 
+@pytest.fixture(autouse=True, scope="session")
+def what_others_do_again() -> Iterator[None]:
+    """Do once, for all tests of a process, what takes half of an export, and of a composition.
+
+    Torch lists the operators that it can translate anew for every export; Hydra composes everything
+    to read one word, `hydra.mode`, which no configuration of ours says.
+    """
+    table = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", table)
+        patch.setattr(Hydra, "get_mode", lambda *args, **kwargs: None)
+        yield
+
+
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capfd) -> Callable[..., Ran]:
     """Call the command line in this process, in an empty folder: quick, for many small cases."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", sys.argv)
-        monkeypatch.setattr(sys, "path", [*sys.path])
-        with pytest.raises(SystemExit) as exit_info:
+        with pytest.raises(SystemExit) as exit_info, nothing_stays(tmp_path):
             main(list(arguments))
         out, err = capfd.readouterr()
         assert isinstance(exit_info.value.code, int)

@@ -2,19 +2,33 @@
 
 import lifecycle_circle as circle
 import pytest
-from conftest import BRIEF
+from conftest import BRIEF, run_cli
 
 pytestmark = pytest.mark.slow
+SOONER = (
+    "trainer.max_epochs=20",
+    "preflight_effort.processes=1",
+    "preflight_effort.rounds=2",
+    "quantize=none",
+)
+
+
+def run(own, *command, expected=(0,)):
+    """Run a verb here, where everything is imported; the service alone is a process of its own."""
+    ran = run_cli(*command, cwd=own.work)
+    assert ran.code in expected, ran.stderr
+    return ran.document
 
 
 def test_after_the_world_changed_some_labels_bring_the_accuracy_back(tmp_path, monkeypatch):
     # A sixth of the requests, and so a larger share of labels than `make loop` asks for.
     for name, value in (("NUM_REQUESTS", 1000), ("AUDIT_SHARE", 0.15), ("NUM_CHOSEN", 250)):
         monkeypatch.setattr(circle, name, value)
-    quiet = (*BRIEF, *circle.QUIET[1:], "budget.peak_rss_bytes=null")
+    quiet = (*BRIEF, *circle.QUIET[1:], "budget.peak_rss_bytes=null", *SOONER)
     recipe = [one for one in circle.RECIPE if one not in circle.QUIET]
     monkeypatch.setattr(circle, "QUIET", quiet)
     monkeypatch.setattr(circle, "RECIPE", (*recipe, *quiet))
+    monkeypatch.setattr(circle.Circle, "run", run)
     _, found = circle.retrained(tmp_path, seed=0)
     assert found["monitor_asks"] == "retrain"
     # What people are asked about is drawn by chance: an audit may leave the verdict open.

@@ -14,8 +14,6 @@ from distill.production.monitoring.observation import _drawn
 from distill.production.prediction_log.scope import Scope
 from distill.production.teacher_answers import TeacherAnswers
 
-SURE = "confidence=0.9999"  # ids are random: of a hundred runs none may fail for that
-
 
 @pytest.fixture
 def asked(cli, world, tmp_path):
@@ -44,7 +42,7 @@ def fired(found):
 
 
 def test_a_world_that_stays_asks_for_nothing(asked):
-    ran, found = asked(SURE)
+    ran, found = asked()
     assert (ran.code, found["asks"], fired(found)) == (0, None, set())
     low, high = found["audited"]["interval"]
     assert low < ACCURACY < high
@@ -102,7 +100,7 @@ def test_of_more_truths_than_are_wanted_a_share_is_drawn_and_that_is_said(
 ):
     # Of all rows the truth is known, however many of them the draw happens to take.
     monkeypatch.setattr("distill.production.monitoring.observation.MIN_COVERED", 1.0)
-    ran, found = asked("num_labels=1000", SURE, audit=None, teacher=False)
+    ran, found = asked("num_labels=1000", audit=None, teacher=False)
     assert (ran.code, found["asks"]) == (0, None)
     read, known = found["num_labels_read"], found["num_labels"]
     assert read == pytest.approx(1000, abs=150)
