@@ -39,6 +39,7 @@ from distill.runtime import OnnxModel
 NUM_OLD, NUM_OLD_TEST, NUM_NEW = 600, 400, 400  # of 1,797 digits; the rest is held out
 NUM_REQUESTS, NUM_SHADOWED, MAX_TOLD = 6000, 600, 120
 AUDIT_SHARE, NUM_CHOSEN = 0.03, 270
+PATIENCE = 5  # seconds, for what the service decides by itself
 ANGLE, NOISE = 10, 10  # degrees, gray levels
 MAX_LABELS, MAX_POINTS = 0.10, 2.0
 COMMON = ("data.channels=1", "data.classes=[0,1,2,3,4,5,6,7,8,9]")
@@ -173,7 +174,9 @@ class Circle:
             client.post("/feedback", json=told).raise_for_status()
             self.num_labels += 1
             if number % 20 == 0:
-                stage = self._until(client, "is_over", 60 if number == MAX_TOLD else 5)["stage"]
+                stage = self._until(
+                    client, "is_over", PATIENCE * (12 if number == MAX_TOLD else 1)
+                )["stage"]
                 if stage != "shadow":
                     break
         return str(stage)

@@ -10,13 +10,24 @@ from rich.console import Console
 from distill.deployment.device.latency import Scenario
 from distill.deployment.measurement import Measurement, Runtime
 from distill.errors import UserError
+from distill.files import sha256
 from distill.verbs.measuring import benchmark_stage
 from distill.verbs.workspace import Workspace
 
 
+@pytest.fixture(scope="module")
+def measured():
+    """What a device said, by the files that it measured: these are the same in every test."""
+    return {}
+
+
 @pytest.fixture
-def results(written):
-    assert run_by_hand(written).returncode == 0
+def results(written, artefacts, measured):
+    made = tuple(sha256(path) for path in artefacts)
+    if made not in measured:
+        assert run_by_hand(written).returncode == 0
+        measured[made] = (written / "results.jsonl").read_bytes()
+    (written / "results.jsonl").write_bytes(measured[made])
     return written / "results.jsonl"
 
 

@@ -5,8 +5,10 @@ import pytest
 from conftest import BRIEF, run_cli
 
 pytestmark = pytest.mark.slow
+FEWER = {"NUM_REQUESTS": 1000, "AUDIT_SHARE": 0.15, "NUM_CHOSEN": 150, "PATIENCE": 1}
 SOONER = (
     "trainer.max_epochs=20",
+    "teacher_training.trainer.max_epochs=10",
     "preflight_effort.processes=1",
     "preflight_effort.rounds=2",
     "quantize=none",
@@ -22,7 +24,7 @@ def run(own, *command, expected=(0,)):
 
 def test_after_the_world_changed_some_labels_bring_the_accuracy_back(tmp_path, monkeypatch):
     # A sixth of the requests, and so a larger share of labels than `make loop` asks for.
-    for name, value in (("NUM_REQUESTS", 1000), ("AUDIT_SHARE", 0.15), ("NUM_CHOSEN", 250)):
+    for name, value in FEWER.items():
         monkeypatch.setattr(circle, name, value)
     quiet = (*BRIEF, *circle.QUIET[1:], "budget.peak_rss_bytes=null", *SOONER)
     recipe = [one for one in circle.RECIPE if one not in circle.QUIET]

@@ -249,7 +249,7 @@ def test_an_exported_file_says_from_a_table_what_it_says_of_its_test_windows(tmp
         "data=series", "data.path=sales.csv",
         "data.time=when", "data.value=sold", "data.series=shop", "data.known=[price]",
         "data.observed=[rain]", "data.window=8", f"data.horizon={HORIZON}",
-        "trainer.max_epochs=1", "teacher.estimator.n_estimators=5", "teacher.folds=2",
+        "trainer.max_epochs=1", "teacher.regressor.n_estimators=5", "teacher.folds=2",
         *BRIEF, "preflight=false", "quantize=none", cwd=tmp_path,
     )  # fmt: skip
     assert done.code in (0, 3, 4), done.stderr

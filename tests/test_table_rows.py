@@ -14,7 +14,7 @@ from distill.verbs.table_rows import labels_of
 
 TINY = (
     "experiment=table_ensemble", "data.name=diabetes", "trainer.max_epochs=2",
-    "teacher.estimator.n_estimators=5", "teacher.estimator.n_jobs=1", "teacher.folds=2",
+    "teacher.regressor.n_estimators=5", "teacher.regressor.n_jobs=1", "teacher.folds=2",
     *BRIEF, "preflight=false", "quantize=none",
 )  # fmt: skip
 

@@ -66,10 +66,13 @@ def test_a_target_measures_in_processes_of_their_own(files):
 
 
 def test_measuring_goes_on_while_a_limit_is_undecided(files):
-    # No call takes a nanosecond: decided at once. p99 needs 367 calls at least: not after 2 x 30.
+    # No call takes a nanosecond: decided at once. p99 needs 367 calls at least: not after 2 x 120.
     decided = LocalTarget(name="here").measure(files, INPUTS, request(limits_ms={50: 1e-6}))
     assert decided.conditions["processes"] == 2
-    more = LocalTarget(name="here").measure(files, INPUTS, request(limits_ms={99: 1e4}))
+    effort = dataclasses.replace(QUICK, rounds=12)
+    more = LocalTarget(name="here").measure(
+        files, INPUTS, request(limits_ms={99: 1e4}, effort=effort)
+    )
     assert more.conditions["processes"] > 2
 
 
@@ -112,9 +115,9 @@ def test_a_scenario_without_calls_is_refused(scenario):
 
 
 def test_a_queue_that_grows_without_end_fails_however_short_it_was_watched(files):
-    report = LocalTarget(name="here").measure(
-        files[:1], INPUTS, request(scenario=Scenario("server", 1, 1e7), limits_ms={95: 1e6})
-    )
+    asked = request(scenario=Scenario("server", 1, 1e7), limits_ms={95: 1e6})
+    short = dataclasses.replace(asked, effort=dataclasses.replace(QUICK, max_seconds=3))
+    report = LocalTarget(name="here").measure(files[:1], INPUTS, short)
     assert report.conditions["utilisation"]["a.onnx"] > 1
     found = to_json(report) | {"samples": None, "problems": []}
     budget = parse_budget({"latency": {"p95_ms": 1e6}})

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import SHORT, run_process
+from conftest import SHORT, run_cli, run_process
 
 from distill.files import read_json
 from distill.metrics import nll
@@ -93,6 +93,7 @@ def test_the_last_epoch_is_kept_unless_validation_proves_another_better(
 
 def test_another_metric_marks_every_training_anew_and_trains_none_again(cli, tmp_path):
     small = ("data.length=400", "data.num_series=2", "trainer.max_epochs=1", "seeds=2")
+    small += ("teacher=sklearn", "teacher.regressor.n_estimators=5", "teacher.folds=2")
     weights = tmp_path / "run/train/student/seed_1/best.pt"
     kept = set()
     for metric in ("rmse", "mase"):
@@ -226,7 +227,7 @@ def test_a_build_killed_by_sigkill_ends_byte_identical(finished, tmp_path):
     process.wait()
     assert not (tmp_path / "killed/soft_labels/manifest.json").exists()
     for name in ("killed", "whole"):
-        ran = run_process(*arguments, f"run_dir={name}", cwd=tmp_path)
+        ran = run_cli(*arguments, f"run_dir={name}", cwd=tmp_path)
         assert ran.code == 0, ran.stderr
     assert ran.document["num_blocks_labelled"] == 300
     folders = [tmp_path / name / "soft_labels" for name in ("killed", "whole")]

@@ -196,8 +196,8 @@ def test_what_does_not_go_together_is_refused_before_anything_trains(
 def test_a_student_of_numbers_learns_from_mixed_rows(cli, tmp_path):
     ran = cli(
         "train", "experiment=table_ensemble", "data.name=diabetes", "views=noise_rows",
-        "mixing=mixup_rows", "teacher.estimator.n_estimators=5", "trainer.max_epochs=2",
-        "soft_labels.num_views=2", "run_dir=run",
+        "mixing=mixup_rows", "teacher.regressor.n_estimators=5", "trainer.max_epochs=2",
+        "soft_labels.num_views=2", "teacher.folds=2", "run_dir=run",
     )  # fmt: skip
     assert ran.code == 0, ran.stderr
     assert "soft labels verified" in ran.stderr + ran.stdout
