@@ -3,13 +3,15 @@
 Knows nothing of what a stage does: what it has read and left is compared by hashes, never by time.
 """
 
+import functools
+import importlib.metadata
 import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from distill.files import (
     to_json,
     write_json,
 )
+
+version = functools.cache(importlib.metadata.version)  # each reads and parses a file
 
 # What one room leaves for others: answers to the test set, and the figures of the baselines.
 TEST_LOGITS = "predictions/test_logits.npz"  # of the models of a run, by role
