@@ -5,7 +5,6 @@ message; the last line of stdout is one JSON document, or in a terminal where it
 this pulls neither torch nor hydra.
 """
 
-import errno
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from distill import __version__
-from distill.errors import UsageError, UserError, nearest
+from distill.errors import UsageError, UserError, causes_of, full_disk, nearest
 from distill.redaction import without_passwords
 from distill.verbs.ranks import check_shared_folder, launched, log_to_stderr
 
@@ -46,8 +45,6 @@ ACTIONS = {
     "monitor": ("check", "simulate"),
     "feedback": ("select", "export", "import", "collect"),
 }
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FULL_IN_SQLITE = "database or disk is full"
 MOST_IN_TERMINAL = 1000  # characters of a document; a longer one hides what stands above it
 EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
 
@@ -247,11 +244,11 @@ def _as_usage_error(error: Exception, verb: str) -> Exception:
 
     if getattr(error, "exit_code", None) is not None:
         return error
-    causes = _causes(error)
+    causes = causes_of(error)
     user_error = next((cause for cause in causes if hasattr(cause, "exit_code")), None)
     if user_error is not None:
         return user_error
-    full = _disk_that_is_full(error)
+    full = full_disk(error)
     if full is not None:
         return full
     text = "\n".join(str(cause) for cause in causes)
@@ -262,25 +259,6 @@ def _as_usage_error(error: Exception, verb: str) -> Exception:
     if isinstance(error, HydraException | OmegaConfBaseException):
         return UsageError(_nearest_config_names(text, verb))
     return error
-
-
-def _disk_that_is_full(error: BaseException) -> Exception | None:
-    """Find out whether that is what an error comes from, and give the cause."""
-    for cause in _causes(error):
-        if isinstance(cause, OSError) and cause.errno in FULL:
-            return cause
-        if FULL_IN_SQLITE in str(cause):
-            return OSError(FULL_IN_SQLITE)
-    return None
-
-
-def _causes(error: BaseException) -> list[Exception]:
-    found: list[Exception] = []
-    current: BaseException | None = error
-    while isinstance(current, Exception) and current not in found:
-        found.append(current)
-        current = current.__cause__ or current.__context__
-    return found
 
 
 def _nearest_config_names(text: str, verb: str) -> str:
@@ -327,7 +305,7 @@ def _report(error: BaseException) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     code = getattr(error, "exit_code", None)
-    full = _disk_that_is_full(error) if code is None else None
+    full = full_disk(error) if code is None else None
     if full is not None:
         print(f"error: The disk is full: {full}. Free some space and start again.", file=sys.stderr)
         return 1

@@ -4,7 +4,6 @@ Knows nothing of what the files hold: no training, no models, no configuration.
 """
 
 import dataclasses
-import errno
 import fcntl
 import functools
 import hashlib
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.errors import UsageError, UserError, nearest
+from distill.errors import FULL, UsageError, UserError, nearest
 
 _TEMPORARY = ".tmp-"
 
@@ -52,7 +51,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in FULL:
             raise UserError(
                 f"Expected room to write {path} but the disk is full ({error.strerror}). "
                 "Free some space and start the same command again: finished stages are kept."

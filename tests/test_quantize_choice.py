@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -321,3 +322,15 @@ def test_answers_that_are_no_numbers_are_out_of_the_running(trials, monkeypatch)
 def test_names_that_cannot_be_are_refused(recipes):
     with pytest.raises(UsageError, match="float32"):
         Auto(recipes=recipes)
+
+
+def test_a_full_disk_is_no_property_of_a_recipe(trials, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    found, _ = trials(lambda name: 0.5)
+    monkeypatch.setattr(Float16, "make", full)
+    for asked in (lambda: found.make("half", Float16()), lambda: found.error(Float16())):
+        with pytest.raises(OSError, match="No space left"):
+            asked()
+    assert found.found == {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.contract import CLASSES_KEY
-from distill.errors import UserError
+from distill.errors import UserError, full_disk
 from distill.verbs.artefacts import ARTEFACTS, calibrated, export_network, parity_with_torch
 from distill.verbs.members import TEACHER_FACTS, load_teacher
 from distill.verbs.networks import load_student, weights_path
@@ -35,7 +35,7 @@ def export_reference_stage(workspace: Workspace, role: str) -> dict[str, Any]:
             return {"artefact": name, "parity": parity_with_torch(workspace, model, path)}
         except UserError as error:
             path.unlink(missing_ok=True)
-            if role == "control":
+            if role == "control" or full_disk(error):
                 raise
             return {"artefact": None, "why": str(error)}
 

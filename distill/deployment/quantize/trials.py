@@ -15,7 +15,7 @@ from distill.deployment.parity import measure_parity
 from distill.deployment.quantize.choice import Candidate, Limits, agrees, is_accurate
 from distill.deployment.quantize.graph import structure
 from distill.deployment.quantize.recipes import Recipe, Source
-from distill.errors import UserError
+from distill.errors import UserError, full_disk
 from distill.files import sha256
 from distill.metrics import Estimate
 from distill.runtime import OnnxModel
@@ -82,6 +82,8 @@ class Trials:
             answers = OnnxModel(path, num_threads=2).predict(self.inputs)
             candidate = self._judged(candidate, path, answers)
         except Exception as error:  # onnxruntime's quantiser has no common base for its errors
+            if full_disk(error):
+                raise
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             candidate = replace(candidate, reason=reason)
             path.unlink(missing_ok=True)
@@ -97,7 +99,9 @@ class Trials:
         try:
             recipe.make(self.source, path)
             answers = OnnxModel(path, num_threads=2).predict(self.inputs[:num_samples])
-        except Exception:  # as in `make`
+        except Exception as error:  # as in `make`
+            if full_disk(error):
+                raise
             return float("inf")
         return measure_parity(self._float32[:num_samples], answers).logit_std ** 2
 
