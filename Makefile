@@ -4,9 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 UV     := uv==0.13.9
-# Three processes of tests on two cores, for one or another waits for what it has started; of one
-# thread each: threads that wait for each other would spin.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# Two processes of tests on two cores (a third gains nothing): threads that wait for each other
+# would spin.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo loop test check lint lock audit wheel clean
 

@@ -72,10 +72,20 @@ exact_int8 = pytest.mark.skipif(
 )
 
 
+# Who asks for one of these runs a verb, exports a network, keeps a registry or measures a device.
+TAKE_THEIR_TIME = {
+    "artefacts", "cli", "device", "engine", "exported", "files", "finished", "home", "log_url",
+    "pets", "recipe", "world", "wrapped",
+}  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files of slow tests, so that no process is left with one in the end."""
+    """Begin with the files of the slowest tests; call slow what uses fixtures that are."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+    for item in items:
+        if TAKE_THEIR_TIME & {*getattr(item, "fixturenames", ())}:
+            item.add_marker("slow")
 
 
 def pytest_collection_finish() -> None:

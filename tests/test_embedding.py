@@ -34,6 +34,8 @@ from distill.training.series_models import TCN
 from distill.training.table_models import MLP, build_table_network
 from distill.windows import fit_windows
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (32, 32, 3)
 NETWORKS = {
     "tiny_cnn": lambda: PlainCNN(10, 3, widths=(8, 12, 16), dropout=0.5),

@@ -11,6 +11,8 @@ from distill.runtime import ModelError, OnnxModel
 from distill.training.fit import predict_logits
 from distill.training.models import CifarResNet, ImageClassifier, PlainCNN
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (8, 8, 1)
 
 

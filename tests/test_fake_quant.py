@@ -29,6 +29,8 @@ from distill.training.models import (
 from distill.training.modules import DistillationModule
 from distill.training.teachers.live import TorchTeacher
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = {
     "plain": partial(PlainCNN, widths=(8, 12)),
     "residual": partial(CifarResNet, depth=8, widths=(8, 8, 12, 16)),

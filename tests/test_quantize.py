@@ -15,6 +15,8 @@ from distill.errors import UsageError, UserError
 from distill.runtime import OnnxModel
 from distill.training.models import CifarResNet, ImageClassifier
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"num_calibration_samples": 64}
 RECIPES = {
     "static": StaticInt8(**QUICK),

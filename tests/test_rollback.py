@@ -24,6 +24,8 @@ from distill.production.serving.refusals import RefusedError
 from distill.production.serving.service import Asker
 from distill.production.serving.signature import Checked
 
+pytestmark = pytest.mark.slow
+
 EAGER = Policy(
     steps=(0.5,),
     starts_in_shadow=False,

@@ -30,6 +30,8 @@ from distill.runtime import OnnxModel
 from distill.training.table_models import MLP, build_table_network
 from distill.windows import Covariate, Windows, fit_windows
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_file_answers_every_window_as_the_python_pipeline_does(wrapped):
     windows, network, rows, path = wrapped

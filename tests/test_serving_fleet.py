@@ -19,6 +19,8 @@ from distill.production.fleet.hub import NUM_ENDED, Hub
 from distill.production.fleet.workers import Line, Workers
 from distill.production.serving.overview import latest
 
+pytestmark = pytest.mark.slow
+
 
 def processes(client):
     return client.get("/status").json()["processes"]

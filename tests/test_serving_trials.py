@@ -19,6 +19,8 @@ from distill.production.serving.catalogue import FileSource
 from distill.production.serving.editions import artefact_at
 from distill.production.serving.log import KeptLog
 
+pytestmark = pytest.mark.slow
+
 ADMIN = {"Authorization": "Bearer secret"}
 
 

@@ -9,6 +9,8 @@ from distill.production.registry.connection import UnreachableError, connect
 from distill.production.registry.tracking import Record, flat, keep
 from distill.training.loggers import ForgivingMLFlowLogger
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def uri(tmp_path, mlflow_database):
