@@ -55,7 +55,7 @@ def _full(work: Path, disk: Path, arguments: list[str], size: int, wanted: dict)
     try:
         run = [*arguments, f"run_dir={disk / 'run'}"]
         answer = command(run, work, said).answer()
-        text = said.read_text()
+        text = said.read_text().replace(str(disk), "<disk>")
         row = {
             "size_bytes": size,
             "exit": answer,
