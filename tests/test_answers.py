@@ -21,9 +21,9 @@ from distill.verbs.image_files import read_sources
 ANSWERS = np.array([[0.0, np.log(3)], [-1.0, -2.0]], np.float32)
 
 
-def written(tmp_path, kind, name="said.csv"):
+def written(tmp_path, kind, name="said.csv", **beside):
     contract: Any = SimpleNamespace(asks=SimpleNamespace(kind=kind), classes=("cat", "dog, big"))
-    asked = {"index": np.arange(2), "name": ["a.png", "b, c.png"]}
+    asked = {"index": np.arange(2), "name": ["a.png", "b, c.png"], **beside}
     write_answers(tmp_path / name, contract, ANSWERS, asked, {"classes": "cat"})
     return tmp_path / name
 
@@ -39,6 +39,17 @@ def test_a_csv_of_classes_has_a_probability_for_each(tmp_path):
     assert second["name"] == "b, c.png"
     assert float(first["confidence"]) == float(first["probability dog, big"]) == pytest.approx(0.75)
     assert float(first["probability cat"]) == pytest.approx(0.25)
+
+
+def test_columns_beside_the_answers_are_neither_lost_nor_half_written(tmp_path):
+    beside = {"customer": ["x7", "x8"]}
+    first, _ = rows(written(tmp_path, TaskKind.CLASSIFICATION, **beside))
+    assert first["customer"] == "x7"
+    with pytest.raises(UserError, match="other names than the answers' but got label"):
+        written(tmp_path, TaskKind.CLASSIFICATION, "twice.csv", label=["a", "b"])
+    with pytest.raises(UserError, match=r"`tags` holds lists\. Let `output`"):
+        written(tmp_path, TaskKind.CLASSIFICATION, "nested.csv", tags=[["a"], ["b"]])
+    assert [path.name for path in tmp_path.iterdir()] == ["said.csv"]
 
 
 def test_a_csv_of_labels_has_one_for_each_that_may_hold(tmp_path):

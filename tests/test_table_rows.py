@@ -7,10 +7,10 @@ import pytest
 from conftest import BRIEF, run_cli
 
 from distill.contract import Contract
-from distill.errors import UserError
+from distill.errors import UsageError, UserError
 from distill.files import from_json, sha256_json
 from distill.tasks import Task, TaskKind
-from distill.verbs.table_rows import labels_of
+from distill.verbs.table_rows import kept_columns, labels_of
 
 TINY = (
     "experiment=table_ensemble", "data.name=diabetes", "trainer.max_epochs=2",
@@ -68,6 +68,16 @@ def test_several_labels_and_numbers_have_a_column_each_in_the_order_of_the_outpu
 def test_labels_that_the_task_does_not_have_are_refused(kind, names, columns, message):
     with pytest.raises(UserError, match=message):
         labels(kind, ("a", "b"), names, **columns)
+
+
+def test_columns_come_along_by_name_and_never_as_the_place_in_the_input():
+    rows = pa.table({"id": ["x", "y"], "index": [7, 8]})
+    assert kept_columns(rows, "id") == {"id": rows["id"]}
+    assert kept_columns(rows, []) == {}
+    with pytest.raises(UsageError, match=r"no `idd`.*Did you mean `id`"):
+        kept_columns(rows, ["id", "idd"])
+    with pytest.raises(UsageError, match="the place in the input"):
+        kept_columns(rows, ["index"])
 
 
 def test_a_contract_keeps_its_hash_though_contracts_of_series_say_more():

@@ -264,6 +264,13 @@ def test_new_rows_are_predicted_and_unseen_values_counted(ran):
     said = pq.read_table(folder / "said.parquet")
     assert said["index"].to_pylist() == list(range(50))
     assert set(said["label"].to_pylist()) <= {"no", "yes"}
+    own = (artefact, "input=new.csv", "output=said.csv")
+    assert run_cli("predict", *own, "keep=[customer,town]", cwd=folder).code == 0
+    beside = pa_csv.read_csv(folder / "said.csv")
+    assert beside.column_names[:4] == ["index", "customer", "town", "label"]
+    assert beside["customer"].equals(pa_csv.read_csv(folder / "new.csv")["customer"])
+    done = run_cli("predict", *own, "keep=custmer", cwd=folder)
+    assert (done.code, "Did you mean `customer`" in done.stderr) == (2, True), done.stderr
     (folder / "narrow.csv").write_text("age,calls\n1,2\n")
     done = run_cli("predict", artefact, "input=narrow.csv", cwd=folder)
     assert done.code == 1

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from distill.contract import Contract
-from distill.errors import UsageError
+from distill.errors import UsageError, UserError
 from distill.files import atomic_path
 from distill.metrics import log_softmax
 from distill.tasks import TaskKind
@@ -49,10 +49,22 @@ def write_answers(
         answers: [N, C].
         asked: columns that say what each answer is of.
         metadata: kept in Parquet, which a teacher reads; CSV has no place for it.
+
+    Raises:
+        UserError: what was asked has a column of an answer's name, or one that CSV cannot hold.
     """
     is_csv = path.suffix.lower() == ".csv"
     columns = _flat(contract, answers) if is_csv else _listed(contract, answers)
+    twice = sorted(asked.keys() & columns.keys())
+    if twice:
+        raise UserError(f"Expected columns of other names than the answers' but got {twice[0]}.")
     table = pa.table({**asked, **columns})
+    nested = [own.name for own in table.schema if pa.types.is_nested(own.type)]
+    if is_csv and nested:
+        raise UsageError(
+            f"Expected single values for a CSV file but `{nested[0]}` holds lists. "
+            "Let `output` end in .parquet."
+        )
     with atomic_path(path) as temporary:
         if is_csv:
             pa_csv.write_csv(table, temporary)

@@ -22,12 +22,13 @@ from distill.contract import (
     required_contract,
 )
 from distill.decode import decode_images
+from distill.errors import UsageError
 from distill.files import sha256, write_json
 from distill.runtime import OnnxModel
 from distill.verbs.answers import check_suffix, write_answers
 from distill.verbs.image_files import format_of, read_sources
 from distill.verbs.series_rows import read_windows
-from distill.verbs.table_rows import count_unseen, read_rows
+from distill.verbs.table_rows import count_unseen, kept_columns, read_rows
 from distill.verbs.workspace import Workspace, open_workspace
 
 
@@ -35,15 +36,19 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Predict every image of a folder, CSV or Parquet file, every row of a table, or series.
 
     The file has one row per image or row that could be read, with `index` (its place in the input)
-    and `name` (of an image); or one per window of a series, with `series` (its name) and `origin`
-    (the moment of the last value that is looked at). Then follows what the model says; see
-    `write_answers`.
+    and `name` (of an image) or the columns in `keep` (of a row); or one per window of a series,
+    with `series` (its name) and `origin` (the moment of the last value that is looked at). Then
+    follows what the model says; see `write_answers`.
     """
     check_suffix(Path(cfg.output))
     with open_workspace(cfg) as workspace:
         path = Path(cfg.artefact)
         model = OnnxModel(path, num_threads=cfg.num_threads)
         contract = _contract_of_reference(path, model) or required_contract(path, model.metadata)
+        if cfg.keep and contract.table is None:
+            raise UsageError(
+                "Expected `keep` to name columns of a table but this model takes none."
+            )
         read = _windows if contract.series else _rows if contract.table else _images
         asked = read(cfg, contract, workspace)
         answers = model.predict(asked.inputs)
@@ -92,10 +97,10 @@ def _images(cfg: DictConfig, contract: Contract, workspace: Workspace) -> _Asked
 
 def _rows(cfg: DictConfig, contract: Contract, workspace: Workspace) -> _Asked:
     assert contract.table is not None
-    _, records = read_rows(cfg, Path(cfg.input), contract.table)
+    table, records = read_rows(cfg, Path(cfg.input), contract.table)
     return _Asked(
         inputs=records,
-        columns={"index": np.arange(len(records))},
+        columns={"index": np.arange(len(records)), **kept_columns(table, cfg.keep)},
         num_unseen=count_unseen(records, contract.table),
     )
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from distill.annotations import class_numbers
 from distill.columns import Column, Kind, Records
 from distill.contract import Contract, TableInput
-from distill.errors import UserError
+from distill.errors import UsageError, UserError, nearest
 from distill.table_files import column_of, raw_records, raw_values, read_table
 from distill.tasks import TaskKind, class_name
 
@@ -33,6 +33,31 @@ def read_rows(cfg: DictConfig, path: Path, takes: TableInput) -> tuple[pa.Table,
     with options_by_their_names():
         table = read_table(path, delimiter=cfg.delimiter, encoding=cfg.encoding)
         return table, raw_records(table, takes.columns, date_format=cfg.date_format)
+
+
+def kept_columns(table: pa.Table, asked: str | Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    """Take columns along, to stand beside the answers.
+
+    Args:
+        table: the rows.
+        asked: names of columns, or one.
+
+    Raises:
+        UsageError: the table has no such column, or it is called as the place in the input is.
+    """
+    names = [asked] if isinstance(asked, str) else [*asked]
+    for name in names:
+        if name not in table.column_names:
+            raise UsageError(
+                f"Expected `keep` to name columns of the table but it has no `{name}`. "
+                f"{nearest(str(name), table.column_names)}"
+            )
+        if name == "index":
+            raise UsageError(
+                "Expected `keep` without `index`, which is the place in the input. Rename that "
+                "column."
+            )
+    return {name: table[name] for name in names}
 
 
 def count_unseen(records: Records, takes: TableInput) -> dict[str, int]:
