@@ -103,7 +103,7 @@ def test_a_queue_is_full_of_bytes_too(engine, writing, locked):
     assert writer.health.num_pending == 4
     assert writer.lost == 2
     locked.release()
-    until(lambda: count(engine) == 4)
+    until(lambda: count(engine) == 4 and writer.health.num_pending == 0)
     writer.put(prediction(input=b"x" * 900_000))  # there is room again
     until(lambda: count(engine) == 5)
 
