@@ -45,7 +45,7 @@ def test_columns_beside_the_answers_are_neither_lost_nor_half_written(tmp_path):
     beside = {"customer": ["x7", "x8"]}
     first, _ = rows(written(tmp_path, TaskKind.CLASSIFICATION, **beside))
     assert first["customer"] == "x7"
-    with pytest.raises(UserError, match="other names than the answers' but got label"):
+    with pytest.raises(UserError, match="other names than the answers' but got `label`"):
         written(tmp_path, TaskKind.CLASSIFICATION, "twice.csv", label=["a", "b"])
     with pytest.raises(UserError, match=r"`tags` holds lists\. Let `output`"):
         written(tmp_path, TaskKind.CLASSIFICATION, "nested.csv", tags=[["a"], ["b"]])

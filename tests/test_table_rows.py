@@ -71,9 +71,10 @@ def test_labels_that_the_task_does_not_have_are_refused(kind, names, columns, me
 
 
 def test_columns_come_along_by_name_and_never_as_the_place_in_the_input():
-    rows = pa.table({"id": ["x", "y"], "index": [7, 8]})
+    rows = pa.table({"id": ["x", "y"], "index": [7, 8], "2024": [1, 2]})
     assert kept_columns(rows, "id") == {"id": rows["id"]}
     assert kept_columns(rows, []) == {}
+    assert kept_columns(rows, 2024) == kept_columns(rows, [2024]) == {"2024": rows["2024"]}
     with pytest.raises(UsageError, match=r"no `idd`.*Did you mean `id`"):
         kept_columns(rows, ["id", "idd"])
     with pytest.raises(UsageError, match="the place in the input"):

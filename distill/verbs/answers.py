@@ -57,7 +57,9 @@ def write_answers(
     columns = _flat(contract, answers) if is_csv else _listed(contract, answers)
     twice = sorted(asked.keys() & columns.keys())
     if twice:
-        raise UserError(f"Expected columns of other names than the answers' but got {twice[0]}.")
+        raise UserError(
+            f"Expected columns of other names than the answers' but got `{twice[0]}`. Rename it."
+        )
     table = pa.table({**asked, **columns})
     nested = [own.name for own in table.schema if pa.types.is_nested(own.type)]
     if is_csv and nested:

@@ -100,7 +100,7 @@ def _rows(cfg: DictConfig, contract: Contract, workspace: Workspace) -> _Asked:
     table, records = read_rows(cfg, Path(cfg.input), contract.table)
     return _Asked(
         inputs=records,
-        columns={"index": np.arange(len(records)), **kept_columns(table, cfg.keep)},
+        columns={"index": np.arange(len(records)), **kept_columns(table, cfg.keep or [])},
         num_unseen=count_unseen(records, contract.table),
     )
 

@@ -35,22 +35,23 @@ def read_rows(cfg: DictConfig, path: Path, takes: TableInput) -> tuple[pa.Table,
         return table, raw_records(table, takes.columns, date_format=cfg.date_format)
 
 
-def kept_columns(table: pa.Table, asked: str | Sequence[str]) -> dict[str, pa.ChunkedArray]:
+def kept_columns(table: pa.Table, asked: Any) -> dict[str, pa.ChunkedArray]:
     """Take columns along, to stand beside the answers.
 
     Args:
         table: the rows.
-        asked: names of columns, or one.
+        asked: a name of a column, or a sequence of them, some of which YAML took for numbers.
 
     Raises:
         UsageError: the table has no such column, or it is called as the place in the input is.
     """
-    names = [asked] if isinstance(asked, str) else [*asked]
+    several = isinstance(asked, Sequence) and not isinstance(asked, str)
+    names = [str(name) for name in (asked if several else [asked])]
     for name in names:
         if name not in table.column_names:
             raise UsageError(
                 f"Expected `keep` to name columns of the table but it has no `{name}`. "
-                f"{nearest(str(name), table.column_names)}"
+                f"{nearest(name, table.column_names)}"
             )
         if name == "index":
             raise UsageError(
