@@ -9,8 +9,7 @@ FEWER = {"NUM_REQUESTS": 1000, "AUDIT_SHARE": 0.15, "NUM_CHOSEN": 150, "PATIENCE
 SOONER = (
     "trainer.max_epochs=20",
     "teacher_training.trainer.max_epochs=10",
-    "preflight_effort.processes=1",
-    "preflight_effort.rounds=2",
+    "preflight=false",
     "quantize=none",
 )
 

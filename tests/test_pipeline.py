@@ -1,10 +1,6 @@
 import json
-import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,6 +10,7 @@ import pytest
 import torch
 from conftest import SHORT, run_cli
 from PIL import Image
+from warm import command, kill_when
 
 from distill.contract import load_contract, replay_golden
 from distill.errors import UserError
@@ -128,7 +125,7 @@ def test_the_stages_as_verbs_leave_what_the_pipeline_then_finds(cli):
         ran = cli(verb, "run_dir=run", *SHORT[:2])
         assert ran.code == 0, ran.stderr
     assert set(ran.document["models"]) == {"teacher", "control", "student", "student_int8"}
-    ran = cli("pipeline", "run_dir=run", *SHORT)
+    ran = cli("pipeline", "run_dir=run", *SHORT, "preflight=false")
     assert ran.stderr.count("unchanged, not run again") == len(
         STAGES - {"preflight", "reference", "benchmark", "verdict"}
     )
@@ -156,28 +153,13 @@ def test_another_budget_judges_again_without_training_again(finished, cli, tmp_p
     assert "fail" in (copy / "report.html").read_text()
 
 
-def kill_when(path_exists, command, cwd, environment):
-    """Start a command, kill it with SIGKILL as soon as a file is there, and wait."""
-    process = subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    )
-    deadline = time.monotonic() + 200
-    while not path_exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert process.poll() is None, "the run ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def test_a_run_killed_in_training_export_and_benchmark_ends_as_if_it_had_not_been(
     finished, tmp_path
 ):
     reference, _ = finished
     run_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "distill", "pipeline", "run_dir=run", *SHORT]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for sign in ("train/control/last.ckpt", "export/control.onnx", "evaluate.json"):
-        kill_when((run_dir / sign).exists, command, tmp_path, environment)
+        kill_when((run_dir / sign).exists, command("pipeline", "run_dir=run", *SHORT, cwd=tmp_path))
         for path in run_dir.rglob("*.json"):
             json.loads(path.read_text())  # whole or absent
         for path in run_dir.rglob("*.onnx"):

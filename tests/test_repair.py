@@ -1,18 +1,15 @@
 """Claims about `repair_stage` on a finished run of real digits."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, SHORT, make_file, run_cli
+from conftest import SHORT, make_file, run_cli
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from warm import kill_when
 
 from distill.cli import config_dir
 from distill.deployment.export import export_onnx
@@ -95,26 +92,8 @@ def test_a_repair_runs_once_and_again_where_the_student_or_the_bits_have_changed
 def test_a_repair_killed_by_sigkill_goes_on_and_ends_bit_identical(run_dir, tmp_path):
     whole = shutil.copytree(run_dir, tmp_path / "whole")
     epochs = "repair.trainer.max_epochs=30"
-    code = (
-        "import sys; sys.path[:0] = ['tests', 'benchmarks']\n"
-        "from test_repair import repaired\n"
-        f"repaired({str(run_dir)!r}, {epochs!r})"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=REPOSITORY,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        # Another number of threads adds up in another order.
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )
     last = run_dir / "train" / ROLE / "last.ckpt"
-    deadline = time.monotonic() + 200
-    while not last.exists() and time.monotonic() < deadline:
-        assert process.poll() is None, "the repair ended before it could be killed"
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_when(last.exists, partial(repaired, run_dir, epochs))
     assert not (run_dir / "train" / ROLE / "best.pt").exists()
     states = [torch.load(repaired(d, epochs), weights_only=True) for d in (run_dir, whole)]
     assert states[0]["temperature"] == states[1]["temperature"]

@@ -1,16 +1,12 @@
 """Claims about a whole search: who wins, what it leaves, how it ends, also after a kill."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import optuna
 import pytest
 from conftest import BRIEF, run_cli
+from warm import command, kill_when
 
 from distill.files import read_json
 
@@ -34,6 +30,7 @@ TINY = (
     "preflight_effort.rounds=2",
     *BRIEF,
 )
+FEWER = (*TINY, "space.plain_cnn.grid.widths=[[2,2],[8,16]]", "trainer.max_epochs=4")
 
 
 @pytest.fixture(scope="session")
@@ -133,21 +130,12 @@ def test_the_study_opens_in_optuna_with_every_candidate(searched):
 @pytest.mark.slow
 def test_a_search_killed_anywhere_goes_on_and_ends_with_the_same(searched, tmp_path):
     run_dir, ran = searched
-    command = [sys.executable, "-m", "distill", "search", "run_dir=run", *TINY]
     milestones = ["preflight.json", "train/rung_2", "attempts/*/train/student"]
     for milestone in milestones:
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        kill_when(
+            lambda m=milestone: [*(tmp_path / "run").glob(m)],
+            command("search", "run_dir=run", *TINY, cwd=tmp_path),
         )
-        while process.poll() is None and not list((tmp_path / "run").glob(milestone)):
-            time.sleep(0.01)
-        assert process.poll() is None, f"ended before {milestone}"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
         if milestone == "preflight.json":  # costs, which are times, must not tell the two apart
             for own in ("preflight.json", "preflight.npz", "manifests/preflight.json"):
                 (tmp_path / "run" / own).parent.mkdir(exist_ok=True)  # it was killed that early
@@ -194,7 +182,7 @@ def test_production_and_people_are_in_the_search_too(searched, data, tmp_path):
 
 @pytest.mark.slow
 def test_time_that_is_up_ends_inconclusive_with_the_best_known(searched, tmp_path):
-    ran = run_cli("search", "run_dir=run", *TINY, "search.max_minutes=0.01", cwd=tmp_path)
+    ran = run_cli("search", "run_dir=run", *FEWER, "search.max_minutes=0.01", cwd=tmp_path)
     assert (ran.code, ran.document["verdict"]) == (4, "inconclusive")
     assert "the time was up" in ran.document["why"]
     assert ran.document["winner"] is None
@@ -203,7 +191,7 @@ def test_time_that_is_up_ends_inconclusive_with_the_best_known(searched, tmp_pat
 
 @pytest.mark.slow
 def test_a_budget_that_nothing_can_meet_names_the_nearest_and_what_it_misses(cli, tmp_path):
-    ran = cli("search", "run_dir=run", *TINY, "budget.size_bytes=1000")
+    ran = cli("search", "run_dir=run", *FEWER, "budget.size_bytes=1000")
     assert (ran.code, ran.document["verdict"]) == (3, "fail")
     assert ran.document["nearest"]["candidate"] == "plain_cnn widths=2-2"
     (miss,) = ran.document["nearest"]["misses"]
@@ -214,7 +202,8 @@ def test_a_budget_that_nothing_can_meet_names_the_nearest_and_what_it_misses(cli
 
 @pytest.mark.slow
 def test_an_accuracy_that_nothing_reaches_names_the_nearest_and_by_how_much(cli):
-    ran = cli("search", "run_dir=run", *TINY, "budget.accuracy.min=0.9999", "search.max_attempts=1")
+    asked = ("budget.accuracy.min=0.9999", "search.max_attempts=1")
+    ran = cli("search", "run_dir=run", *FEWER, *asked)
     assert ran.code in (3, 4)
     assert len([c for c in ran.document["candidates"] if c["attempt"]]) == 1
     names = {miss["name"] for miss in ran.document["nearest"]["misses"]}

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import SHORT
+from conftest import BRIEF
 from PIL import Image
 from scipy.special import logsumexp, softmax
 from sklearn.datasets import load_digits
@@ -213,8 +213,8 @@ def test_a_verdict_about_a_teacher_is_inconclusive_until_it_has_answers_for_the_
     others = [line for line in lines if line.partition(",")[0] not in tested]
     (tmp_path / "saved.csv").write_text("\n".join([first, *others]))
     command = (
-        "pipeline", *QUICK, SHORT[2], "teacher=predictions", "teacher.path=saved.csv",
-        "views=none", "quantize=none",
+        "pipeline", *QUICK, *BRIEF, "preflight=false", "quantize=none", "views=none",
+        "teacher=predictions", "teacher.path=saved.csv",
     )  # fmt: skip
     ran = cli(*command)
     assert ran.code in (3, 4), ran.stderr
