@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -80,12 +81,13 @@ TAKE_THEIR_TIME = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files of the slowest tests; call slow what uses fixtures that are."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Call slow what uses fixtures that are; begin with the files of the most such tests."""
+    num_slow = Counter()
     for item in items:
         if TAKE_THEIR_TIME & {*getattr(item, "fixturenames", ())}:
             item.add_marker("slow")
+        num_slow[item.path] += 1 if item.get_closest_marker("slow") else -1
+    items.sort(key=lambda item: num_slow[item.path] < 0)
 
 
 def pytest_collection_finish() -> None:

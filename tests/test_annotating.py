@@ -65,6 +65,7 @@ def test_keys_are_the_classes_own_names_or_in_order():
     assert len({key for key in many if key}) == 36
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_what_is_pressed_is_what_is_read_back(require, rng, tmp_path):
     chromium = require("browser", "chromium")

@@ -210,6 +210,7 @@ def bundle_options(*overrides):
         return compose("export", overrides=list(overrides)).bundle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "wanted"),
     [

@@ -64,6 +64,7 @@ def of_onnxruntime(source, images, tmp_path, method, **options):
         return calibrater.compute_data()
 
 
+@pytest.mark.slow
 def test_lowest_and_highest_are_those_that_onnxruntime_finds(source, activations, tmp_path):
     expected = of_onnxruntime(*source, tmp_path, CalibrationMethod.MinMax)
     data = tensors_data(activations.ranges)

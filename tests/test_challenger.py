@@ -119,6 +119,7 @@ def test_a_killed_process_fails_who_waits_and_comes_back(path):
     with_challenger(path, use)
 
 
+@pytest.mark.slow
 def test_a_frozen_process_is_late_then_busy_then_ended_and_comes_back(path):
     limits = Limits(hang_seconds=1.0, max_in_flight=3)
 

@@ -289,6 +289,7 @@ def test_what_is_piped_is_the_document(cli, monkeypatch, tmp_path):
     assert cli("doctor").document == document
 
 
+@pytest.mark.slow
 def test_data_that_are_not_there_are_told_before_what_trains_is_imported(tmp_path):
     code = (
         "import sys; from distill.cli import main\n"

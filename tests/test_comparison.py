@@ -45,6 +45,7 @@ def test_the_gain_is_one_minus_the_quotient_of_the_reported_rmse(rng):
     assert found.interval[0] < found.estimate < found.interval[1] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "ratio"), [(20, 1.0), (20, 0.7), (80, 0.97)])
 def test_intervals_cover_the_true_gain_as_often_as_they_say(n, ratio):
     rng = np.random.default_rng(n)
@@ -55,6 +56,7 @@ def test_intervals_cover_the_true_gain_as_often_as_they_say(n, ratio):
     assert too_high <= stats.binom.ppf(0.999, NUM_PAIRS, 0.035), too_high
 
 
+@pytest.mark.slow
 def test_dependent_rows_need_blocks():
     rng = np.random.default_rng(1)
     blocks = np.repeat(np.arange(30), 8)
@@ -70,6 +72,7 @@ def test_dependent_rows_need_blocks():
     assert sum(without) < 45, sum(without)
 
 
+@pytest.mark.slow
 def test_overlapping_forecasts_need_stretches_of_origins():
     rng = np.random.default_rng(3)
     horizon, num_origins = 6, 360
@@ -88,6 +91,7 @@ def test_overlapping_forecasts_need_stretches_of_origins():
     assert sum(without) < 48, sum(without)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [None, np.repeat(np.arange(25), 2)])
 def test_p_values_of_equal_models_are_uniform(blocks):
     rng = np.random.default_rng(2)
@@ -261,6 +265,7 @@ def test_blocks_of_unequal_size_that_agree_on_the_difference_are_sure_of_it():
     assert found.interval == pytest.approx((0.25, 0.25), abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [25, 120])
 def test_intervals_of_right_labels_cover_as_often_as_they_say(n):
     rng = np.random.default_rng(n)
@@ -278,6 +283,7 @@ def test_intervals_of_right_labels_cover_as_often_as_they_say(n):
     assert within_noise(blocked, 0.95), blocked
 
 
+@pytest.mark.slow
 def test_a_million_rows_are_compared_in_bounded_memory(rng):
     first, second = rng.normal(size=(2, 1_000_000))
     tracemalloc.start()

@@ -34,6 +34,7 @@ def test_a_line_becomes_what_the_configuration_has(cli, line, expected):
     assert bool(ran.stdout) == bool(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

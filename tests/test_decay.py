@@ -17,6 +17,7 @@ def windows(rng, half_life, count=150):
     ]
 
 
+@pytest.mark.slow
 def test_intervals_of_half_life_and_crossing_hold_the_truth(rng):
     crossing = 100 * np.log2((START - FLOOR) / (0.6 - FLOOR))
     inside = np.zeros(2)
@@ -88,6 +89,7 @@ def test_errors_rise_to_the_baselines(errors):
     assert found.crossing_day == pytest.approx(60 * np.log2(4 / 3), rel=0.05)
 
 
+@pytest.mark.slow
 def test_intervals_of_errors_hold_the_truth(errors):
     inside = np.zeros(2)
     for seed in range(100):

@@ -82,6 +82,7 @@ def test_the_verdicts_choice_ships_and_else_the_last(tmp_path):
     assert shipped(folder, names).name == "model.int8.onnx"
 
 
+@pytest.mark.slow
 def test_an_export_is_deployed_later_without_torch_and_without_its_data(tmp_path):
     path = exported(tmp_path / "before" / "export")
     (tmp_path / "torch.py").write_text("raise ImportError('nobody should need torch')")

@@ -94,6 +94,7 @@ def test_there_are_no_labels_for_numbers_nor_where_a_class_has_no_line(tmp_path,
     assert not (folder / "labels.txt").exists()
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_text_survives_the_text_format(text):
     message = {"name": text, "parameters": [{"key": text, "value": {"string_value": text}}]}

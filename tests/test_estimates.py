@@ -23,6 +23,7 @@ def test_percentiles_are_those_of_numpy_over_all_calls(rng):
     assert found == pytest.approx(np.percentile(np.concatenate(taken), [50, 95, 99]))
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_though_processes_differ():
     truth = 1e6 * np.exp(1.6448536 * np.hypot(0.3, 0.05))
     hits = 0

@@ -120,6 +120,7 @@ def guardrail(labels, new_wrong, old_wrong, *, limit=0.05):
     return {check.name: (check.outcome, check.measured) for check in checks}
 
 
+@pytest.mark.slow
 def test_a_retrained_model_must_not_forget_the_world_as_it_was(labels):
     assert guardrail(labels, 30, 20) == {"drop_on_old_test": (PASS, pytest.approx(0.01))}
     assert guardrail(labels, 200, 20) == {"drop_on_old_test": (FAIL, pytest.approx(0.18))}

@@ -38,6 +38,7 @@ def test_days_are_units_over_traffic_and_the_most_frugal_comes_first():
     assert all(need.days == pytest.approx(need.units / 500) for need in found)
 
 
+@pytest.mark.slow
 def test_a_smaller_difference_needs_more():
     small, large = (plan(Question(baseline=0.9, difference=d)) for d in (0.01, 0.03))
     for method in ("one look", "pairs of a shadow", "confidence sequence of two arms"):
@@ -45,6 +46,7 @@ def test_a_smaller_difference_needs_more():
         assert one.units > 3 * other.units
 
 
+@pytest.mark.slow
 def test_a_worse_challenger_is_told_as_a_better_one_is():
     worse = {n.method: n for n in plan(Question(baseline=0.92, difference=-0.02))}
     better = {n.method: n for n in plan(QUESTION)}
@@ -69,6 +71,7 @@ def test_what_cannot_be_is_refused(values):
         Question(**{"baseline": 0.9, "difference": 0.02, **values})
 
 
+@pytest.mark.slow
 def test_plans_are_the_same_again():
     assert plan(QUESTION) == plan(QUESTION)
     assert np.isfinite([need.units for need in plan(QUESTION)]).all()

@@ -63,6 +63,7 @@ def test_inputs_are_shown_on_this_machine_alone_unless_told(pets, tmp_path, over
     assert says is None or says in step.json()["error"]
 
 
+@pytest.mark.slow
 def test_the_loop_needs_neither_torch_nor_arrow():
     heavy = "{'torch', 'lightning', 'pyarrow', 'sklearn', 'mlflow', 'matplotlib'}"
     code = f"import sys, distill.verbs.feedback; print({heavy} & {{*sys.modules}})"

@@ -66,6 +66,7 @@ def trained(data, folder, callbacks=(), epochs=4):
     return fit(module, batches, trainer, folder, callbacks=list(callbacks))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_in", [1, 3])
 def test_a_killed_training_with_dropout_ends_bit_identical(data, tmp_path, killed_in):
     whole = trained(data, tmp_path / "whole")

@@ -40,6 +40,7 @@ def test_ece_by_hand():
     assert score(logits, np.array([0, 1]))["ece"].estimate == pytest.approx(0.4)
 
 
+@pytest.mark.slow
 def test_ece_of_a_calibrated_model_is_small(rng):
     confidence = rng.uniform(0.5, 1, 20_000)
     labels = (rng.uniform(size=20_000) > confidence).astype(int)
@@ -78,6 +79,7 @@ def test_mcnemar_agrees_with_the_binomial_tail():
     assert compare_paired(first, second).p_value == pytest.approx(tail)
 
 
+@pytest.mark.slow
 def test_paired_interval_covers_the_truth_at_its_level():
     rng = np.random.default_rng(1)
     covered = 0

@@ -83,6 +83,7 @@ def test_an_artefact_without_one_is_told_how_to_get_it(looked, world):
     assert "`embedding=true`" in found["together"]
 
 
+@pytest.mark.slow
 def test_in_an_unchanged_world_embeddings_alarm_as_rarely_as_stated(embedded_world):
     model, rng, rate = (
         OnnxModel(embedded_world / "export" / ARTEFACT),

@@ -46,6 +46,7 @@ def test_average_precision_is_that_of_the_labels_that_a_row_has(rng):
     assert "mean_average_precision" not in score_multi_label(logits, np.zeros((20, 2)))
 
 
+@pytest.mark.slow
 def test_intervals_are_those_of_a_plain_bootstrap_of_scikit_learn(rng):
     labels = rng.integers(0, 2, (300, 3))
     logits = labels + rng.normal(size=labels.shape) - 0.5

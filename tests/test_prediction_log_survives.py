@@ -110,6 +110,7 @@ def file_log(tmp_path, opened):
     return opened(f"sqlite:///{tmp_path}/log.db")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_rows_are_written_once_there_is_room(tmp_path):
     code = """
 import resource

@@ -84,6 +84,7 @@ def replying(answer: object) -> str:
     return f"cat > /dev/null; echo '{json.dumps(answer)}'"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "outcome", "text"),
     [
@@ -114,6 +115,7 @@ def test_every_end_of_an_emulated_process_has_its_outcome(
     assert (row.reason is None) == (outcome in ("same", "differs"))
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_ended_with_what_it_started(emulate, tmp_path, images):
     model = dense_model(tmp_path / "model.onnx")
     pids = tmp_path / "pids"
@@ -151,6 +153,7 @@ def test_nothing_is_read_from_the_environment_of_python(emulate, tmp_path, image
     assert row.outcome == "same"
 
 
+@pytest.mark.slow
 def test_errors_against_the_first_artefact_are_those_of_numpy(emulate, tmp_path, images):
     first = dense_model(tmp_path / "model.onnx")
     int8 = tmp_path / "model.int8.onnx"

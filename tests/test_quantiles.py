@@ -166,6 +166,7 @@ def test_answers_go_to_the_labels_units_and_back(name, request, rng):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["houses", "sales"])
 def test_the_file_answers_ordered_quantiles_in_units_as_python_does(name, request, tmp_path):
     data, path = request.getfixturevalue(name), tmp_path / "m.onnx"

@@ -224,6 +224,7 @@ def trials(source, tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_figures_of_a_candidate_are_those_of_its_file(trials, source):
     found, _ = trials(lambda name: 1.0)
     row = found.make("static", StaticInt8())

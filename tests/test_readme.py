@@ -26,6 +26,7 @@ def test_commands_are_found():
     assert len(verbs) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_taken_as_it_is_written(command):
     command = re.sub(r"--config-dir \S+ target=\w+", "", command)  # a folder of the reader's

@@ -178,6 +178,7 @@ def test_an_anchor_that_is_none_is_refused(text):
         Head.parse(text)
 
 
+@pytest.mark.slow
 def test_reading_needs_no_mlflow():
     code = (
         "import sys, distill.verbs.promote, distill.production.registry.registry\n"

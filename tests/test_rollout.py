@@ -100,6 +100,7 @@ def test_whoever_does_not_ask_for_skew_is_told_nothing_of_it():
     assert "skew" not in findings(skewed(600, 0), Policy(skew_margin=None))
 
 
+@pytest.mark.slow
 def test_peeking_at_skew_on_the_margin_raises_hardly_an_alarm():
     rng, alarms = np.random.default_rng(5), 0
     for _ in range(100):
@@ -265,6 +266,7 @@ def test_experiments_end_where_they_should(errors, accuracies, stage):
     assert ends.count(stage) >= 18
 
 
+@pytest.mark.slow
 def test_one_on_the_edge_of_the_margin_is_rarely_promoted():
     ends = [simulated((0.01, 0.01), (0.88, 0.9), seed).stage for seed in range(40)]
     assert ends.count(Stage.PROMOTED) <= 6  # alpha is 2; a chance of a thousandth beyond that

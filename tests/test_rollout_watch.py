@@ -159,6 +159,7 @@ def alarmed(before: float, after: float, seed: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(0.01, 0.01), (0.01, 0.03), (0.2, 0.22)])
 def test_however_often_one_looks_what_is_within_the_margin_is_hardly_ever_taken_back(before, after):
     assert sum(alarmed(before, after, seed) for seed in range(40)) <= 3

@@ -117,6 +117,7 @@ def test_nothing_is_gained_over_a_model_without_any_error_by_another():
     assert compare_over_seeds(scoring, [exact] * 2, [wrong] * 2).estimate == 1
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(5)
     held = 0

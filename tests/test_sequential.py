@@ -62,6 +62,7 @@ def test_counts_looked_at_after_every_event_alarm_no_oftener_than_alpha(share):
     assert peeked.any(axis=1).sum() > 5 * too_many(0.05)  # the control: what peeking costs
 
 
+@pytest.mark.slow
 def test_harm_is_told_and_a_better_arm_never_alarms():
     rng = np.random.default_rng(2)
     for rate, expected in ((0.05, 1.0), (0.001, 0.0)):
@@ -70,6 +71,7 @@ def test_harm_is_told_and_a_better_arm_never_alarms():
         assert (log_e >= math.log(100)).any(axis=1).mean() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chance", "around"), [(0.2, 0.5), (0.03, 0.02), (0.5, 0.5)])
 def test_bounds_of_a_share_hold_the_truth_at_every_look(chance, around):
     rng = np.random.default_rng(3)
@@ -158,6 +160,7 @@ def test_one_that_always_loses_is_known_to():
     assert found.interval[1] < -0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chances", [(0.001, 0.002), (0.05, 0.05), (0.1, 0.02)])
 def test_a_paired_difference_holds_the_truth_at_every_look(chances):
     rng = np.random.default_rng(7)

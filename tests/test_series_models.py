@@ -117,6 +117,7 @@ def test_without_its_convolutions_it_is_the_linear_map_of_the_value(network, row
     np.testing.assert_allclose(network(rows).detach(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_exported_file_answers_as_torch_does_for_any_batch(network, rows, tmp_path):
     own = unalike(network).eval()
     export_onnx(own, (65,), tmp_path / "model.onnx", dtype=torch.float32)

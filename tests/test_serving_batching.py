@@ -146,6 +146,7 @@ def test_a_full_queue_refuses_at_once():
     assert len([a for a in answers if not isinstance(a, RefusedError)]) == 3
 
 
+@pytest.mark.slow
 def test_late_answers_are_504_and_what_is_late_is_not_run():
     model = Model(is_open=False)
     batcher = Batcher(model, Batching(max_size=1))
@@ -167,6 +168,7 @@ def test_a_closed_batcher_answers_what_waited():
     assert [a[0].item() for a in answers] == [2 * i for i in range(7)]
 
 
+@pytest.mark.slow
 def test_overload_and_lateness_are_said_in_the_protocols_form(tmp_path):
     path = make_echo(tmp_path / "echo.onnx", ("FP64",))
     gate = threading.Event()

@@ -367,6 +367,7 @@ def test_feedback_about_nothing_is_400(client, body):
     assert client.post("/feedback", json=body).status_code == 400
 
 
+@pytest.mark.slow
 def test_truths_of_other_tasks_are_of_their_kind(tmp_path):
     log = MemoryLog()
     folder = make_table(tmp_path / "n", table_task(TaskKind.REGRESSION))

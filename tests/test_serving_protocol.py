@@ -303,6 +303,7 @@ def test_numbers_that_are_too_large_for_their_type_are_400(echo_client, datatype
     assert "finite" in answer.json()["error"]
 
 
+@pytest.mark.slow
 def test_one_long_text_among_many_short_ones_takes_no_more_memory_than_the_body(echo_client):
     # NumPy's own text type would give each of the 100,000 elements the length of the longest.
     many = 33_333

@@ -359,6 +359,7 @@ def test_an_answer_that_is_not_heard_is_given_again_by_the_same_key(
     assert [(own.prediction, own.label) for own in answers(log, CLASSES_SHA256)] == [(items[0], 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_rows_of_a_table_are_labelled_in_a_browser(people_table, log, require, tmp_path):
     feeds = {

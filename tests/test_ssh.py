@@ -151,6 +151,7 @@ def test_a_runner_whose_reader_is_gone_ends(artefacts, inputs, tmp_path):
         assert b"BrokenPipeError" in runner.stderr.read()
 
 
+@pytest.mark.slow
 def test_a_device_gives_up_a_run_that_nobody_asks_about(tmp_path):
     program = "from distill.deployment.device import guard; guard.SILENCE_SECONDS = 1; guard.main()"
     command = [sys.executable, "-c", program]

@@ -85,6 +85,7 @@ def test_every_verb_has_its_module_its_config_and_its_launcher(verb):
     assert launcher.count(f"python scripts/{verb}.py") == 2  # two examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_without_torch(verb, tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('help must not need torch')")
@@ -132,6 +133,7 @@ def test_a_launcher_takes_the_checkout_s_environment(checkout, tmp_path):
     assert (done.returncode, done.stdout) == (0, f"{script} student=mlp run_dir=a b\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["benchmark", "predict"])
 def test_what_only_runs_models_loads_no_torch(verb):
     code = f"import sys, distill.verbs.{verb}; print({{'torch', 'lightning'}} & {{*sys.modules}})"

@@ -197,6 +197,7 @@ def test_a_machine_that_measures_nothing_is_one_message(files, monkeypatch):
         LocalTarget(name="here").measure(files, INPUTS, request())
 
 
+@pytest.mark.slow
 def test_a_runner_that_is_stuck_is_ended_with_what_it_started(tmp_path):
     pid = tmp_path / "pid"
     stuck = f'sleep 600 & echo $! > {pid}; echo \'{{"step": "cold", "name": "a"}}\'; wait'
@@ -227,6 +228,7 @@ def ended(pid):
     return False
 
 
+@pytest.mark.slow
 def test_a_slow_step_is_waited_for_as_long_as_the_runner_says():
     slow = """echo '{"step": "limit", "seconds": 60}'; sleep 3; echo '{"step": "done"}'"""
     results, why = run_runner(["sh", "-c", slow], progress=print, seconds=2)

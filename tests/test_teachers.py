@@ -264,6 +264,7 @@ def test_a_cached_teacher_answers_by_index_from_the_view_that_is_shown(images, t
         cached(images[:2], torch.tensor([9, 8]))
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_mapped_members_exports_to_onnx(images, tmp_path):
     mapped = [match_classes(member, CLASSES[::-1], drop_classes=False) for member in members()]
     ensemble = EnsembleTeacher(mapped, [1, 0, 5], CLASSES[::-1])

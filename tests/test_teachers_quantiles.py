@@ -30,6 +30,7 @@ def houses():
     return houses_of("price", "days")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folds", [0, 2])
 def test_a_regressor_is_fitted_for_each_level_as_scikit_learn_does(folds, houses, tmp_path):
     teacher = sklearn_teacher(houses, tmp_path, regressor=BOOSTING, folds=folds)
@@ -75,6 +76,7 @@ def test_a_regressor_of_single_numbers_is_refused_with_what_to_do(regressor, hou
         sklearn_teacher(houses, tmp_path, regressor=regressor)
 
 
+@pytest.mark.slow
 def test_files_that_answer_single_numbers_are_refused_with_what_to_do(houses, tmp_path):
     index = np.arange(rows().num_rows)
     values = pa.FixedSizeListArray.from_arrays(np.zeros(2 * len(index)), 2)

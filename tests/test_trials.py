@@ -146,6 +146,7 @@ def experiment(
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_good_challenger_goes_from_its_shadow_to_production(folder, tmp_path):
     async def use(world: World) -> None:
         stages = []
@@ -174,6 +175,7 @@ def test_a_shadow_answers_nobody_and_every_answer_of_it_is_kept(folder, tmp_path
     experiment(folder, tmp_path, WRONG, use)
 
 
+@pytest.mark.slow
 def test_a_challenger_that_is_wrong_is_sent_away_from_its_shadow(folder, tmp_path):
     async def use(world: World) -> None:
         for _ in range(5):
@@ -186,6 +188,7 @@ def test_a_challenger_that_is_wrong_is_sent_away_from_its_shadow(folder, tmp_pat
     experiment(folder, tmp_path, WRONG, use)
 
 
+@pytest.mark.slow
 def test_without_labels_it_waits_and_says_so(folder, tmp_path):
     async def use(world: World) -> None:
         for _ in range(4):
@@ -225,6 +228,7 @@ def test_the_champion_answers_where_the_challenger_gives_nonsense_and_it_is_gone
     experiment(folder, tmp_path, NOTHING, use, policy=AT_ONCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_every_request_is_answered_while_the_challenger_dies(folder, tmp_path, number):
     policy = Policy(steps=(0.5,), starts_in_shadow=False, max_consecutive_failures=1000)
@@ -245,6 +249,7 @@ def test_every_request_is_answered_while_the_challenger_dies(folder, tmp_path, n
     experiment(folder, tmp_path, RIGHT, use, policy=policy, limits=Limits(hang_seconds=600))
 
 
+@pytest.mark.slow
 def test_a_restarted_service_goes_on_where_the_experiment_was(folder, tmp_path):
     names: list[str] = []
 
@@ -286,6 +291,7 @@ def test_of_two_who_move_at_once_one_is_right_and_the_other_follows(folder, tmp_
     experiment(folder, tmp_path, RIGHT, use)
 
 
+@pytest.mark.slow
 def test_after_one_was_sent_away_the_next_is_tried_when_the_cooldown_is_over(folder, tmp_path):
     policy = Policy(steps=(), cooldown_seconds=3600)
 
@@ -325,6 +331,7 @@ def test_one_with_other_classes_is_not_tried(folder, tmp_path):
     experiment(folder, tmp_path, RIGHT, use)
 
 
+@pytest.mark.slow
 def test_the_same_two_by_other_rules_are_another_experiment(folder, tmp_path):
     names: list[str] = []
 

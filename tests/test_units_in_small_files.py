@@ -30,6 +30,7 @@ def root_mean_square(differences):
     return float(np.sqrt(np.mean(np.square(differences, dtype=float))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLOSE)
 def test_smaller_numbers_cost_a_forecast_little(trained, name, tmp_path):
     data, path = trained
@@ -90,6 +91,7 @@ def numbers(tmp_path_factory):
     return rows, own, path
 
 
+@pytest.mark.slow
 def test_a_table_answers_in_each_numbers_own_units(numbers):
     rows, own, path = numbers
     expected = own * np.array(NUMBERS.scale) + NUMBERS.mean
@@ -135,6 +137,7 @@ class Blocks(nn.Module):
         )
 
 
+@pytest.mark.slow
 @exact_int8
 def test_of_a_sum_all_products_answer_in_float_and_no_other_layer(tmp_path):
     rows = draw(names=())

@@ -245,6 +245,7 @@ def test_a_python_version_is_two_numbers(version):
         site_packages("aarch64", version, wheels=None, download=True)
 
 
+@pytest.mark.slow
 def test_a_copy_of_this_environment_is_enough_to_import_onnxruntime(tmp_path):
     site = own_packages()
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)

@@ -57,6 +57,7 @@ def test_an_array_is_taken_for_one_column_and_refused_for_several(wrapped):
         np.testing.assert_array_equal(model.predict(rows["sold"]), model.predict(rows))
 
 
+@pytest.mark.slow
 def test_windows_of_one_step_are_columns_too(tmp_path):
     rows = make_records({"sold": np.arange(9.0)[:, None], "price": np.ones((9, 2))})
     windows = fit_windows(rows, horizon=1, known=["price"])
@@ -66,6 +67,7 @@ def test_windows_of_one_step_are_columns_too(tmp_path):
     assert_near(found, answer(network, windows, rows), windows, rows)
 
 
+@pytest.mark.slow
 def test_openvino_takes_windows_as_onnxruntime_does(trained):
     pytest.importorskip("openvino", reason="needs the `openvino` extra")
     data, path = trained
