@@ -115,10 +115,10 @@ def test_it_stands_behind_what_a_head_makes(head, names, tmp_path):
     assert OnnxModel(tmp_path / "m.onnx").output_names == ["logits", *names, EMBEDDING]
 
 
-@pytest.mark.parametrize("widths", [(16, 8), ()])
-@pytest.mark.parametrize("recipe", [None, *RECIPES])
-def test_a_tables_file_gives_hidden_features_and_numbers_in_their_units(recipe, widths, tmp_path):
-    rng = np.random.default_rng(0)
+@pytest.fixture(scope="module", params=[(16, 8), ()], ids=["hidden", "linear"])
+def tables_file(request, tmp_path_factory):
+    """A file that takes rows; these, the features and the numbers of torch."""
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("table") / "m.onnx"
     rows = make_records({
         "size": rng.normal(5, 2, 300),
         "city": np.array([f"city {i}" for i in rng.integers(0, 40, 300)]),
@@ -127,19 +127,26 @@ def test_a_tables_file_gives_hidden_features_and_numbers_in_their_units(recipe, 
     encoder = fit_encoder(columns, rows)
     task = Task(kind=TaskKind.REGRESSION, outputs=("price",), mean=(1e5,), scale=(2e4,))
     torch.manual_seed(0)
-    student = partial(MLP, widths=widths)
+    student = partial(MLP, widths=request.param)
     model = build_table_network(student, num_classes=1, layout=encoder.layout).eval()
-    width, path = encoder.layout.num_features, tmp_path / "m.onnx"
+    width = encoder.layout.num_features
     export_onnx(model, (width,), path, dtype=torch.float32, embedding=True, kind=task.kind)
     prepend_encoder(encoder, path)
     in_units(task, path)
-    if recipe is not None:
-        make_file(RECIPES[recipe], path, tmp_path / "small.onnx", rows)
-        path = tmp_path / "small.onnx"
     network, encoded = model.network, torch.from_numpy(encoder(rows))
     with torch.no_grad():
         hidden = network.hidden(network.features(encoded)).numpy()
-        numbers = network(encoded).numpy() * 2e4 + 1e5
+        return path, rows, hidden, network(encoded).numpy() * 2e4 + 1e5
+
+
+@pytest.mark.parametrize("recipe", [None, *RECIPES])
+def test_a_tables_file_gives_hidden_features_and_numbers_in_their_units(
+    tables_file, recipe, tmp_path
+):
+    path, rows, hidden, numbers = tables_file
+    if recipe is not None:
+        make_file(RECIPES[recipe], path, tmp_path / "small.onnx", rows)
+        path = tmp_path / "small.onnx"
     found = OnnxModel(path)
     assert found.output_names == ["predictions", EMBEDDING]
     for given, expected in ((found.embed(rows), hidden), (found.predict(rows), numbers)):

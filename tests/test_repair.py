@@ -91,7 +91,7 @@ def test_a_repair_runs_once_and_again_where_the_student_or_the_bits_have_changed
 
 def test_a_repair_killed_by_sigkill_goes_on_and_ends_bit_identical(run_dir, tmp_path):
     whole = shutil.copytree(run_dir, tmp_path / "whole")
-    epochs = "repair.trainer.max_epochs=30"
+    epochs = "repair.trainer.max_epochs=10"
     last = run_dir / "train" / ROLE / "last.ckpt"
     kill_when(last.exists, partial(repaired, run_dir, epochs))
     assert not (run_dir / "train" / ROLE / "best.pt").exists()

@@ -84,21 +84,29 @@ def onnx_session(proto):
     )
 
 
-@pytest.mark.parametrize("recipe", [None, *RECIPES])
-def test_further_outputs_stay_in_the_networks_own_units(recipe, tmp_path):
+@pytest.fixture(scope="module")
+def doubled(tmp_path_factory):
+    """A file with a further output; windows, rows, and its outputs before it took windows."""
     rows = draw(names=())
     windows = fit_windows(rows, horizon=HORIZON)
-    path = export(network_of(windows), windows, tmp_path / "m.onnx", head=Doubled())
+    folder = tmp_path_factory.mktemp("doubled")
+    path = export(network_of(windows), windows, folder / "m.onnx", head=Doubled())
     before = OnnxModel(path).output_names
     wrap_windows(windows, path)
+    return windows, rows, path, before
+
+
+@pytest.mark.parametrize("recipe", [None, *RECIPES])
+def test_further_outputs_stay_in_the_networks_own_units(doubled, recipe, tmp_path):
+    windows, rows, path, before = doubled
     if recipe:
         make_file(RECIPES[recipe], path, tmp_path / "small.onnx", rows)
         path = tmp_path / "small.onnx"
     model = OnnxModel(path)
     assert model.output_names == before
-    first, doubled = model.session.run(None, model.prepared(rows))
+    first, second = model.session.run(None, model.prepared(rows))
     expected = 2 * windows.scaled(rows, first)
-    np.testing.assert_allclose(doubled, expected, rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(second, expected, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", ["image", "linear", "relu", "network.head.weight"])
