@@ -31,9 +31,9 @@ def test_after_the_world_changed_some_labels_bring_the_accuracy_back(tmp_path, m
     monkeypatch.setattr(circle, "RECIPE", (*recipe, *quiet))
     monkeypatch.setattr(circle.Circle, "run", run)
     _, found = circle.retrained(tmp_path, seed=0)
-    assert found["monitor_asks"] == "retrain"
+    assert found["monitor_asks"] == "retrain", found
     # What people are asked about is drawn by chance: an audit may leave the verdict open.
-    assert found["verdict"] in ("pass", "inconclusive")
+    assert found["verdict"] in ("pass", "inconclusive"), found
     proven = found["verdict"] == "pass" and found["rollout"] == "decided"
-    assert found["is_champion"] == proven
-    assert found["accuracy_before"] < 0.92 < found["accuracy_after"]
+    assert found["is_champion"] == proven, found
+    assert found["accuracy_before"] < 0.92 < found["accuracy_after"], found
