@@ -206,22 +206,20 @@ def data() -> ImageData:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
     """A whole pipeline, trained for three epochs: its run folder and what it printed.
 
-    The first process that asks makes it; each has a copy.
+    The process that asks first makes it, all look at it: whoever changes it, copies it.
     """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    printed = shared / "pipeline.json"
+    folder, printed = shared / "pipeline", shared / "pipeline.json"
     with (shared / "pipeline.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not printed.exists():
-            (shared / "pipeline").mkdir()
-            ran = run_cli("pipeline", "run_dir=run", *SHORT, cwd=shared / "pipeline")
+            folder.mkdir()
+            ran = run_cli("pipeline", "run_dir=run", *SHORT, cwd=folder)
             assert ran.code in (0, 3, 4), ran.stderr
             printed.write_text(json.dumps(asdict(ran)))
-    run_dir = tmp_path_factory.mktemp("pipeline") / "run"
-    shutil.copytree(shared / "pipeline" / "run", run_dir)
-    return run_dir, Ran(**json.loads(printed.read_text()))
+    return folder / "run", Ran(**json.loads(printed.read_text()))
 
 
 @pytest.fixture(scope="session")
