@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from conftest import run_cli
+from conftest import run_process
 
 from distill.errors import UsageError
 from distill.files import read_json
@@ -37,58 +36,49 @@ def test_processes_that_would_each_choose_a_run_folder_are_refused(monkeypatch):
     ranks.check_shared_folder(["run_dir=x"])
 
 
-COMMON = (
-    "train",
-    "student",
-    "trainer.max_epochs=3",
-    "teacher_training.trainer.max_epochs=2",
-    "soft_labels.num_views=1",  # one block: less than there are processes
-    "soft_labels.precision=float32",
-)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with `one`, what a process alone has trained."""
-    folder = tmp_path_factory.mktemp("ranks")
-    alone = run_cli(*COMMON, "run_dir=one", cwd=folder)
-    assert alone.code == 0, alone.stderr
-    return folder
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("starts", ["the trainer", "torchrun"])
-def test_two_processes_share_batches_and_labels_and_learn_as_one_does(starts, folder):
-    launcher, more = [sys.executable], []
-    if starts == "torchrun":
-        torchrun = str(Path(sys.executable).with_name("torchrun"))
-        launcher = [torchrun, "--standalone", "--nproc-per-node=2"]
-        more = ["trainer.strategy=ddp"]
-    run_dir = folder / starts.replace(" ", "_")
+def test_torchrun_trains_and_labels_with_one_store_and_one_result(tmp_path):
+    common = (
+        "train",
+        "trainer.max_epochs=3",
+        "teacher_training.trainer.max_epochs=2",
+        "soft_labels.num_views=1",  # one block: less than there are processes
+        "soft_labels.precision=float32",
+    )
+    alone = run_process(*common, "run_dir=one", cwd=tmp_path)
+    assert alone.code == 0, alone.stderr
+    together = [
+        "teacher.checkpoint=one/train/teacher/best.pt",
+        "trainer=ddp",
+        "trainer.strategy=ddp",
+        "run_dir=two",
+    ]
+    torchrun = str(Path(sys.executable).with_name("torchrun"))
+    command = [torchrun, "--standalone", "--nproc-per-node=2", "-m", "distill", *common, *together]
     done = subprocess.run(
-        [
-            *launcher, "-m", "distill", *COMMON, "trainer=ddp", *more,
-            "teacher.checkpoint=one/train/teacher/best.pt", f"run_dir={run_dir.name}",
-        ],
-        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
-        # Another number of threads adds up in another order.
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )  # fmt: skip
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == read_json(run_dir / "train.json")  # one speaks for all
-    for path in (folder / "one/soft_labels").glob("*.npy"):
-        assert path.read_bytes() == (run_dir / "soft_labels" / path.name).read_bytes()
+    assert done.stdout.count("over_seeds") == 1  # the leader speaks for all
+    assert json.loads(done.stdout.splitlines()[-1]) == read_json(tmp_path / "two/train.json")
+    for path in (tmp_path / "one/soft_labels").glob("*.npy"):
+        assert path.read_bytes() == (tmp_path / "two/soft_labels" / path.name).read_bytes()
     rates, losses = zip(
         *(
             [
-                [epoch[name] for epoch in read_json(own / "train/student/history.json")]
+                [epoch[name] for epoch in read_json(tmp_path / f"{run}/train/student/history.json")]
                 for name in ("learning_rate", "train/loss")
             ]
-            for own in (folder / "one", run_dir)
+            for run in ("one", "two")
         ),
         strict=True,
     )
     assert rates[0] == pytest.approx(rates[1])
     # The same batches: only batch norm, which sees half of each, tells the two apart.
-    assert losses[1][0] == pytest.approx(losses[0][0], rel=0.05)
-    assert losses[1] == pytest.approx(losses[0], rel=0.35)
+    assert losses[1] == pytest.approx(losses[0], rel=0.25)

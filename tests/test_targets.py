@@ -69,7 +69,7 @@ def test_measuring_goes_on_while_a_limit_is_undecided(files):
     # No call takes a nanosecond: decided at once. p99 needs 367 calls at least: not after 2 x 120.
     decided = LocalTarget(name="here").measure(files, INPUTS, request(limits_ms={50: 1e-6}))
     assert decided.conditions["processes"] == 2
-    effort = dataclasses.replace(QUICK, rounds=12, max_seconds=6)
+    effort = dataclasses.replace(QUICK, rounds=12)
     more = LocalTarget(name="here").measure(
         files, INPUTS, request(limits_ms={99: 1e4}, effort=effort)
     )

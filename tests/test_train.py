@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from conftest import SHORT, run_cli
+from conftest import SHORT, run_cli, run_process
 from warm import command, kill_when, signal_when
 
 from distill.files import read_json
@@ -222,6 +222,29 @@ def test_a_build_killed_by_sigkill_ends_byte_identical(finished, tmp_path):
     assert names == sorted(path.name for path in folders[1].iterdir() if path.suffix)
     for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
+
+
+def test_two_processes_share_batches_and_labels_and_end_as_well_as_one(tmp_path):
+    common = ("train", "student", "trainer.max_epochs=10", "soft_labels.precision=float32")
+    alone = ("teacher_training.trainer.max_epochs=8", "run_dir=one")
+    together = (
+        "teacher.checkpoint=one/train/teacher/best.pt",
+        "trainer=ddp",
+        "run_dir=two",
+    )
+    for overrides in (alone, together):
+        ran = run_process(*common, *overrides, cwd=tmp_path)
+        assert ran.code == 0, ran.stderr
+    for path in (tmp_path / "one/soft_labels").glob("*.npy"):
+        assert path.read_bytes() == (tmp_path / "two/soft_labels" / path.name).read_bytes()
+    histories = [
+        read_json(tmp_path / name / "train/student/history.json") for name in ("one", "two")
+    ]
+    assert [len(history) for history in histories] == [10, 10]
+    for epochs in zip(*histories, strict=True):
+        assert epochs[0]["learning_rate"] == pytest.approx(epochs[1]["learning_rate"])
+    one, two = (history[-1]["val/accuracy"] for history in histories)
+    assert two == pytest.approx(one, abs=0.06)  # of 160 validation samples
 
 
 def test_without_a_compiler_compiling_is_refused(cli, monkeypatch):
