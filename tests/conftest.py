@@ -1,5 +1,6 @@
 """Fixtures: real digits, a small trained run, and packages that a machine may lack."""
 
+import copy
 import fcntl
 import functools
 import gc
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +25,11 @@ import torch
 from devices import artefacts as artefacts
 from devices import inputs as inputs
 from devices import written as written
+from hydra._internal import defaults_list
 from hydra._internal.hydra import Hydra
 from hypothesis import settings
 from monitored import world as world
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from postgres import engine as engine
 from postgres import log_url as log_url
 from postgres import opened as opened
@@ -174,13 +178,32 @@ def quiet_logger() -> Iterator[None]:
 def what_others_do_again() -> Iterator[None]:
     """Do once, for all tests of a process, what takes half of an export, and of a composition.
 
-    Torch lists the operators that it can translate anew for every export; Hydra composes everything
-    to read one word, `hydra.mode`, which no configuration of ours says.
+    Torch lists the operators that it can translate anew for every export. Hydra composes everything
+    to read one word, `hydra.mode`, which no configuration of ours says; reads every file anew; and
+    merges, for every file, the choices made so far, for lists of defaults that name them.
     """
     table = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+    choices_of, load = defaults_list._create_interpolation_map, OmegaConf.load
+    known: dict[str, DictConfig | ListConfig] = {}
+
+    def load_once(file: Any) -> DictConfig | ListConfig:
+        if not hasattr(file, "read"):
+            return load(file)
+        text = file.read()
+        if text not in known:
+            file.seek(0)
+            known[text] = load(file)
+        return copy.deepcopy(known[text])
+
+    def choices_if_named(overrides: Any, defaults: list, self_added: bool) -> Any:
+        named = any(not one.is_self() and one.is_interpolation() for one in defaults)
+        return choices_of(overrides, defaults, self_added) if named else None
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", table)
         patch.setattr(Hydra, "get_mode", lambda *args, **kwargs: None)
+        patch.setattr(OmegaConf, "load", staticmethod(load_once))
+        patch.setattr(defaults_list, "_create_interpolation_map", choices_if_named)
         yield
 
 
