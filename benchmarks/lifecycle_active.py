@@ -122,11 +122,14 @@ def curve(scene: Scene, strategy: Strategy | None, first: Students, draw: int = 
         else:
             left = np.setdiff1d(order, bought)
             features, logits = students(scene.pool[left])
+            known, answers = students(scene.pool[bought])
+            asked = Pool(logits=answers[0], embedding=known)
             pool = Pool(
                 logits=logits[0],
                 embedding=features,
                 teacher_logits=scene.teacher_logits[left],
                 member_logits=logits,
+                asked=lambda asked=asked: asked,
                 seed=scene.seed,
             )
             picked = [place for place, _ in islice(strategy(pool), budget - len(bought))]

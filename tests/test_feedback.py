@@ -24,6 +24,7 @@ from feedback_logs import model as model
 from feedback_logs import taught as taught
 from prediction_logs import prediction, queued, write
 from scipy import stats
+from scipy.spatial.distance import cdist
 from served import make_table, table_task
 
 from distill.audit import place_of
@@ -231,7 +232,7 @@ def test_the_embedding_is_what_distances_are_of_where_there_is_one(loop, log, pe
     folder = tmp_path / "export"
     shutil.copytree(pets, folder)
     with_embedding(pets / "model.onnx", folder / "model.onnx")
-    fill(log, folder / "model.onnx", pictures(60))
+    records = fill(log, folder / "model.onnx", pictures(60))
     done = loop("select", AUDIT, "strategy=core_set", "limits.budget=3", artefact=folder)
     assert done["has_embedding"]
     rows = [r for r in reviewed(log, CLASSES_SHA256) if r.item.split == "active"]
@@ -240,6 +241,17 @@ def test_the_embedding_is_what_distances_are_of_where_there_is_one(loop, log, pe
     gap = np.linalg.norm(first.astype(float) - second)
     assert rows[1].item.score == pytest.approx(gap)
     assert rows[2].item.score <= gap
+    # Next time it is far from these three, and from what turned out.
+    free = next(one for one in records if one.id not in queued(log))
+    add_feedback(log, Feedback(prediction=free.id, label=0))
+    learnt = [np.load(io.BytesIO(r.prediction.input)).ravel() for r in rows]
+    learnt.append(np.load(io.BytesIO(free.input)).ravel())
+    before = queued(log)
+    loop("select", AUDIT, "strategy=core_set", "limits.budget=1", artefact=folder)
+    (new,) = (r for r in reviewed(log, CLASSES_SHA256) if r.item.prediction not in before)
+    others = [np.load(io.BytesIO(r.input)).ravel() for r in records if r.id not in before]
+    far = cdist(others, learnt).min(axis=1).max()
+    assert new.item.score == pytest.approx(far)
 
 
 def test_units_and_costs_are_minded(loop, log, model):

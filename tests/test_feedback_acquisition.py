@@ -113,6 +113,22 @@ def test_core_set_takes_the_farthest_each_time_and_is_within_twice_the_best_radi
     assert apart[:, order[:k]].min(axis=1).max() <= 2 * best + 1e-9
 
 
+def test_core_set_goes_on_from_what_was_asked_before(rng):
+    """As if the walk had begun with those."""
+    asked, pool = rng.normal(size=(4, 2)), rng.normal(size=(9, 2))
+    before = Pool(logits=np.zeros((4, 2)), embedding=asked)
+    own = Pool(logits=np.zeros((9, 2)), embedding=pool, asked=lambda: before)
+    centers = asked
+    for place, score in acquisition.core_set(own):
+        gaps = cdist(pool, centers).min(axis=1)
+        assert score == pytest.approx(gaps.max()) == pytest.approx(gaps[place])
+        centers = np.concatenate([centers, pool[[place]]])
+    nothing = Pool(logits=np.zeros((0, 2)))
+    first = Pool(logits=own.logits, embedding=pool, asked=lambda: nothing)
+    alone = Pool(logits=own.logits, embedding=pool)
+    assert [*acquisition.core_set(first)] == [*acquisition.core_set(alone)]
+
+
 def test_core_set_prefers_the_cheap_of_two_as_far():
     features = np.array([[0.0], [1.0], [-1.0]])
     pool = Pool(logits=np.zeros((3, 2)), embedding=features, costs=np.array([1.0, 9.0, 1.0]))

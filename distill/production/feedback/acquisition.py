@@ -29,6 +29,7 @@ class Pool:
         teacher_logits: [N, C]; None without a teacher.
         member_logits: of an ensemble, [M, N, C]; None without one.
         costs: of a label, [N] > 0, in any unit; None where all cost the same.
+        asked: looks at what was asked before, and is learnt from; None where nothing was.
         seed: of strategies that draw.
     """
 
@@ -37,6 +38,7 @@ class Pool:
     teacher_logits: NDArray[np.floating] | None = None
     member_logits: NDArray[np.floating] | None = None
     costs: NDArray[np.floating] | None = None
+    asked: "Callable[[], Pool] | None" = None
     seed: int = 0
 
     def __len__(self) -> int:
@@ -132,25 +134,26 @@ def disagreement(pool: Pool) -> Walk:
 
 
 def core_set(pool: Pool) -> Walk:
-    """Walk so that the farthest input from all chosen ones comes next (k-center greedy).
+    """Walk so that the farthest input from all chosen and asked ones comes next (k-center greedy).
 
-    Starts with the input nearest the middle. Its radius is at most twice the best one. Sener,
-    Savarese, "Active learning for convolutional neural networks: a core-set approach", 2018;
-    Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
+    Where nothing was asked it starts with the input nearest the middle. Its radius is at most twice
+    the best one. Sener, Savarese, "Active learning for convolutional neural networks: a core-set
+    approach", 2018; Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
     """
     features, worth = pool.features, pool.worth
     if not len(pool):
         return
-    here = int(_distances(features, features.mean(axis=0)).argmin())
-    nearest, score = np.full(len(pool), np.inf), np.inf
-    left = np.ones(len(pool), bool)
+    left, nearest = np.ones(len(pool), bool), np.full(len(pool), np.inf)
+    for center in () if pool.asked is None else pool.asked().features:
+        nearest = np.minimum(nearest, _distances(features, center))
     for _ in range(len(pool)):
-        yield here, float(score)
+        if np.isinf(nearest).all():
+            here = int(_distances(features, features.mean(axis=0)).argmin())
+        else:
+            here = int(np.where(left, nearest * worth, -1.0).argmax())
+        yield here, float(nearest[here] * worth[here])
         left[here] = False
         nearest = np.minimum(nearest, _distances(features, features[here]))
-        wanted = np.where(left, nearest * worth, -1.0)
-        here = int(wanted.argmax())
-        score = wanted[here]
 
 
 def badge(pool: Pool) -> Walk:

@@ -5,10 +5,12 @@ What a proven teacher is sure of needs no person; of the rest a strategy chooses
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.dataset_versions import ACTIVE
 from distill.errors import UsageError, nearest
 from distill.production.feedback.acquisition import Pool, Strategy
 from distill.production.feedback.logged import hash_of, read_inputs
@@ -20,6 +22,8 @@ from distill.production.feedback.tiers import Tier
 from distill.production.prediction_log.connection import Engine
 from distill.production.prediction_log.queue import add_items
 from distill.production.prediction_log.records import QueueItem
+
+_MOST_ASKED = 5_000  # of what was asked before, the latest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,7 @@ def select(engine: Engine, seen: Survey, asking: Asking) -> Selected:
         LogUnavailableError: the database cannot be written now.
     """
     unsure = [row for row, tier in enumerate(seen.tiers) if tier is Tier.UNSURE]
-    shown = _look(engine, seen, unsure)
+    shown = _look(engine, seen, seen.pool[unsure])
     rows = [row for row in unsure if seen.answers.ids[seen.pool[row]] in shown.hashes]
     places = seen.pool[rows]
     ids = [seen.answers.ids[i] for i in places]
@@ -82,6 +86,7 @@ def select(engine: Engine, seen: Survey, asking: Asking) -> Selected:
         teacher_logits=None if seen.teacher_logits is None else seen.teacher_logits[rows],
         member_logits=_members(engine, seen.model, ids, asking.members),
         costs=_costs(asking.costs, seen.model, seen.answers.labels[places]),
+        asked=partial(_asked, engine, seen),
         seed=asking.seed,
     )
     choice = choose(
@@ -124,10 +129,26 @@ class _Shown:
     embedding: NDArray[np.float32] | None
 
 
-def _look(engine: Engine, seen: Survey, rows: Sequence[int]) -> _Shown:
+def _asked(engine: Engine, seen: Survey) -> Pool:
+    """Look at what is learnt from: what people were asked, not the audit, and what turned out."""
+    answers = seen.answers
+    asked = [seen.queue.get(one) for one in answers.ids]
+    learnt = [
+        truth >= 0 if own is None else own.item.split == ACTIVE
+        for own, truth in zip(asked, answers.truths, strict=True)
+    ]
+    places = np.flatnonzero(learnt)[-_MOST_ASKED:]
+    if not seen.model.has_embedding:
+        return Pool(logits=answers.logits[places])
+    shown = _look(engine, seen, places)
+    kept = [place for place in places if answers.ids[place] in shown.hashes]
+    return Pool(logits=answers.logits[kept], embedding=shown.embedding)
+
+
+def _look(engine: Engine, seen: Survey, places: NDArray[np.int64]) -> _Shown:
     hashes: dict[str, str] = {}
     parts: list[NDArray[np.float32]] = []
-    for ids, inputs in read_inputs(engine, [seen.answers.ids[seen.pool[row]] for row in rows]):
+    for ids, inputs in read_inputs(engine, [seen.answers.ids[place] for place in places]):
         hashes |= {one: hash_of(data) for one, data in zip(ids, inputs, strict=True)}
         if seen.model.has_embedding:
             parts.append(seen.model.embed(seen.model.inputs(inputs)))
