@@ -31,6 +31,7 @@ from distill.production.logged_inputs import row_bytes
 from distill.production.prediction_log.feedback import add_feedback
 from distill.production.prediction_log.queue import audit_shares, reviewed
 from distill.production.prediction_log.records import Feedback
+from distill.production.registry.place import fetch
 from distill.runtime import OnnxModel
 
 
@@ -114,6 +115,34 @@ def test_the_audit_is_of_the_days_that_are_looked_back(loop, log, model, tmp_pat
     label_all(log, {record.id: 0 for record in (*old, *new)})
     whole, _ = read_version(tmp_path / loop("collect", AUDIT, "looking.days=7")["dataset"])
     assert set(whole.of("audit").ids) == {r.id for r in new if place_of(r.id) < 0.2}
+
+
+def test_what_turned_out_of_the_versions_before_is_learnt_from(
+    log, cli, home, register, promote, tmp_path
+):
+    """Of those that take and answer the same alone, and never of a shadow."""
+    kinds = ({"classes": ("a", "b", "c")}, {"seed": 1}, {"seed": 2})
+    versions = [register(**kind).version for kind in kinds]
+    for version in versions:
+        assert promote(version=version, force=True, reason="a test").entry is not None
+    different = np.unique(pictures(400), axis=0)  # an input of the audit is learnt from by nobody
+    strange, old, new, shadow = (
+        fill(log, fetch(home, n).artefact_path, different[60 * i :][:60], version=n, role=role)
+        for i, (n, role) in enumerate(
+            [(1, "champion"), (2, "champion"), (3, "champion"), (2, "shadow")]
+        )
+    )
+    labels = {r.id: i % 3 for i, r in enumerate((*strange, *old, *new, *shadow))}
+    for one, label in labels.items():
+        add_feedback(log, Feedback(prediction=one, label=label))
+    place = (f"registry.folder={home.folder}", f"registry.tracking_uri={home.tracking_uri}")
+    ran = cli("feedback", "collect", AUDIT, *place)
+    assert ran.code == 0, ran.stderr
+    rows, _ = read_version(tmp_path / ran.document["dataset"])
+    learnt, audit = rows.of("active"), rows.of("audit")
+    assert {*audit.ids} == {r.id for r in new if place_of(r.id) < 0.2}
+    assert {*learnt.ids} == {r.id for r in (*old, *new)} - {*audit.ids}
+    assert learnt.labels.tolist() == [labels[one] for one in learnt.ids]
 
 
 def test_a_changed_version_is_refused(loop, log, taught, tmp_path):

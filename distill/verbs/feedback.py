@@ -33,10 +33,11 @@ from distill.production.feedback.telling import (
 from distill.production.feedback.tiers import counted
 from distill.production.prediction_log.annotations import answers, progress
 from distill.production.prediction_log.connection import Engine, open_log
+from distill.production.registry.place import artefacts_alike
 from distill.production.serving.editions import artefact_at
 from distill.run_folder import versions
 from distill.verbs.numbers import Number, check_numbers
-from distill.verbs.registry import champion_path
+from distill.verbs.registry import champion_path, registry_place
 from distill.verbs.workspace import plain
 
 
@@ -157,8 +158,12 @@ def _collect(cfg: DictConfig, engine: Engine, model: Model) -> dict[str, Any]:
 def _opened(cfg: DictConfig) -> Iterator[tuple[Engine, Model]]:
     if cfg.log.url is None:
         raise UsageError("Expected `log.url=`, the prediction log that `serve` writes.")
-    path = champion_path(cfg) if cfg.artefact is None else artefact_at(Path(cfg.artefact)).path
-    model = open_model(path)
+    if cfg.artefact is None:
+        model = open_model(champion_path(cfg))
+        alike = artefacts_alike(registry_place(cfg), model.contract)
+        model = dataclasses.replace(model, alike=alike)
+    else:
+        model = open_model(artefact_at(Path(cfg.artefact)).path)
     engine = open_log(cfg.log.url, new=False)
     try:
         yield engine, model

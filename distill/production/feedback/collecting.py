@@ -13,7 +13,7 @@ import numpy as np
 from distill.audit import place_of
 from distill.dataset_versions import ACTIVE, AUDIT, NO_LABEL, UNLABELLED, Rows
 from distill.errors import UserError
-from distill.production.feedback.logged import hash_of, read_inputs
+from distill.production.feedback.logged import Told, hash_of, read_inputs
 from distill.production.feedback.model import Model
 from distill.production.feedback.survey import Survey
 from distill.production.feedback.tiers import Tier, capped, confidences
@@ -118,18 +118,19 @@ def _queued(seen: Survey) -> list[_Row]:
 
 
 def _turned_out(seen: Survey) -> list[_Row]:
-    """Give rows that nobody was asked about, and whose truth came by itself."""
+    """Give rows that nobody was asked about, and whose truth came by itself.
+
+    Whichever version answered: the truth is none of its doing.
+    """
     answers = seen.answers
-    return [
-        _Row(
-            prediction=answers.ids[i],
-            time=float(answers.times[i]),
-            label=int(answers.truths[i]),
-            source=DELAYED,
-            split=ACTIVE,
-        )
+    own = [
+        Told(id=answers.ids[i], time=float(answers.times[i]), truth=int(answers.truths[i]))
         for i in np.flatnonzero(answers.truths >= 0)
-        if answers.ids[i] not in seen.queue
+    ]
+    return [
+        _Row(prediction=one.id, time=one.time, label=one.truth, source=DELAYED, split=ACTIVE)
+        for one in (*own, *answers.told)
+        if one.id not in seen.queue
     ]
 
 

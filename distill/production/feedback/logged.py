@@ -21,6 +21,15 @@ from distill.production.prediction_log.scope import Scope
 
 
 @dataclass(frozen=True, kw_only=True)
+class Told:
+    """A row that another version answered, and what turned out of it."""
+
+    id: str
+    time: float
+    truth: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answers:
     """Rows that a model answered itself, in the order of time.
 
@@ -33,6 +42,7 @@ class Answers:
         truths: what turned out, [N]; -1 where nothing has.
         sources: who said so, [N]; empty where nobody has.
         hashes: of the input where the log keeps that instead, [N].
+        told: rows of versions that are alike, whose truth is known, in the order of time.
         num_others: rows of other models, of shadows, and failures.
         num_ahead: rows whose time has not come yet, which wait.
     """
@@ -45,6 +55,7 @@ class Answers:
     truths: NDArray[np.int64]
     sources: list[str]
     hashes: list[str | None]
+    told: list[Told]
     num_others: int
     num_ahead: int
 
@@ -66,19 +77,22 @@ def read_log(engine: Engine, model: Model, *, since: float | None, until: float)
         LogUnavailableError: the database cannot be read now.
     """
     width, others = len(model.classes), Counter[str]()
-    rows, num_ahead, num_other = [], 0, 0
+    rows, told, num_ahead, num_other = [], [], 0, 0
     for logged in stream(engine, Scope(since=since), inputs=False):
         own = logged.prediction
+        truth = next((f for f in logged.feedback if f.name == LABEL), None)
+        is_answer = own.outcome == "ok" and own.role != "shadow" and len(own.output) == 4 * width
+        is_answer = is_answer and own.label is not None
         if own.artefact_sha256 != model.sha256:
             others[f"{own.model} ({own.artefact_sha256[:12]})"] += 1
-            continue
-        is_answer = own.outcome == "ok" and own.role != "shadow" and len(own.output) == 4 * width
-        if not is_answer or own.label is None:
+            counts = is_answer and own.time < until and own.artefact_sha256 in model.alike
+            if counts and truth is not None and truth.label is not None:
+                told.append(Told(id=own.id, time=own.time, truth=truth.label))
+        elif not is_answer:
             num_other += 1
         elif own.time >= until:
             num_ahead += 1
         else:
-            truth = next((f for f in logged.feedback if f.name == LABEL), None)
             rows.append((own, truth))
     if not rows:
         raise _nothing(model, others, num_other, num_ahead)
@@ -92,6 +106,7 @@ def read_log(engine: Engine, model: Model, *, since: float | None, until: float)
         truths=np.array([-1 if t is None else t.label for _, t in rows], np.int64),
         sources=["" if t is None else t.source for _, t in rows],
         hashes=[own.input_sha256 for own, _ in rows],
+        told=told,
         num_others=sum(others.values()) + num_other,
         num_ahead=num_ahead,
     )

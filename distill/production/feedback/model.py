@@ -30,11 +30,13 @@ class Model:
         path: of the file.
         sha256: of it.
         contract: that stands beside it.
+        alike: sha256 of versions that take and answer the same.
     """
 
     path: Path
     sha256: str
     contract: Contract
+    alike: frozenset[str] = frozenset()
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.contract import Contract
 from distill.errors import UsageError, UserError, nearest
 from distill.files import whole_folder
 from distill.production.registry.ledger import IS_HASH, Entry, Ledger
@@ -145,6 +146,32 @@ def download_anew(place: Place, entry: Entry) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=own, prefix=".download-") as folder:
         _download(place, entry, Path(folder))
+
+
+def artefacts_alike(place: Place, contract: Contract) -> frozenset[str]:
+    """Hashes of what was ever champion or challenger, takes the same inputs and answers the same.
+
+    A version that cannot be had now is left out with a warning.
+
+    Raises:
+        UserError: nothing was registered, or the ledger is damaged.
+    """
+    wanted = _form(contract)
+    ledger, found = place.read(), set()
+    for version in {e.version for e in ledger.entries if e.action == "promote"}:
+        try:
+            package = cached(place, registered(ledger, version))
+        except UserError as error:
+            log.warning("%s What it answered is passed over.", error)
+            continue
+        if _form(package.contract) == wanted:
+            found.add(package.artefact_sha256)
+    return frozenset(found)
+
+
+def _form(contract: Contract) -> tuple[object, ...]:
+    table = contract.table  # the categories seen in training change nothing
+    return contract.input, table and table.columns, contract.asks
 
 
 def _download(place: Place, entry: Entry, folder: Path) -> None:
