@@ -8,7 +8,6 @@ Prints one JSON line. `memory` loads the table, fits the encoder and trains one 
 
 import json
 import logging
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from tables_rows import LABEL
 from tables_training import Settings, network, on_labels
 
+from distill.deployment.device.machine import peak_rss_bytes
 from distill.training.data.splits import Data
 from distill.training.data.tables import table
 from distill.training.hardware import tune_allocator
@@ -127,11 +127,6 @@ def plain_epoch(data: Data, seed: int) -> Seconds:
         loss.backward()
         optimizer.step()
     return since(start)
-
-
-def peak_rss_bytes() -> int:
-    """Most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":
