@@ -150,8 +150,15 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     write_bytes(path, content.getvalue())
 
 
+_AS_IT_IS = frozenset({str, int, bool, type(None)})
+
+
 def to_json(value: Any) -> Any:
     """Turn dataclasses, paths, NumPy scalars and tuples into what `json` writes."""
+    if type(value) in _AS_IT_IS:  # most of what comes, and a ledger is read often
+        return value
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {key: to_json(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
         return {field.name: to_json(getattr(value, field.name)) for field in fields}
@@ -193,6 +200,8 @@ def from_json(kind: type, data: Any, *, where: str = "") -> Any:
     Raises:
         UsageError: a field is unknown, missing, or holds a value of another type.
     """
+    if type(data) is kind:
+        return data
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         if data is None and type(None) in arguments:
