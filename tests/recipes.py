@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import BRIEF, REPOSITORY, SHORT, Ran, run_cli
+from commands import BRIEF, REPOSITORY, SHORT, Ran, run_cli
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from torchvision.models import resnet18

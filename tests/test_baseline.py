@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-from conftest import SHORT
+from commands import SHORT
 from onnx import TensorProto, helper, numpy_helper
 
 from distill.contract import CLASSES_KEY

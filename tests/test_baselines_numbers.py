@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import REPOSITORY
+from commands import REPOSITORY
 from scipy.special import logit
 from series_rows import frame, made
 from sklearn.dummy import DummyRegressor

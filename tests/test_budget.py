@@ -1,6 +1,6 @@
 import pytest
 import yaml
-from conftest import REPOSITORY
+from commands import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 

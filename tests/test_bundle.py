@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from commands import REPOSITORY
 from devices import MEASUREMENT, carried, run_by_hand
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from commands import REPOSITORY
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 

@@ -2,7 +2,7 @@
 
 import lifecycle_circle as circle
 import pytest
-from conftest import BRIEF, run_cli
+from commands import BRIEF, run_cli
 
 pytestmark = pytest.mark.slow
 FEWER = {"NUM_REQUESTS": 1000, "AUDIT_SHARE": 0.15, "NUM_CHOSEN": 150, "PATIENCE": 1}

@@ -7,7 +7,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
-from conftest import SHORT
+from commands import SHORT
 from hydra.errors import InstantiationException
 
 import distill

@@ -5,7 +5,7 @@ import shlex
 import numpy as np
 import pytest
 import yaml
-from conftest import SHORT
+from commands import SHORT
 from PIL import Image
 
 from distill.verbs.command import header

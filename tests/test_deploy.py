@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from conftest import run_cli, run_process
+from commands import run_cli, run_process
 from deployable import exported, kserve_of, parsed
 
 from distill.deployment.deploy import kserve

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import make_file
+from common_fixtures import make_file
 from feedback_logs import with_embedding
 from registry_runs import make_run
 from series_files import RECIPES, draw

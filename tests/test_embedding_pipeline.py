@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import SHORT, run_cli
+from commands import SHORT, run_cli
 from feedback_logs import AUDIT, fill
 from feedback_logs import log as log
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import exact_int8, make_file
+from common_fixtures import exact_int8, make_file
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 

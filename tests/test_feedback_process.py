@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import run_process
+from commands import run_process
 from feedback_logs import pictures
 from registry_runs import CLASSES
 from serving_process import ENTRY, INFER, process

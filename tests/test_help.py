@@ -4,7 +4,7 @@ import re
 import shlex
 
 import pytest
-from conftest import REPOSITORY
+from commands import REPOSITORY
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import SHORT
+from commands import SHORT
 from feedback_logs import START, fill
 from omegaconf import OmegaConf
 from sqlalchemy import make_url

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
+from commands import REPOSITORY
 from hydra.utils import instantiate
 
 from distill.encoding import Layout

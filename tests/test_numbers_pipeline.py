@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import BRIEF, run_cli
+from commands import BRIEF, run_cli
 from sklearn.metrics import mean_squared_error
 
 from distill.deployment.naive import NAIVE

@@ -8,7 +8,7 @@ import onnx
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import SHORT, run_cli
+from commands import SHORT, run_cli
 from PIL import Image
 from warm import command, kill_when
 

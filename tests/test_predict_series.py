@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import BRIEF, run_cli
+from commands import BRIEF, run_cli
 from onnx import TensorProto, helper, numpy_helper
 from series_rows import SMALL, frame, made
 

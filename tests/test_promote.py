@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import SHORT
+from commands import SHORT
 from omegaconf import OmegaConf
 from PIL import Image
 from registry_runs import ARTEFACT, CLASSES, Run, make_run, write_model
@@ -316,7 +316,10 @@ print(json.dumps([wrong for part in found for wrong in part["wrong"]]))
 
 
 @pytest.mark.slow
-def test_killed_and_racing_processes_leave_one_whole_champion(tmp_path):
+def test_killed_and_racing_processes_leave_one_whole_champion(tmp_path, mlflow_database):
+    for part in ("kills", "races", "register_kills"):
+        (tmp_path / part / "registry").mkdir(parents=True)
+        shutil.copy(mlflow_database, tmp_path / part / "registry")
     # Forked from a process without threads, which that of the tests is not.
     path = os.pathsep.join(sys.path)
     done = subprocess.run(
@@ -327,7 +330,8 @@ def test_killed_and_racing_processes_leave_one_whole_champion(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_server_takes_versions_and_gives_them_back(runs, cli, tmp_path):
+def test_a_server_takes_versions_and_gives_them_back(runs, cli, tmp_path, mlflow_database):
+    shutil.copy(mlflow_database, tmp_path / "server.db")
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
     command = [

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import REPOSITORY, make_file, saturates
+from commands import REPOSITORY
+from common_fixtures import make_file, saturates
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from onnx import TensorProto, helper, numpy_helper

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import BRIEF, run_cli
+from commands import BRIEF, run_cli
 from quantile_rows import LEVELS, houses_of, network_of, rows
 from series_rows import frame, made
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss, mean_squared_error

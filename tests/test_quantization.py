@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import SHORT, exact_int8
+from commands import SHORT
+from common_fixtures import exact_int8
 
 from distill.contract import load_contract, replay_golden
 from distill.files import read_json, sha256

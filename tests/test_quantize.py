@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import make_file
+from common_fixtures import make_file
 from torch import nn
 
 from distill.deployment.export import SoftmaxHead, export_onnx

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import run_process
+from commands import run_cli
 
 from distill.errors import UsageError
 from distill.files import read_json
@@ -45,7 +45,7 @@ def test_torchrun_trains_and_labels_with_one_store_and_one_result(tmp_path):
         "soft_labels.num_views=1",  # one block: less than there are processes
         "soft_labels.precision=float32",
     )
-    alone = run_process(*common, "run_dir=one", cwd=tmp_path)
+    alone = run_cli(*common, "run_dir=one", cwd=tmp_path)
     assert alone.code == 0, alone.stderr
     together = [
         "teacher.checkpoint=one/train/teacher/best.pt",

@@ -6,7 +6,7 @@ import shlex
 import numpy as np
 import pytest
 import reach_shown
-from conftest import REPOSITORY, SHORT
+from commands import REPOSITORY, SHORT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 

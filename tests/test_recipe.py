@@ -1,7 +1,7 @@
 """Claims about how a report tells what a run was made of."""
 
 import pytest
-from conftest import REPOSITORY
+from commands import REPOSITORY
 from omegaconf import OmegaConf
 
 from distill.verbs.recipe import loss_words, node_words, teacher_words

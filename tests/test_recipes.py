@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from commands import REPOSITORY
 from PIL import Image
 from recipes import churn, do, jobs, normalised, photos, teacher
 

@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import SHORT, make_file, run_cli
+from commands import SHORT, run_cli
+from common_fixtures import make_file
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from warm import kill_when

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import skops.io
 import torch
-from conftest import BRIEF, run_cli
+from commands import BRIEF, run_cli
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.impute import SimpleImputer

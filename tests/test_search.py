@@ -5,7 +5,7 @@ import shutil
 
 import optuna
 import pytest
-from conftest import BRIEF, run_cli
+from commands import BRIEF, run_cli
 from warm import command, kill_when
 
 from distill.files import read_json

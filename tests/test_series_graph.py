@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest import make_file
+from common_fixtures import make_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from series_files import (

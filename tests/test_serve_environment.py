@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import REPOSITORY
+from commands import REPOSITORY
 from monitored import fill
 from served import ROW, make_table
 

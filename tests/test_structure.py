@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from commands import REPOSITORY
 
 from distill.cli import VERBS, config_dir
 

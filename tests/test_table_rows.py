@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import BRIEF, run_cli
+from commands import BRIEF, run_cli
 
 from distill.contract import Contract
 from distill.errors import UsageError, UserError

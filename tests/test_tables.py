@@ -8,7 +8,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import BRIEF, run_cli
+from commands import BRIEF, run_cli
 
 from distill.errors import UsageError, UserError
 from distill.files import read_json

@@ -65,15 +65,35 @@ def test_a_target_measures_in_processes_of_their_own(files):
     assert any("measuring process 2" in line for line in said)
 
 
-def test_measuring_goes_on_while_a_limit_is_undecided(files):
-    # No call takes a nanosecond: decided at once. p99 needs 367 calls at least: not after 2 x 120.
+def test_measuring_goes_on_while_a_limit_is_undecided(files, monkeypatch):
+    # No call takes a nanosecond: decided at once.
     decided = LocalTarget(name="here").measure(files, INPUTS, request(limits_ms={50: 1e-6}))
     assert decided.conditions["processes"] == 2
-    effort = dataclasses.replace(QUICK, rounds=12)
-    more = LocalTarget(name="here").measure(
-        files, INPUTS, request(limits_ms={99: 1e4}, effort=effort)
-    )
-    assert more.conditions["processes"] > 2
+
+    def processes(level, *, seconds, over=0):
+        """Count processes of 120 calls each, of which one tells when it is `over`."""
+        asked = []
+
+        def step(told, seconds):
+            asked.append(told)
+            taken = np.full((told["rounds"], told["calls"]), 1000)
+            taken[0, 0] += over
+            return {"samples": {c["name"]: encode(taken) for c in told["contenders"]}}
+
+        monkeypatch.setattr(runner, "step", step)
+        effort = dataclasses.replace(QUICK, rounds=12, max_seconds=seconds)
+        asking = request(limits_ms={level: 1e-2}, effort=effort, gated=["a.onnx"])
+        plan = make_plan(files, asking, num_threads=1, pin=False, spin=True)
+        taken = {entry["name"]: [] for entry in plan["contenders"]}
+        runner.measure(plan, {}, slowest_ms=1.0, taken=taken)
+        return len(asked)
+
+    # 0.95^240 < 0.05/2. 0.99^240 = 0.09, but 0.99^480 = 0.0080 < 0.05/6: after twice as many.
+    assert processes(95, seconds=1e6) == 2
+    assert processes(99, seconds=1e6) == 4
+    # One of 120 is over the limit that one of 100 may be: undecided for long.
+    assert processes(99, seconds=1e6, over=10**6) > 8
+    assert processes(99, seconds=0) == 2
 
 
 def test_only_artefacts_that_may_ship_keep_it_going(files):

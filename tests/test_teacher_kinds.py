@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import BRIEF
+from commands import BRIEF
 from PIL import Image
 from scipy.special import logsumexp, softmax
 from sklearn.datasets import load_digits

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
+from commands import REPOSITORY
 from houses import FOREST, MARKS, ask, data_of, in_learnt_units
 from houses import houses as houses
 from houses import marks as marks

@@ -3,7 +3,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import SHORT
+from commands import SHORT
 
 from distill.production.registry.connection import UnreachableError, connect
 from distill.production.registry.tracking import Record, flat, keep

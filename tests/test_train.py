@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from conftest import SHORT, run_cli, run_process
+from commands import SHORT, run_cli, run_process
 from warm import command, kill_when, signal_when
 
 from distill.files import read_json
@@ -232,8 +232,8 @@ def test_two_processes_share_batches_and_labels_and_end_as_well_as_one(tmp_path)
         "trainer=ddp",
         "run_dir=two",
     )
-    for overrides in (alone, together):
-        ran = run_process(*common, *overrides, cwd=tmp_path)
+    for run, overrides in ((run_cli, alone), (run_process, together)):
+        ran = run(*common, *overrides, cwd=tmp_path)
         assert ran.code == 0, ran.stderr
     for path in (tmp_path / "one/soft_labels").glob("*.npy"):
         assert path.read_bytes() == (tmp_path / "two/soft_labels" / path.name).read_bytes()

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SHORT
+from commands import SHORT
 from omegaconf import OmegaConf
 
 from distill.files import write_json, write_text

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import exact_int8, make_file
+from common_fixtures import exact_int8, make_file
 from series_files import HORIZON, RECIPES, Doubled, draw, export
 from series_files import trained as trained
 from torch import nn

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from commands import REPOSITORY
 
 WORKFLOW = REPOSITORY / ".github" / "workflows" / "model.yml"
 
