@@ -9,6 +9,7 @@ import pytest
 from feedback_logs import with_embedding
 from registry_runs import ARTEFACT, CLASSES, Run, make_run, weights
 
+from distill.audit import place_of
 from distill.files import sha256, write_arrays, write_json
 from distill.metrics import log_softmax
 from distill.production.prediction_log.connection import open_log, writing
@@ -104,6 +105,14 @@ def say(engine, feedback):
             connection.exec_driver_sql(insert, [row_of(one) for one in feedback])
 
 
+def id_at(moment, share, chance):
+    """Make an id that an audit draws where the chance says so: the same rows in every run."""
+    own = new_id(moment)
+    while share is not None and (place_of(own) < share) != (chance < share):
+        own = new_id(moment)
+    return own
+
+
 def fill(
     url,
     run,
@@ -132,7 +141,7 @@ def fill(
         labels: whether there are any.
     """
     rng, now = np.random.default_rng(6), time.time()
-    by_chance = np.random.default_rng(7)  # whose bits choose the audit: the same in every run
+    by_chance = np.random.default_rng(7)
     path = run / "export" / ARTEFACT
     model, artefact = OnnxModel(path), sha256(path)
     engine = open_log(url)
@@ -149,7 +158,7 @@ def fill(
             chances = np.exp(log_softmax(logits))
             for row in range(rows):
                 moment = now - (days - day) * DAY + row / rows * DAY
-                own = new_id(moment)[:14] + by_chance.bytes(8).hex()
+                own = id_at(moment, audit, by_chance.random())
                 writer.put(
                     Prediction(
                         id=own,

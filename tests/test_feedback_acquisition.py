@@ -123,7 +123,7 @@ def test_core_set_goes_on_from_what_was_asked_before(rng):
         gaps = cdist(pool, centers).min(axis=1)
         assert score == pytest.approx(gaps.max()) == pytest.approx(gaps[place])
         centers = np.concatenate([centers, pool[[place]]])
-    nothing = Pool(logits=np.zeros((0, 2)))
+    nothing = Pool(logits=np.zeros((0, 2)), embedding=np.zeros((0, 2)))
     first = Pool(logits=own.logits, embedding=pool, asked=lambda: nothing)
     alone = Pool(logits=own.logits, embedding=pool)
     assert [*acquisition.core_set(first)] == [*acquisition.core_set(alone)]

@@ -5,6 +5,7 @@ asked, since some decide one by one in the light of what came before. All are di
 a label where that is known. Knows arrays; knows nothing of a log, nor of who labels.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,7 +57,8 @@ class Pool:
         Logits are centred, since a constant added to all of them changes no answer.
         """
         if self.embedding is not None:
-            return np.asarray(self.embedding, np.float64).reshape(len(self), -1)
+            width = math.prod(self.embedding.shape[1:])  # also of no rows
+            return np.asarray(self.embedding, np.float64).reshape(len(self), width)
         logits = np.asarray(self.logits, np.float64)
         return logits - logits.mean(axis=1, keepdims=True)
 
