@@ -41,7 +41,6 @@ from served import echo as echo
 from served import people_table as people_table
 from served import pets as pets
 from sshd import device as device
-from torch._export import utils as operators
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from distill.cli import main
@@ -100,13 +99,11 @@ def quiet_logger() -> Iterator[None]:
 def what_others_do_again() -> Iterator[None]:
     """Do once, for all tests of a process, what takes half of an export, and of a composition.
 
-    Torch lists anew, for every export, the operators that there are and those that it can
-    translate; no test adds one. Hydra composes everything to read one word, `hydra.mode`, which no
-    configuration of ours says; reads every file anew; and merges, for every file, the choices made
-    so far, for lists of defaults that name them.
+    Torch lists the operators that it can translate anew for every export. Hydra composes everything
+    to read one word, `hydra.mode`, which no configuration of ours says; reads every file anew; and
+    merges, for every file, the choices made so far, for lists of defaults that name them.
     """
     table = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
-    listed = functools.cache(operators._materialize_cpp_cia_ops)
     choices_of, load = defaults_list._create_interpolation_map, OmegaConf.load
     known: dict[str, DictConfig | ListConfig] = {}
 
@@ -125,7 +122,6 @@ def what_others_do_again() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", table)
-        patch.setattr(operators, "_materialize_cpp_cia_ops", listed)
         patch.setattr(Hydra, "get_mode", lambda *args, **kwargs: None)
         patch.setattr(OmegaConf, "load", staticmethod(load_once))
         patch.setattr(defaults_list, "_create_interpolation_map", choices_if_named)

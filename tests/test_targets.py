@@ -65,11 +65,26 @@ def test_a_target_measures_in_processes_of_their_own(files):
     assert any("measuring process 2" in line for line in said)
 
 
-def test_measuring_goes_on_while_a_limit_is_undecided(files, monkeypatch):
+def test_measuring_goes_on_while_a_limit_is_undecided(files):
     # No call takes a nanosecond: decided at once.
     decided = LocalTarget(name="here").measure(files, INPUTS, request(limits_ms={50: 1e-6}))
     assert decided.conditions["processes"] == 2
 
+    class EnoughError(Exception):
+        pass
+
+    def until_a_third(line):
+        if "measuring process 3" in line:
+            raise EnoughError
+
+    # p99 needs 367 calls at least: not after 2 x 120.
+    effort = dataclasses.replace(QUICK, rounds=12)
+    asking = request(limits_ms={99: 1e4}, effort=effort, progress=until_a_third)
+    with pytest.raises(EnoughError):
+        LocalTarget(name="here").measure(files, INPUTS, asking)
+
+
+def test_it_is_looked_at_after_twice_as_many_processes_each_time(files, monkeypatch):
     def processes(level, *, seconds, over=0):
         """Count processes of 120 calls each, of which one tells when it is `over`."""
         asked = []

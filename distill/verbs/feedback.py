@@ -116,6 +116,9 @@ def _collect(cfg: DictConfig, engine: Engine, model: Model) -> dict[str, Any]:
     looking, teacher = _looking(cfg), _teacher(cfg.teacher.path, cfg)
     share = share_to_keep(looking.audit_share, held_share(engine))
     looking = dataclasses.replace(looking, audit_share=share)
+    if cfg.artefact is None:
+        alike = artefacts_alike(registry_place(cfg), model.contract)
+        model = dataclasses.replace(model, alike=alike)
     seen = survey(engine, model, teacher, looking)
     done = collect(
         engine,
@@ -158,12 +161,8 @@ def _collect(cfg: DictConfig, engine: Engine, model: Model) -> dict[str, Any]:
 def _opened(cfg: DictConfig) -> Iterator[tuple[Engine, Model]]:
     if cfg.log.url is None:
         raise UsageError("Expected `log.url=`, the prediction log that `serve` writes.")
-    if cfg.artefact is None:
-        model = open_model(champion_path(cfg))
-        alike = artefacts_alike(registry_place(cfg), model.contract)
-        model = dataclasses.replace(model, alike=alike)
-    else:
-        model = open_model(artefact_at(Path(cfg.artefact)).path)
+    path = champion_path(cfg) if cfg.artefact is None else artefact_at(Path(cfg.artefact)).path
+    model = open_model(path)
     engine = open_log(cfg.log.url, new=False)
     try:
         yield engine, model

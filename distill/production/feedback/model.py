@@ -30,7 +30,7 @@ class Model:
         path: of the file.
         sha256: of it.
         contract: that stands beside it.
-        alike: sha256 of versions that take and answer the same.
+        alike: sha256 of versions that take and answer the same, whose rows are learnt from, too.
     """
 
     path: Path

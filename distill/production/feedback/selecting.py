@@ -130,7 +130,10 @@ class _Shown:
 
 
 def _asked(engine: Engine, seen: Survey) -> Pool:
-    """Look at what is learnt from: what people were asked, not the audit, and what turned out."""
+    """Look at what is learnt from of this model's rows: what was asked, and what turned out.
+
+    The audit is not, and rows of versions before have logits of another model.
+    """
     answers = seen.answers
     asked = [seen.queue.get(one) for one in answers.ids]
     learnt = [
