@@ -18,8 +18,8 @@ import numpy as np
 from common import check
 
 from distill.files import read_json, to_json
-from distill.scoring import Classes
-from distill.seed_comparison import compare_over_seeds
+from distill.statistics.scoring import Classes
+from distill.statistics.seed_comparison import compare_over_seeds
 
 STUDENT, TEACHER = "resnet8", "resnet20"
 EPOCHS, NUM_SEEDS, NUM_TEST = 10, 3, 10_000

@@ -8,8 +8,8 @@ from common import check
 from distill.deployment.measurement import Effort, Measurement
 from distill.deployment.targets.local import LocalTarget
 from distill.files import read_json, to_json
-from distill.metrics import compare_paired
 from distill.runtime import OnnxModel
+from distill.statistics.metrics import compare_paired
 from distill.training.data.sources import parquet_images
 
 CLASSES = (

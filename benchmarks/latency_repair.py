@@ -22,13 +22,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from distill.cli import _fastest_precision, config_dir
 from distill.deployment.quantize.recipes import Source, StaticInt8
 from distill.files import to_json
-from distill.metrics import compare_paired
 from distill.runtime import OnnxModel
+from distill.statistics.metrics import compare_paired
 from distill.training import fake_quant
-from distill.verbs import export, repair
-from distill.verbs.artefacts import export_float32
-from distill.verbs.networks import weights_path
-from distill.verbs.workspace import Workspace, open_workspace
+from distill.verbs import export
+from distill.verbs.exporting import repair
+from distill.verbs.exporting.artefacts import export_float32
+from distill.verbs.learning.networks import weights_path
+from distill.verbs.run.workspace import Workspace, open_workspace
 
 FACTOR, EPOCHS, LIMIT = 64, 6, 0.01
 

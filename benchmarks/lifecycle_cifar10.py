@@ -21,8 +21,8 @@ from scipy import ndimage
 from search_parts import run
 
 from distill.deployment.export import export_onnx
-from distill.metrics import log_softmax
 from distill.runtime import OnnxModel
+from distill.statistics.metrics import log_softmax
 from distill.training.data.images import ImageData
 from distill.training.data.sources import parquet_images
 from distill.training.fit import load_weights

@@ -18,7 +18,6 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.svm import SVC
 
-from distill.metrics import fit_temperature
 from distill.production.monitoring.audit import audited, labels_alone
 from distill.production.monitoring.label_free import (
     agreement_bounds,
@@ -27,6 +26,7 @@ from distill.production.monitoring.label_free import (
     disagreement_based,
     threshold_based,
 )
+from distill.statistics.metrics import fit_temperature
 
 SEEDS, STUDENTS = range(5), {"weak": (12, 150), "strong": (64, 600)}  # hidden units, rows
 LIMITS = {"weak": 0.5, "strong": 0.75}  # of the disagreement estimate's error over CBPE's

@@ -24,7 +24,7 @@ from distill.production.reference import input_statistics, output_statistics, re
 from distill.production.registry.place import Place
 from distill.run_folder import Stage
 from distill.runtime import OnnxModel
-from distill.scoring import Truth, scoring_of
+from distill.statistics.scoring import Truth, scoring_of
 from distill.tasks import Task, TaskKind
 
 NUM_TEST = 2000

@@ -14,7 +14,7 @@ from common import check
 from numpy.typing import NDArray
 from scipy import stats
 
-from distill.sequential import (
+from distill.statistics.sequential import (
     MIN_EVENTS,
     MIN_UNITS,
     TUNED_AT,

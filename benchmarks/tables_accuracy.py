@@ -24,7 +24,7 @@ from tables_subjects import Subject, fold_data
 from tables_training import distilled, export, on_labels, out_of_fold_teacher, stored
 
 from distill.runtime import OnnxModel
-from distill.scoring import Truth, scoring_of
+from distill.statistics.scoring import Truth, scoring_of
 from distill.training.baselines.heuristics import LogisticRegressionOnPixels
 from distill.training.baselines.numbers import LinearRegression
 from distill.training.fit import predict_logits

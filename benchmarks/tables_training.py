@@ -16,7 +16,7 @@ from torch import nn
 
 from distill.deployment.export import export_onnx
 from distill.deployment.table_graph import in_units, prepend_encoder
-from distill.encoding import Encoder
+from distill.tables.encoding import Encoder
 from distill.training.data.folds import draw_folds, rows_without
 from distill.training.data.loading import BatchDataModule, BatchDataset
 from distill.training.data.splits import Data, Split, joined, labelled_by

@@ -10,8 +10,8 @@ from typing import Any
 
 from distill.errors import UsageError
 from distill.files import from_json
-from distill.metrics import Interval
-from distill.scoring import METRICS, Quantiles
+from distill.statistics.metrics import Interval
+from distill.statistics.scoring import METRICS, Quantiles
 
 
 class Outcome(StrEnum):

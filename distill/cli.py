@@ -18,7 +18,7 @@ from typing import Any
 from distill import __version__
 from distill.errors import UsageError, UserError, causes_of, full_disk, nearest
 from distill.redaction import without_passwords
-from distill.verbs.ranks import check_shared_folder, launched, log_to_stderr
+from distill.verbs.run.ranks import check_shared_folder, launched, log_to_stderr
 
 VERBS = {
     "pipeline": "from data to verdict: everything below, in order, resumable (the main job)",
@@ -97,7 +97,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _completed(asked: str, given: str) -> str:
-    from distill.verbs.completion import candidates, script_of
+    from distill.verbs.console.completion import candidates, script_of
 
     if asked == "--completion":
         return script_of(given)
@@ -106,7 +106,7 @@ def _completed(asked: str, given: str) -> str:
 
 
 def _help(verb: str, rest: list[str]) -> str:
-    from distill.verbs.options import chosen_of, help_of
+    from distill.verbs.console.options import chosen_of, help_of
 
     line = " ".join(rest)
     own = re.search(r"(?:^| )(?:--config-dir|-cd)[= ](\S+)", line)
@@ -156,7 +156,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
 
-    from distill.verbs.sweeps import write_no_sweep
+    from distill.verbs.console.sweeps import write_no_sweep
 
     write_no_sweep()
     check_shared_folder(overrides)
@@ -262,7 +262,7 @@ def _as_usage_error(error: Exception, verb: str) -> Exception:
 
 
 def _nearest_config_names(text: str, verb: str) -> str:
-    from distill.verbs.options import groups_of, keys_of
+    from distill.verbs.console.options import groups_of, keys_of
 
     option = re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text)
     if option:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.columns import Column
 from distill.errors import UserError
 from distill.files import (
     from_json,
@@ -25,6 +24,7 @@ from distill.files import (
     write_json,
 )
 from distill.runtime import OnnxModel
+from distill.tables.columns import Column
 from distill.tasks import Task, classification
 
 CONTRACT_FILE = "contract.json"

@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill.metrics import estimate_from
 from distill.pages import figure, percent, size
-from distill.scoring import METRICS, Quantiles
+from distill.statistics.metrics import estimate_from
+from distill.statistics.scoring import METRICS, Quantiles
 from distill.tasks import TaskKind
 
 NAMES = {

@@ -6,7 +6,6 @@ from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
 from serving_schemas import ModelConfig
 
-from distill.columns import Column, Kind
 from distill.contract import (
     HASH_KEY,
     Contract,
@@ -20,6 +19,7 @@ from distill.deployment.deploy.kserve import KServe
 from distill.deployment.deploy.model import read_model, write_files
 from distill.deployment.deploy.triton import Triton
 from distill.runtime import OnnxModel
+from distill.tables.columns import Column, Kind
 
 CLASSES = ("cat", "dog", "größer als")
 COLUMNS = (  # names as people give them

@@ -11,7 +11,6 @@ from registry_runs import ARTEFACT, CLASSES, Run, make_run, weights
 
 from distill.audit import place_of
 from distill.files import sha256, write_arrays, write_json
-from distill.metrics import log_softmax
 from distill.production.prediction_log.connection import open_log, writing
 from distill.production.prediction_log.queue import set_audit_share
 from distill.production.prediction_log.records import Feedback, Prediction, new_id
@@ -27,7 +26,8 @@ from distill.production.reference import (
 )
 from distill.production.teacher_answers import TeacherAnswers
 from distill.runtime import OnnxModel
-from distill.scoring import Truth, scoring_of
+from distill.statistics.metrics import log_softmax
+from distill.statistics.scoring import Truth, scoring_of
 from distill.tasks import classification
 
 ACCURACY, TEACHER_ACCURACY = 0.9, 0.95

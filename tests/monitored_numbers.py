@@ -13,7 +13,7 @@ from distill.production.prediction_log.records import TRUTH, Feedback, Predictio
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
 from distill.production.reference import input_statistics, output_statistics, reference
 from distill.runtime import OnnxModel
-from distill.scoring import Truth, scoring_of
+from distill.statistics.scoring import Truth, scoring_of
 from distill.tasks import TaskKind
 
 NOISE = 20.0  # by which numbers err, whatever they are

@@ -8,12 +8,12 @@ import torch
 from series_rows import frame, made
 from torch import nn
 
-from distill.columns import make_records
 from distill.deployment.export import export_onnx
 from distill.deployment.quantize.recipes import DynamicInt8, Float16, StaticInt8
 from distill.deployment.series_graph import wrap_windows
+from distill.tables.columns import make_records
+from distill.tables.windows import fit_windows
 from distill.training.table_models import MLP, build_table_network
-from distill.windows import fit_windows
 
 WINDOW, HORIZON = 8, 3
 CHOICES = {

@@ -14,7 +14,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from registry_runs import make_run
 
-from distill.columns import Column, Kind, make_records
 from distill.contract import HASH_KEY, Contract, TableInput, save_contract, write_golden
 from distill.production.serving.application import make_application
 from distill.production.serving.batcher import Batcher, Batching
@@ -28,6 +27,7 @@ from distill.production.serving.server import make_server
 from distill.production.serving.service import Service
 from distill.production.serving.telemetry import Telemetry
 from distill.runtime import OnnxModel
+from distill.tables.columns import Column, Kind, make_records
 from distill.tasks import Task, TaskKind
 
 COLUMNS = (

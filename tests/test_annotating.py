@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distill.annotating import (
+from distill.people.annotating import (
     data_uri,
     keys_of,
     label_studio_config,
@@ -19,7 +19,7 @@ from distill.annotating import (
     render_page,
     split_pages,
 )
-from distill.annotations import Samples, read_annotations
+from distill.people.annotations import Samples, read_annotations
 
 NASTY = ("</script><b>", 'a "quoted", name', "owl & cat")
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distill.annotations import Samples, class_numbers, read_annotations
 from distill.errors import UserError
+from distill.people.annotations import Samples, class_numbers, read_annotations
 
 CLASSES = ("cat", "dog", "owl")
 SAMPLES = Samples(

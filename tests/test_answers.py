@@ -15,8 +15,8 @@ from PIL import Image
 from distill.contract import CLASSES_KEY
 from distill.errors import UserError
 from distill.tasks import TaskKind
-from distill.verbs.answers import write_answers
-from distill.verbs.image_files import read_sources
+from distill.verbs.rows.answers import write_answers
+from distill.verbs.rows.image_files import read_sources
 
 ANSWERS = np.array([[0.0, np.log(3)], [-1.0, -2.0]], np.float32)
 

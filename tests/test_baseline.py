@@ -15,7 +15,7 @@ from distill.files import read_json, sha256
 from distill.run_folder import BASELINE_ANSWERS
 from distill.training.baselines.features import pixels
 from distill.training.baselines.heuristics import NearestCentroid
-from distill.verbs.humans import VOTES
+from distill.verbs.baselines.humans import VOTES
 
 ONE = "baselines=[majority_class]"
 

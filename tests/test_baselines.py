@@ -10,7 +10,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.neighbors import NearestCentroid as SklearnCentroid
 
 from distill.errors import UserError
-from distill.scoring import Classes
+from distill.statistics.scoring import Classes
 from distill.tasks import Task, TaskKind
 from distill.training.baselines.features import pixels
 from distill.training.baselines.heuristics import (

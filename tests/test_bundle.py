@@ -22,8 +22,8 @@ from distill.deployment.wheels import own_packages
 from distill.errors import UserError
 from distill.training.fit import save_weights
 from distill.training.models import ImageClassifier, PlainCNN
-from distill.verbs.bundle import bundle_stage, wanted_bundle
-from distill.verbs.workspace import Workspace
+from distill.verbs.exporting.bundle import bundle_stage, wanted_bundle
+from distill.verbs.run.workspace import Workspace
 
 
 def test_a_bundle_says_what_it_is_and_what_it_is_held_against(written):

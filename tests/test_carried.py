@@ -11,8 +11,8 @@ from distill.deployment.device.latency import Scenario
 from distill.deployment.measurement import Measurement, Runtime
 from distill.errors import UserError
 from distill.files import sha256
-from distill.verbs.measuring import benchmark_stage
-from distill.verbs.workspace import Workspace
+from distill.verbs.exporting.measuring import benchmark_stage
+from distill.verbs.run.workspace import Workspace
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import yaml
 from commands import SHORT
 from PIL import Image
 
-from distill.verbs.command import header
+from distill.verbs.run.command import header
 
 PHOTOS = ("experiment=image_folder", "data.root=photos", "student=tiny_cnn", "run_dir=run")
 

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from distill.comparison import (
+from distill.errors import UserError
+from distill.statistics.comparison import (
     compare_errors,
     compare_losses,
     compare_right_labels,
     sign_flip_p_value,
 )
-from distill.errors import UserError
-from distill.metrics import bootstrap, compare_paired
-from distill.number_metrics import score_numbers
+from distill.statistics.metrics import bootstrap, compare_paired
+from distill.statistics.number_metrics import score_numbers
 
 NUM_PAIRS = 400
 

@@ -13,7 +13,7 @@ from distill.errors import UsageError, UserError
 from distill.files import sha256, write_json
 from distill.training.fit import save_weights
 from distill.training.models import ImageClassifier, PlainCNN
-from distill.verbs.deploy import shipped
+from distill.verbs.exporting.deploy import shipped
 
 
 @pytest.mark.parametrize(

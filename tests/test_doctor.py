@@ -5,7 +5,8 @@ from importlib import metadata
 
 import pytest
 
-from distill.verbs import doctor, installed
+from distill.verbs import doctor
+from distill.verbs.console import installed
 
 
 def found(document, what):

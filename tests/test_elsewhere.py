@@ -14,8 +14,8 @@ from distill.tasks import classification
 from distill.training.data.images import ImageData
 from distill.training.data.sources import image_folder
 from distill.training.data.splits import Split
-from distill.verbs.elsewhere import warnings_about_test_set
-from distill.verbs.workspace import Workspace
+from distill.verbs.learning.elsewhere import warnings_about_test_set
+from distill.verbs.run.workspace import Workspace
 
 
 def workspace(teacher, *, test_is_drawn=True):

@@ -13,15 +13,16 @@ from series_files import RECIPES, draw
 from served import make_service, running
 from torch import nn
 
-from distill.columns import Column, Kind, make_records
 from distill.deployment.deploy.model import read_model
 from distill.deployment.export import SoftmaxHead, TopKHead, export_onnx, last_layer
 from distill.deployment.series_graph import wrap_windows
 from distill.deployment.table_graph import in_units, prepend_encoder
-from distill.encoding import fit_encoder
 from distill.errors import UserError
 from distill.production.routing.challenger import Challenger
 from distill.runtime import EMBEDDING, ModelError, OnnxModel, answers_among
+from distill.tables.columns import Column, Kind, make_records
+from distill.tables.encoding import fit_encoder
+from distill.tables.windows import fit_windows
 from distill.tasks import Task, TaskKind
 from distill.training.models import (
     CifarResNet,
@@ -32,7 +33,6 @@ from distill.training.models import (
 )
 from distill.training.series_models import TCN
 from distill.training.table_models import MLP, build_table_network
-from distill.windows import fit_windows
 
 pytestmark = pytest.mark.slow
 

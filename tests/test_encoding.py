@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import encoding
-from distill.columns import NO_DATE, Column, Kind, make_records
 from distill.deployment.table_graph import encoder_graph
-from distill.encoding import LARGEST, fit_encoder
+from distill.tables import encoding
+from distill.tables.columns import NO_DATE, Column, Kind, make_records
+from distill.tables.encoding import LARGEST, fit_encoder
 
 COLUMNS = [
     Column(name="age", kind=Kind.NUMBER),

@@ -8,7 +8,7 @@ from distill.deployment.estimates import (
     percentiles,
     throughput,
 )
-from distill.metrics import Estimate
+from distill.statistics.metrics import Estimate
 
 
 def processes(rng, count=5, spread=0.05):

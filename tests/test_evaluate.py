@@ -8,8 +8,8 @@ from distill.budget import Outcome, parse_budget
 from distill.deployment.checks import quality_checks
 from distill.deployment.evaluate import References, evaluate, on_old_test
 from distill.files import to_json
-from distill.metrics import compare_paired
-from distill.scoring import Classes, Truth, scoring_of
+from distill.statistics.metrics import compare_paired
+from distill.statistics.scoring import Classes, Truth, scoring_of
 from distill.tasks import Task, TaskKind, classification
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE

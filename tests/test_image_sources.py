@@ -12,7 +12,7 @@ from distill.decode import ImageFormat, decode_images
 from distill.errors import UserError
 from distill.image_sources import encoded_images, image_files
 from distill.training.data.sources import image_folder
-from distill.verbs.image_files import read_sources
+from distill.verbs.rows.image_files import read_sources
 
 
 def write_image(path, value=0):

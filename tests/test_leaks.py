@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distill.columns import Column, Kind, make_records
+from distill.tables.columns import Column, Kind, make_records
 from distill.tasks import Task, TaskKind
 from distill.training.data.leaks import find_leaks
 

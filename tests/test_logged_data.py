@@ -15,8 +15,8 @@ from distill.files import read_json
 from distill.production.prediction_log.connection import open_log
 from distill.production.teacher_answers import read_answers
 from distill.runtime import OnnxModel
-from distill.verbs import logged_data
-from distill.verbs.registry import champion_path, pinned
+from distill.verbs.production import logged_data
+from distill.verbs.production.registry import champion_path, pinned
 
 DAY = 86_400.0
 
@@ -26,7 +26,7 @@ def logged(finished, data, tmp_path, monkeypatch):
     """The digits of the test set, as the finished run's student answered them; and the command."""
     run, _ = finished
     engine = open_log(f"sqlite:///{tmp_path}/log.db")
-    monkeypatch.setattr("distill.verbs.logged_data.time.time", lambda: START + DAY)
+    monkeypatch.setattr("distill.verbs.production.logged_data.time.time", lambda: START + DAY)
     command = (
         "soft_labels",
         "data=prediction_log",

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from served import COLUMNS
 
-from distill.columns import NO_DATE, Column, Kind
 from distill.errors import UserError
 from distill.production.logged_inputs import read_row, row_bytes, stacked
+from distill.tables.columns import NO_DATE, Column, Kind
 
 
 @given(

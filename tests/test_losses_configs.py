@@ -6,7 +6,7 @@ import yaml
 from commands import REPOSITORY
 from hydra.utils import instantiate
 
-from distill.encoding import Layout
+from distill.tables.encoding import Layout
 from distill.tasks import TaskKind
 from distill.training.models import CifarResNet, ImageClassifier
 from distill.training.modules import DistillationModule

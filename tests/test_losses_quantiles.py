@@ -7,7 +7,7 @@ from scipy.stats import wasserstein_distance
 from sklearn.metrics import mean_pinball_loss
 
 from distill.errors import UserError
-from distill.number_metrics import pinball_loss
+from distill.statistics.number_metrics import pinball_loss
 from distill.training.losses.quantiles import PinballToLabel, QuantilesToTeacher, pinball
 
 LEVELS = [0.1, 0.5, 0.75]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score, log_loss
 
-from distill.metrics import (
+from distill.statistics.metrics import (
     compare_paired,
     macro_f1,
     nll,

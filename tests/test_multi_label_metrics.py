@@ -11,7 +11,7 @@ from sklearn.metrics import (
 )
 
 from distill.errors import UserError
-from distill.multi_label_metrics import score_multi_label
+from distill.statistics.multi_label_metrics import score_multi_label
 
 
 @settings(max_examples=25, deadline=None)

@@ -5,7 +5,7 @@ import torch
 
 from distill.errors import UserError
 from distill.training.models import ImageClassifier, PlainCNN
-from distill.verbs.networks import _load_state
+from distill.verbs.learning.networks import _load_state
 
 
 def network(num_classes, widths=(4, 8)):

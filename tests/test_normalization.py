@@ -13,7 +13,7 @@ from distill.tasks import classification
 from distill.training.data.images import ImageData
 from distill.training.data.splits import Split
 from distill.training.models import ImageClassifier
-from distill.verbs.normalization import IMAGENET, check_normalization, is_open
+from distill.verbs.learning.normalization import IMAGENET, check_normalization, is_open
 
 CLASSES = ("bright", "dark")
 

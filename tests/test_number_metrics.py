@@ -12,7 +12,7 @@ from sklearn.metrics import (
 )
 
 from distill.errors import UserError
-from distill.number_metrics import (
+from distill.statistics.number_metrics import (
     naive_error,
     pinball_loss,
     score_forecasts,

@@ -16,7 +16,7 @@ from distill.contract import load_contract, replay_golden
 from distill.errors import UserError
 from distill.files import read_json
 from distill.runtime import OnnxModel
-from distill.verbs.unchanged import RECORD
+from distill.verbs.stages.unchanged import RECORD
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,6 @@ from commands import BRIEF, run_cli
 from onnx import TensorProto, helper, numpy_helper
 from series_rows import SMALL, frame, made
 
-from distill.columns import Column, Kind
 from distill.contract import (
     HASH_KEY,
     Contract,
@@ -23,6 +22,7 @@ from distill.contract import (
     save_contract,
 )
 from distill.runtime import OnnxModel
+from distill.tables.columns import Column, Kind
 from distill.tasks import Task, TaskKind
 from distill.training.data.histories import read_questions
 from distill.training.data.pools import SeriesChoice

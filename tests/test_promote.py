@@ -19,7 +19,7 @@ from sshd import free_port
 
 from distill.files import read_json, sha256
 from distill.runtime import OnnxModel
-from distill.verbs.registry import champion_path
+from distill.verbs.production.registry import champion_path
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from distill.deployment.table_graph import in_units, prepend_encoder
 from distill.errors import UsageError, UserError
 from distill.files import from_json, to_json
 from distill.runtime import OnnxModel
-from distill.scoring import Quantiles, Truth, scoring_of
+from distill.statistics.scoring import Quantiles, Truth, scoring_of
 from distill.tasks import Task, TaskKind, with_quantiles
 from distill.training.baselines.forecasts import LastValue
 from distill.training.baselines.numbers import LinearRegression, Mean
@@ -30,7 +30,7 @@ from distill.training.baselines.scoring import score_baselines
 from distill.training.data.tables import Choice, from_table, table
 from distill.training.modules import SupervisedModule
 from distill.training.objectives import validation_figures
-from distill.verbs.configuration import _check_quantiles
+from distill.verbs.stages.configuration import _check_quantiles
 
 PAIR = Task(
     kind=TaskKind.REGRESSION,

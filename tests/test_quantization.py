@@ -121,7 +121,7 @@ def test_repaired_weights_are_quantised_and_the_float32_student_stays(
         return workspace.run_dir / "train/control/best.pt"
 
     stand_in = SimpleNamespace(repair_stage=repair_stage)
-    monkeypatch.setitem(sys.modules, "distill.verbs.repair", stand_in)
+    monkeypatch.setitem(sys.modules, "distill.verbs.exporting.repair", stand_in)
     before = OnnxModel(run_dir / "export/model.onnx").predict(data.validation.inputs)
     ran = cli("export", "run_dir=run", "+repair.epochs=1", *STRICT)
     assert ran.code == 0, ran.stderr

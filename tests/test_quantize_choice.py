@@ -24,9 +24,9 @@ from distill.deployment.quantize.layers import Probe, exclusions, in_groups
 from distill.deployment.quantize.recipes import Float16, Source, StaticInt8
 from distill.deployment.quantize.trials import Trials
 from distill.errors import UsageError
-from distill.metrics import Estimate, compare_paired, proportion
 from distill.runtime import OnnxModel
-from distill.scoring import Classes, Truth
+from distill.statistics.metrics import Estimate, compare_paired, proportion
+from distill.statistics.scoring import Classes, Truth
 from distill.training.models import ImageClassifier, PlainCNN
 
 INT8, FLOAT16, FLOAT32, REPAIR = Outcome.INT8, Outcome.FLOAT16, Outcome.FLOAT32, Outcome.REPAIR

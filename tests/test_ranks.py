@@ -11,8 +11,8 @@ from commands import run_cli
 
 from distill.errors import UsageError
 from distill.files import read_json
-from distill.verbs import ranks
-from distill.verbs.ranks import Ranks, launched
+from distill.verbs.run import ranks
+from distill.verbs.run.ranks import Ranks, launched
 
 
 @pytest.mark.parametrize(

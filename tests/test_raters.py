@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from distill.agreement import cohen_kappa, fleiss_kappa, majority_vote
-from distill.annotations import Annotations
-from distill.metrics import compare_paired
-from distill.raters import gain_of_single, score_humans
+from distill.people.agreement import cohen_kappa, fleiss_kappa, majority_vote
+from distill.people.annotations import Annotations
+from distill.people.raters import gain_of_single, score_humans
+from distill.statistics.metrics import compare_paired
 
 # Fleiss, 1971, table 1: 30 patients, six raters each, five diagnoses.
 FLEISS_1971 = np.array(

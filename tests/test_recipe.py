@@ -4,8 +4,8 @@ import pytest
 from commands import REPOSITORY
 from omegaconf import OmegaConf
 
-from distill.verbs.recipe import loss_words, node_words, teacher_words
-from distill.verbs.workspace import plain
+from distill.verbs.run.workspace import plain
+from distill.verbs.stages.recipe import loss_words, node_words, teacher_words
 
 
 def option(group, name, **changes):

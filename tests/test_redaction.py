@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from distill.contract import CONTRACT_FILE, save_contract
 from distill.redaction import BLANK, is_secret, without_passwords, without_secrets
 from distill.tasks import Task, TaskKind
-from distill.verbs import promise, verdict
+from distill.verbs.exporting import promise
+from distill.verbs.stages import verdict
 
 HIDDEN = {
     "postgresql://me:hunter2@host/db": "postgresql://me:<redacted>@host/db",

@@ -12,7 +12,7 @@ from distill.production.reference import (
     reference,
     shares,
 )
-from distill.scoring import Classes, Labels, Numbers, Truth
+from distill.statistics.scoring import Classes, Labels, Numbers, Truth
 from distill.tasks import Task, TaskKind, classification
 
 

@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from distill.budget import Budget, ParityBudget
 from distill.errors import UserError
 from distill.files import write_bytes
-from distill.verbs import references
-from distill.verbs.references import export_reference_stage
-from distill.verbs.workspace import Workspace
+from distill.verbs.exporting import references
+from distill.verbs.exporting.references import export_reference_stage
+from distill.verbs.run.workspace import Workspace
 
 
 def workspace(folder, stage):

@@ -9,7 +9,7 @@ from distill.errors import UserError
 from distill.production.registry import rollout
 from distill.production.registry.history import periods
 from distill.production.registry.registry import open_registry
-from distill.verbs.history import show_history
+from distill.verbs.production.history import show_history
 
 EVIDENCE = ({"rule": "errors", "outcome": "pass", "measured": 0.0},)
 

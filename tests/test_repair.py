@@ -17,9 +17,9 @@ from distill.deployment.export import export_onnx
 from distill.deployment.quantize.recipes import StaticInt8
 from distill.files import read_json, sha256
 from distill.runtime import OnnxModel
-from distill.verbs.networks import load_student, weights_path
-from distill.verbs.repair import ROLE, repair_stage
-from distill.verbs.workspace import open_workspace
+from distill.verbs.exporting.repair import ROLE, repair_stage
+from distill.verbs.learning.networks import load_student, weights_path
+from distill.verbs.run.workspace import open_workspace
 
 pytestmark = pytest.mark.slow
 NAMES = ("float", "int8")

@@ -29,7 +29,7 @@ from distill.production.serving.refusals import RefusedError
 from distill.production.serving.service import Asker, Service
 from distill.production.serving.signature import Checked
 from distill.production.serving.telemetry import Telemetry
-from distill.verbs.trials import _history, _old, _replaced, _unproven
+from distill.verbs.production.trials import _history, _old, _replaced, _unproven
 
 EAGER = Policy(
     steps=(0.5,),

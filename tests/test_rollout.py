@@ -12,7 +12,7 @@ from distill.errors import UsageError
 from distill.production.experiment.decision import Counts, Decision, Evidence, Pairs, decide
 from distill.production.experiment.policy import Policy
 from distill.production.experiment.rollout import Stage, State, advance, begin
-from distill.sequential import Moments
+from distill.statistics.sequential import Moments
 
 POLICY = Policy()
 SOUND = Evidence(

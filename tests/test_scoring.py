@@ -18,7 +18,15 @@ from sklearn.metrics import (
 )
 
 from distill.errors import UsageError
-from distill.scoring import METRICS, Classes, Labels, Numbers, Quantiles, Truth, scoring_of
+from distill.statistics.scoring import (
+    METRICS,
+    Classes,
+    Labels,
+    Numbers,
+    Quantiles,
+    Truth,
+    scoring_of,
+)
 from distill.tasks import Task, TaskKind, classification
 
 UNITS = np.array([0.01, 1000.0])

@@ -236,8 +236,8 @@ def test_a_student_may_look_at_smaller_images(data):
     from omegaconf import OmegaConf
     from rich.console import Console
 
-    from distill.verbs.networks import build_student
-    from distill.verbs.workspace import Workspace
+    from distill.verbs.learning.networks import build_student
+    from distill.verbs.run.workspace import Workspace
 
     target = {"_target_": "distill.training.models.PlainCNN", "_partial_": True, "widths": [4]}
     for size in (None, [4, 4]):

@@ -7,7 +7,7 @@ from distill.deployment.search.outcome import end
 from distill.deployment.search.outlook import Outlook, Trained
 from distill.deployment.search.preflight import Preflight
 from distill.deployment.search.record import Attempt, Entry, Rung
-from distill.metrics import Estimate
+from distill.statistics.metrics import Estimate
 
 
 def check(artefact, name, limit, measured, outcome=Outcome.FAIL):

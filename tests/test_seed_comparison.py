@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from distill.scoring import Classes, Labels, Numbers, Truth
-from distill.seed_comparison import compare_over_seeds
+from distill.statistics.scoring import Classes, Labels, Numbers, Truth
+from distill.statistics.seed_comparison import compare_over_seeds
 from distill.tasks import Task, TaskKind
 
 PRICE = Task(kind=TaskKind.REGRESSION, outputs=("price",), mean=(0.0,), scale=(1.0,))

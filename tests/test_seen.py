@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from served import COLUMNS, make_service
 
-from distill.columns import Column, Kind
 from distill.contract import Contract, TableInput
 from distill.production.serving.protocol import Tensor
 from distill.production.serving.seen import Seen
+from distill.tables.columns import Column, Kind
 
 KNOWN = {"city": ["Bern", "Oslo"], "size": ["", "1"]}
 TABLE = (

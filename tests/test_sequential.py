@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate, stats
 
 from distill.errors import UsageError
-from distill.sequential import (
+from distill.statistics.sequential import (
     Moments,
     half_width,
     log_e_value,

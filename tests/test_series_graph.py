@@ -20,15 +20,15 @@ from series_files import (
 )
 from series_files import wrapped as wrapped
 
-from distill.columns import Column, Kind, make_records
 from distill.deployment.export import export_onnx
 from distill.deployment.series_graph import windows_graph, wrap_windows
 from distill.deployment.table_graph import prepend_encoder
-from distill.encoding import fit_encoder
 from distill.errors import UserError
 from distill.runtime import OnnxModel
+from distill.tables.columns import Column, Kind, make_records
+from distill.tables.encoding import fit_encoder
+from distill.tables.windows import Covariate, Windows, fit_windows
 from distill.training.table_models import MLP, build_table_network
-from distill.windows import Covariate, Windows, fit_windows
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ import torch
 from series_rows import frame, made
 
 from distill.deployment.export import export_onnx
-from distill.encoding import Layout
 from distill.errors import UserError
 from distill.runtime import OnnxModel
+from distill.tables.encoding import Layout
 from distill.training.fake_quant import FakeQuantization
 from distill.training.models import unalike
 from distill.training.series_models import TCN

@@ -15,7 +15,7 @@ import torchvision
 from PIL import Image
 
 from distill.errors import UserError
-from distill.scoring import Classes
+from distill.statistics.scoring import Classes
 from distill.training.baselines.heuristics import LogisticRegressionOnPixels, NearestCentroid
 from distill.training.baselines.scoring import score_baselines
 from distill.training.data.loading import BatchDataModule

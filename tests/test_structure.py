@@ -24,7 +24,7 @@ FILLED_IN = {  # given by the caller, not by the YAML
     "distill.training.table_models.MLP": {"num_classes", "layout"},
     "distill.training.series_models.TCN": {"num_classes", "layout"},
     "distill.training.data.feedback.feedback": {"base"},  # a group inside it
-    "distill.verbs.logged_data.prediction_log": {"base"},
+    "distill.verbs.production.logged_data.prediction_log": {"base"},
     "distill.training.modules.DistillationModule": {
         "student", "teacher", "losses", "optimizer", "scheduler",
     },

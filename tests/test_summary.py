@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from distill.verbs.summary import show_checks
+from distill.verbs.run.summary import show_checks
 
 
 def test_a_check_that_does_not_pass_is_told_in_its_unit():

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distill.columns import NO_DATE, Column, Kind
 from distill.errors import UserError
-from distill.table_files import guess_columns, raw_records, read_table
+from distill.tables.columns import NO_DATE, Column, Kind
+from distill.tables.table_files import guess_columns, raw_records, read_table
 
 CSV = """age;member;town;since;note
 31;true;Ulm;2024-02-29;a

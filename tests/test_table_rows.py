@@ -10,7 +10,7 @@ from distill.contract import Contract
 from distill.errors import UsageError, UserError
 from distill.files import from_json, sha256_json
 from distill.tasks import Task, TaskKind
-from distill.verbs.table_rows import kept_columns, labels_of
+from distill.verbs.rows.table_rows import kept_columns, labels_of
 
 TINY = (
     "experiment=table_ensemble", "data.name=diabetes", "trainer.max_epochs=2",

@@ -15,8 +15,12 @@ from distill.training.data.images import ImageData
 from distill.training.data.splits import Split
 from distill.training.teachers.base import Teacher, TeacherOutput
 from distill.training.teachers.classes import match_classes
-from distill.verbs.teacher_agreement import agreement_with_labels, ask_as_they_are, check_order
-from distill.verbs.workspace import Workspace
+from distill.verbs.learning.teacher_agreement import (
+    agreement_with_labels,
+    ask_as_they_are,
+    check_order,
+)
+from distill.verbs.run.workspace import Workspace
 
 CLASSES = ("ant", "bee", "cow", "dog")
 SHIFT = {"_target_": "distill.training.views.ShiftFlip", "padding": 1, "flip": False, "seed": 0}

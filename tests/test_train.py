@@ -11,8 +11,8 @@ from commands import SHORT, run_cli, run_process
 from warm import command, kill_when, signal_when
 
 from distill.files import read_json
-from distill.metrics import nll
 from distill.runtime import OnnxModel
+from distill.statistics.metrics import nll
 from distill.training.fit import fit
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from distill.files import write_json, write_text
 from distill.run_folder import Stage
-from distill.verbs.unchanged import RECORD, needs_of, nothing_to_do
+from distill.verbs.stages.unchanged import RECORD, needs_of, nothing_to_do
 
 VERDICT = {
     "verdict": "pass",
@@ -84,7 +84,9 @@ def test_another_setting_makes_it_run(made):
 def test_another_champion_makes_it_run(made, monkeypatch):
     made.against = "champion"
     production = ["a" * 64]
-    monkeypatch.setattr("distill.verbs.unchanged.champion_sha256", lambda cfg: production[-1])
+    monkeypatch.setattr(
+        "distill.verbs.stages.unchanged.champion_sha256", lambda cfg: production[-1]
+    )
     before = needs_of(made)
     assert needs_of(made) == before
     production.append("b" * 64)
@@ -92,7 +94,7 @@ def test_another_champion_makes_it_run(made, monkeypatch):
 
 
 def test_another_version_makes_it_run(made, monkeypatch):
-    monkeypatch.setattr("distill.verbs.unchanged.versions", lambda: {"torch": "9.9"})
+    monkeypatch.setattr("distill.verbs.stages.unchanged.versions", lambda: {"torch": "9.9"})
     assert _again(made) is None
 
 

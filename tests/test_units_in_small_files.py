@@ -9,16 +9,16 @@ from series_files import HORIZON, RECIPES, Doubled, draw, export
 from series_files import trained as trained
 from torch import nn
 
-from distill.columns import Column, Kind, make_records
 from distill.deployment.export import export_onnx
 from distill.deployment.quantize.graph import answers, around
 from distill.deployment.series_graph import wrap_windows
 from distill.deployment.table_graph import in_units, prepend_encoder
-from distill.encoding import fit_encoder
 from distill.runtime import OnnxModel
+from distill.tables.columns import Column, Kind, make_records
+from distill.tables.encoding import fit_encoder
+from distill.tables.windows import fit_windows
 from distill.tasks import Task, TaskKind
 from distill.training.table_models import MLP, build_table_network
-from distill.windows import fit_windows
 
 CLOSE = [  # of those that may be far off where int8 saturates, only elsewhere
     pytest.param(name, marks=exact_int8) if name in ("static", "percentile") else name

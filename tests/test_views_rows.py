@@ -14,8 +14,8 @@ from series_rows import frame, made
 from test_encoding import COLUMNS, draw
 from test_views_mixing import beta_pvalue
 
-from distill.encoding import LARGEST, fit_encoder
 from distill.errors import UsageError, UserError
+from distill.tables.encoding import LARGEST, fit_encoder
 from distill.training import views
 from distill.training.data.loading import BatchDataset
 from distill.training.views import (

@@ -29,7 +29,7 @@ from distill.training.views import (
     SwapColumns,
     bound,
 )
-from distill.verbs import train
+from distill.verbs.learning import distilling
 
 
 def houses(*labels, n=300, **choice):
@@ -154,9 +154,9 @@ def test_rows_without_labels_get_the_teachers_answer_to_what_they_are(tmp_path, 
     workspace = SimpleNamespace(
         data=data, cfg=OmegaConf.create(cfg | {"soft_labels": {"path": "store"}})
     )
-    monkeypatch.setattr(train, "load_teacher", lambda _: teacher)
-    monkeypatch.setattr(train, "open_store", lambda _: pytest.fail("it is of mixed rows"))
-    taught = train.taught_rows(workspace)
+    monkeypatch.setattr(distilling, "load_teacher", lambda _: teacher)
+    monkeypatch.setattr(distilling, "open_store", lambda _: pytest.fail("it is of mixed rows"))
+    taught = distilling.taught_rows(workspace)
     expected = answer(teacher, BatchDataset(data.unlabelled), 0, np.arange(2))
     np.testing.assert_allclose(taught.learnt[-2:], expected)
     partners = MixUpRows().partners(taught.indices, 0, len(taught))

@@ -6,7 +6,6 @@ from series_files import answer, assert_near, export, network_of, odd
 from series_files import trained as trained
 from series_files import wrapped as wrapped
 
-from distill.columns import make_records
 from distill.deployment.device.openvino_model import OpenVinoModel
 from distill.deployment.intake import inspect, random_inputs, read_inputs
 from distill.deployment.measurement import Effort, Measurement
@@ -14,7 +13,8 @@ from distill.deployment.series_graph import wrap_windows
 from distill.deployment.targets.local import LocalTarget
 from distill.errors import UserError
 from distill.runtime import ModelError, OnnxModel
-from distill.windows import fit_windows
+from distill.tables.columns import make_records
+from distill.tables.windows import fit_windows
 
 
 def cut(rows, name, length):

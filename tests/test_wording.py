@@ -6,8 +6,8 @@ from distill.budget import Outcome, at_least
 from distill.deployment.naive import gains_over, naive_sentence
 from distill.deployment.report.sentences import distillation_sentence
 from distill.files import to_json
-from distill.metrics import PairedComparison, estimate_from
-from distill.scoring import METRICS, Classes, Labels, Numbers, scoring_of
+from distill.statistics.metrics import PairedComparison, estimate_from
+from distill.statistics.scoring import METRICS, Classes, Labels, Numbers, scoring_of
 from distill.tasks import Task, TaskKind
 from distill.wording import (
     ERRORS,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distill.budget import Budget, Check, Outcome, at_least, at_most
 from distill.deployment.device.gate import Gate, judge
 from distill.deployment.measurement import split_processes
-from distill.metrics import estimate_from
+from distill.statistics.metrics import estimate_from
 
 NOT_MEASURED = "not measured"
 NO_TEACHER = (

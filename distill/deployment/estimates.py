@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from distill.metrics import Estimate
+from distill.statistics.metrics import Estimate
 
 BLOCK_ROUNDS = 5  # latencies are correlated over about 50 calls
 NUM_RESAMPLES = 400

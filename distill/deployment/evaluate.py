@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.deployment.naive import gains_over_naive
-from distill.metrics import (
+from distill.statistics.metrics import (
     Estimate,
     calibration_bins,
     compare_paired,
     per_class_regressions,
 )
-from distill.scoring import Paired, Scoring, Truth
+from distill.statistics.scoring import Paired, Scoring, Truth
 from distill.tasks import Task, TaskKind
 
 Answers = NDArray[np.floating]

@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from distill.encoding import LARGEST
 from distill.errors import UserError
 from distill.files import write_bytes
+from distill.tables.encoding import LARGEST
 from distill.tasks import Task
 
 UNITS = "units/"  # names of what is behind a network

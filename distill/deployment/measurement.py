@@ -19,7 +19,7 @@ from distill.deployment.device.runner import CONTROL_SUFFIX
 from distill.deployment.device.step import decode
 from distill.deployment.estimates import median_of_few, median_ratio, percentiles, throughput
 from distill.errors import UsageError
-from distill.metrics import Estimate
+from distill.statistics.metrics import Estimate
 
 Progress = Callable[[str], None]
 Result = dict[str, Any]

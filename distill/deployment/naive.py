@@ -10,8 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from distill.metrics import estimate_from
-from distill.scoring import Paired, Scoring, Truth
+from distill.statistics.metrics import estimate_from
+from distill.statistics.scoring import Paired, Scoring, Truth
 from distill.wording import gain_phrase, gain_range, metric_name
 
 UNKNOWN = (-math.inf, 1.0)  # all that a gain can be

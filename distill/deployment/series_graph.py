@@ -20,8 +20,8 @@ from distill.deployment.graph_builder import (
     release_output,
     save_checked,
 )
+from distill.tables.windows import Windows
 from distill.tasks import Task
-from distill.windows import Windows
 
 PREFIX = "series/"
 ENCODED, LEVEL, SPREAD = "series/encoded", "series/level", "series/spread"

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from distill.columns import NO_DATE, Kind
 from distill.deployment.graph_builder import (
     UNITS,
     GraphBuilder,
@@ -21,7 +20,8 @@ from distill.deployment.graph_builder import (
     release_output,
     save_checked,
 )
-from distill.encoding import DAY_MS, YEAR_DAYS, Encoded, Encoder
+from distill.tables.columns import NO_DATE, Kind
+from distill.tables.encoding import DAY_MS, YEAR_DAYS, Encoded, Encoder
 from distill.tasks import Task
 
 ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 4

@@ -13,8 +13,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from distill.columns import NO_DATE, Column, Kind, Records, make_records
 from distill.errors import UserError
+from distill.tables.columns import NO_DATE, Column, Kind, Records, make_records
 
 _GAPS: dict[Kind, tuple[Any, Any]] = {
     Kind.NUMBER: (np.float64, np.nan),

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.columns import Column, Kind, Records, is_missing
-from distill.metrics import log_softmax
 from distill.runtime import OnnxModel
-from distill.scoring import Scoring, Truth
+from distill.statistics.metrics import log_softmax
+from distill.statistics.scoring import Scoring, Truth
+from distill.tables.columns import Column, Kind, Records, is_missing
 from distill.tasks import Task, TaskKind
 
 VERSION = 1

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from distill.encoding import Layout
 from distill.errors import UserError
+from distill.tables.encoding import Layout
 
 
 class Fields(nn.Module):

@@ -10,8 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from distill.encoding import Layout
 from distill.errors import UserError
+from distill.tables.encoding import Layout
 
 
 class TableModel(nn.Module):

@@ -12,20 +12,20 @@ from distill.deployment.evaluate import INCUMBENT
 from distill.errors import UsageError
 from distill.files import write_arrays
 from distill.run_folder import BASELINE_ANSWERS
-from distill.scoring import Scoring
-from distill.verbs.humans import VOTES, human_files, score_people
-from distill.verbs.incumbent import incumbent_path, incumbent_values, score_incumbent
-from distill.verbs.workspace import Workspace, named_in_errors, open_workspace, plain
+from distill.statistics.scoring import Scoring
+from distill.verbs.baselines.humans import VOTES, human_files, score_people
+from distill.verbs.baselines.incumbent import incumbent_path, incumbent_values, score_incumbent
+from distill.verbs.run.workspace import Workspace, named_in_errors, open_workspace, plain
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Score what a model must beat, or draw a sample of the test set for people to label."""
     with open_workspace(cfg) as workspace:
         if cfg.action == "annotate":
-            from distill.verbs.annotate import annotate_stage
+            from distill.verbs.baselines.annotate import annotate_stage
 
             return annotate_stage(workspace)
-        from distill.verbs.standing import known_teacher, show_standing
+        from distill.verbs.baselines.standing import known_teacher, show_standing
 
         result = baseline_stage(workspace)
         return result | {"prospect": show_standing(workspace, result, known_teacher(workspace))}

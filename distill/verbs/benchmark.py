@@ -18,7 +18,7 @@ from distill.deployment.intake import Artefact, inspect, random_inputs, read_inp
 from distill.deployment.report.benchmark import write_benchmark_report
 from distill.errors import UsageError, UserError
 from distill.files import to_json, write_json
-from distill.verbs.measuring import (
+from distill.verbs.exporting.measuring import (
     NUM_INPUTS,
     benchmark_stage,
     compatibility_stage,
@@ -29,8 +29,8 @@ from distill.verbs.measuring import (
     measurement_values,
     raw_samples,
 )
-from distill.verbs.summary import show_benchmark
-from distill.verbs.workspace import Workspace, open_workspace, plain
+from distill.verbs.run.summary import show_benchmark
+from distill.verbs.run.workspace import Workspace, open_workspace, plain
 
 log = logging.getLogger(__name__)
 

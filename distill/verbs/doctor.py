@@ -22,9 +22,9 @@ from distill.errors import UserError
 from distill.files import to_json
 from distill.pages import size
 from distill.redaction import without_passwords
-from distill.verbs.findings import Finding, State
-from distill.verbs.installed import imports_found, packages_found, python_found
-from distill.verbs.numbers import Number, check_numbers
+from distill.verbs.console.findings import Finding, State
+from distill.verbs.console.installed import imports_found, packages_found, python_found
+from distill.verbs.run.numbers import Number, check_numbers
 
 STYLES: dict[State, str] = {
     "good": "green", "limited": "yellow", "absent": "dim", "broken": "bold red",

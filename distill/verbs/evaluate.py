@@ -12,11 +12,11 @@ from distill.errors import UserError
 from distill.files import read_json, write_arrays
 from distill.run_folder import BASELINE_ANSWERS, BASELINE_SCORES, TEST_LOGITS
 from distill.runtime import OnnxModel
-from distill.verbs.artefacts import ARTEFACTS, CONTROL, MAY_SHIP, STUDENT
-from distill.verbs.humans import VOTES, human_files
-from distill.verbs.incumbent import ask_incumbent, incumbent_path
-from distill.verbs.members import load_teacher
-from distill.verbs.workspace import Workspace, open_workspace, plain
+from distill.verbs.baselines.humans import VOTES, human_files
+from distill.verbs.baselines.incumbent import ask_incumbent, incumbent_path
+from distill.verbs.exporting.artefacts import ARTEFACTS, CONTROL, MAY_SHIP, STUDENT
+from distill.verbs.learning.members import load_teacher
+from distill.verbs.run.workspace import Workspace, open_workspace, plain
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:

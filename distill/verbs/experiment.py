@@ -14,8 +14,8 @@ from distill.production.experiment.page import page
 from distill.production.experiment.plan import Question, plan
 from distill.production.experiment.story import document, find, tell
 from distill.production.prediction_log.connection import open_log
-from distill.verbs.summary import COLOURS
-from distill.verbs.workspace import plain
+from distill.verbs.run.summary import COLOURS
+from distill.verbs.run.workspace import plain
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:

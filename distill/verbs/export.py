@@ -23,22 +23,22 @@ from distill.deployment.quantize.choice import Outcome
 from distill.deployment.quantize.recipes import StaticInt8
 from distill.files import atomic_path, read_json
 from distill.runtime import OnnxModel
-from distill.verbs.artefacts import (
+from distill.verbs.exporting.artefacts import (
     ARTEFACTS,
     MAY_SHIP,
     STUDENT,
     check_weights,
     export_float32,
 )
-from distill.verbs.bundle import bundle_stage, wanted_bundle
-from distill.verbs.deploy import deploy_artefact, deploy_stage, shipped, wanted_deployment
-from distill.verbs.measuring import NUM_INPUTS, measurement
-from distill.verbs.members import TEACHER_FACTS
-from distill.verbs.networks import weights_path
-from distill.verbs.promise import make_contract
-from distill.verbs.quantization import FLOAT32, STAGE, quantize_stage
-from distill.verbs.references import export_reference_stage, reference_input
-from distill.verbs.workspace import Workspace, open_workspace, plain
+from distill.verbs.exporting.bundle import bundle_stage, wanted_bundle
+from distill.verbs.exporting.deploy import deploy_artefact, deploy_stage, shipped, wanted_deployment
+from distill.verbs.exporting.measuring import NUM_INPUTS, measurement
+from distill.verbs.exporting.promise import make_contract
+from distill.verbs.exporting.quantization import FLOAT32, STAGE, quantize_stage
+from distill.verbs.exporting.references import export_reference_stage, reference_input
+from distill.verbs.learning.members import TEACHER_FACTS
+from distill.verbs.learning.networks import weights_path
+from distill.verbs.run.workspace import Workspace, open_workspace, plain
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def export_student(workspace: Workspace, checkpoint: Path) -> dict[str, Any]:
     if quantized["outcome"] == Outcome.REPAIR:
         why_not = _cannot_be_repaired(workspace)
         if why_not is None:
-            from distill.verbs.repair import repair_stage
+            from distill.verbs.exporting.repair import repair_stage
 
             repaired = repair_stage(workspace, quantized, checkpoint)
             again = quantize_stage(workspace, repaired, name="quantize_repaired")

@@ -36,9 +36,9 @@ from distill.production.prediction_log.connection import Engine, open_log
 from distill.production.registry.place import artefacts_alike
 from distill.production.serving.editions import artefact_at
 from distill.run_folder import versions
-from distill.verbs.numbers import Number, check_numbers
-from distill.verbs.registry import champion_path, registry_place
-from distill.verbs.workspace import plain
+from distill.verbs.production.registry import champion_path, registry_place
+from distill.verbs.run.numbers import Number, check_numbers
+from distill.verbs.run.workspace import plain
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:

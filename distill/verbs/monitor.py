@@ -40,11 +40,11 @@ from distill.production.prediction_log.observed import count, first_answer, serv
 from distill.production.prediction_log.scope import DAY, Scope
 from distill.production.registry.place import fetch
 from distill.production.teacher_answers import TeacherAnswers, answers_of, read_answers
-from distill.verbs.artefacts import ARTEFACTS
-from distill.verbs.numbers import COUNT, POSITIVE, Number, check_numbers
-from distill.verbs.registry import registry_place
-from distill.verbs.summary import COLOURS
-from distill.verbs.workspace import plain
+from distill.verbs.exporting.artefacts import ARTEFACTS
+from distill.verbs.production.registry import registry_place
+from distill.verbs.run.numbers import COUNT, POSITIVE, Number, check_numbers
+from distill.verbs.run.summary import COLOURS
+from distill.verbs.run.workspace import plain
 
 AHEAD_S = 60.0  # by which clocks of two machines differ anyway
 SHARE = Number(above=0, below=1)

@@ -4,10 +4,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from distill.verbs.registry import pinned
-from distill.verbs.summary import show_verdict
-from distill.verbs.unchanged import needs_of, nothing_to_do, remember
-from distill.verbs.workspace import open_workspace
+from distill.verbs.production.registry import pinned
+from distill.verbs.run.summary import show_verdict
+from distill.verbs.run.workspace import open_workspace
+from distill.verbs.stages.unchanged import needs_of, nothing_to_do, remember
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -18,11 +18,11 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         return found
     with open_workspace(pinned(cfg)) as workspace:
         # What trains takes seconds to import: data that are not there are told before.
-        from distill.verbs.backtest import check_origins
-        from distill.verbs.configuration import check_configuration
-        from distill.verbs.refusal import refusal
-        from distill.verbs.stages import all_stages
-        from distill.verbs.tracking import track
+        from distill.verbs.stages.backtest import check_origins
+        from distill.verbs.stages.configuration import check_configuration
+        from distill.verbs.stages.order import all_stages
+        from distill.verbs.stages.refusal import refusal
+        from distill.verbs.stages.tracking import track
 
         check_configuration(workspace)
         check_origins(workspace)

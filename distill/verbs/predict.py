@@ -25,11 +25,11 @@ from distill.decode import decode_images
 from distill.errors import UsageError
 from distill.files import sha256, write_json
 from distill.runtime import OnnxModel
-from distill.verbs.answers import check_suffix, write_answers
-from distill.verbs.image_files import format_of, read_sources
-from distill.verbs.series_rows import read_windows
-from distill.verbs.table_rows import count_unseen, kept_columns, read_rows
-from distill.verbs.workspace import Workspace, open_workspace
+from distill.verbs.rows.answers import check_suffix, write_answers
+from distill.verbs.rows.image_files import format_of, read_sources
+from distill.verbs.rows.series_rows import read_windows
+from distill.verbs.rows.table_rows import count_unseen, kept_columns, read_rows
+from distill.verbs.run.workspace import Workspace, open_workspace
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from distill.production.registry.package import collect
 from distill.production.registry.promotion import Request, Rules
 from distill.production.registry.registry import open_registry
 from distill.tasks import TaskKind
-from distill.verbs.history import show_decision, show_history
-from distill.verbs.image_files import format_of, read_labels, read_sources
-from distill.verbs.registry import registry_place
-from distill.verbs.table_rows import count_unseen, labels_of, read_rows
-from distill.verbs.workspace import plain
+from distill.verbs.production.history import show_decision, show_history
+from distill.verbs.production.registry import registry_place
+from distill.verbs.rows.image_files import format_of, read_labels, read_sources
+from distill.verbs.rows.table_rows import count_unseen, labels_of, read_rows
+from distill.verbs.run.workspace import plain
 
 log = logging.getLogger(__name__)
 

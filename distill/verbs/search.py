@@ -10,19 +10,19 @@ from distill.deployment.search.record import Entry
 from distill.errors import UsageError
 from distill.tasks import TaskKind
 from distill.verbs.baseline import baseline_stage
-from distill.verbs.candidates import read_candidates, workspaces
-from distill.verbs.configuration import check_configuration
-from distill.verbs.ending import finish
-from distill.verbs.measuring import configured
-from distill.verbs.preflight import preflight_stage
-from distill.verbs.progress import show_preflight
-from distill.verbs.race import Race
-from distill.verbs.rungs import floors_stage
+from distill.verbs.baselines.standing import known_teacher, show_standing
+from distill.verbs.exporting.measuring import configured
+from distill.verbs.exporting.preflight import preflight_stage
+from distill.verbs.learning.store import uses_store
+from distill.verbs.learning.teacher import teacher_stage
+from distill.verbs.run.workspace import OUTPUTS, open_workspace
+from distill.verbs.searching.candidates import read_candidates, workspaces
+from distill.verbs.searching.ending import finish
+from distill.verbs.searching.progress import show_preflight
+from distill.verbs.searching.race import Race
+from distill.verbs.searching.rungs import floors_stage
 from distill.verbs.soft_labels import soft_labels_stage
-from distill.verbs.standing import known_teacher, show_standing
-from distill.verbs.store import uses_store
-from distill.verbs.teacher import teacher_stage
-from distill.verbs.workspace import OUTPUTS, open_workspace
+from distill.verbs.stages.configuration import check_configuration
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from distill.production.serving.listening import is_loopback, open_socket
-from distill.verbs.serve_settings import check, listening
+from distill.verbs.production.serve_settings import check, listening
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,10 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             cfg.host,
         )
     if cfg.engine == "ray":
-        from distill.verbs.processes import by_replicas
+        from distill.verbs.production.processes import by_replicas
 
         return by_replicas(cfg)
     with open_socket(listening(cfg)) as bound:
-        from distill.verbs.processes import answer
+        from distill.verbs.production.processes import answer
 
         return answer(cfg, bound)

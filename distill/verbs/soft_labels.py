@@ -18,9 +18,8 @@ from distill.errors import UserError
 from distill.production.teacher_answers import TeacherAnswers, read_answers
 from distill.run_folder import run_folder_lock
 from distill.tasks import TaskKind
-from distill.verbs.members import TEACHER_FACTS, load_teacher
-from distill.verbs.ranks import agree
-from distill.verbs.store import (
+from distill.verbs.learning.members import TEACHER_FACTS, load_teacher
+from distill.verbs.learning.store import (
     check_store_settings,
     num_views,
     shown_dataset,
@@ -29,9 +28,10 @@ from distill.verbs.store import (
     stored_top_k,
     uses_store,
 )
-from distill.verbs.teacher import teacher_stage
-from distill.verbs.teacher_agreement import agreement_with_labels, ask_as_they_are
-from distill.verbs.workspace import Workspace, is_terminal, open_workspace, plain
+from distill.verbs.learning.teacher import teacher_stage
+from distill.verbs.learning.teacher_agreement import agreement_with_labels, ask_as_they_are
+from distill.verbs.run.ranks import agree
+from distill.verbs.run.workspace import Workspace, is_terminal, open_workspace, plain
 
 log = logging.getLogger(__name__)
 

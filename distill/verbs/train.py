@@ -4,21 +4,24 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from distill.files import write_json
-from distill.verbs.configuration import check_configuration
-from distill.verbs.fitting import fit_stage
-from distill.verbs.members import TEACHER_FACTS, load_teacher
-from distill.verbs.networks import build_distillation, objective, start_path, starting_student
-from distill.verbs.seeds import compare_roles, seed_folder, seeds, show_trained
+from distill.verbs.learning.distilling import (
+    distillation_values,
+    distilled,
+    taught_rows,
+    views_shown,
+)
+from distill.verbs.learning.fitting import fit_stage
+from distill.verbs.learning.members import TEACHER_FACTS
+from distill.verbs.learning.networks import objective, start_path, starting_student
+from distill.verbs.learning.seeds import compare_roles, seed_folder, seeds, show_trained
+from distill.verbs.learning.store import uses_store
+from distill.verbs.learning.teacher import teacher_stage
+from distill.verbs.run.workspace import Workspace, open_workspace, plain
 from distill.verbs.soft_labels import soft_labels_stage
-from distill.verbs.store import num_views, open_store, uses_store
-from distill.verbs.teacher import teacher_stage
-from distill.verbs.views import shows_samples_as_they_are
-from distill.verbs.workspace import Workspace, open_workspace, plain
+from distill.verbs.stages.configuration import check_configuration
 
 ROLES = ("teacher", "control", "student")
 
@@ -80,50 +83,3 @@ def train_stage(workspace: Workspace, role: str, seed: int) -> dict[str, Any]:
         num_views=shown,
         taught=lambda: taught_rows(workspace) if role == "student" else None,
     )
-
-
-def distillation_values(workspace: Workspace) -> dict[str, Any]:
-    """List the settings that decide what a student learns from its teacher."""
-    cfg = workspace.cfg
-    labels = {k: v for k, v in (plain(cfg.soft_labels) or {}).items() if k != "path"}
-    return {
-        "losses": plain(workspace.of_task("loss")),
-        "module": plain(cfg.module),
-        "soft_labels": labels,
-    }
-
-
-def views_shown(workspace: Workspace) -> int | None:
-    """Tell how many views a student is shown in turn: those that have labels, or ever new ones."""
-    return num_views(workspace) if uses_store(workspace) else None
-
-
-def taught_rows(workspace: Workspace) -> Any:
-    """Put rows without labels behind the training set, the teacher's answers for their labels.
-
-    None where there are no such rows.
-    """
-    from distill.training.data.loading import BatchDataset
-    from distill.training.data.splits import joined, labelled_by
-    from distill.training.labelling import answer
-
-    data = workspace.data
-    if data.unlabelled is None:
-        return None
-    stored = uses_store(workspace) and shows_samples_as_they_are(workspace.cfg)
-    teacher = open_store(workspace) if stored else load_teacher(workspace)
-    rows = np.arange(len(data.unlabelled))
-    answers = answer(teacher, BatchDataset(data.unlabelled), 0, rows)
-    return joined(data.train, labelled_by(data.unlabelled, answers, data.task))
-
-
-def distilled(
-    workspace: Workspace, student: Any, parts: dict[str, Any]
-) -> lightning.LightningModule:
-    """Put a student beside its teacher's stored answers, or the live teacher, and the losses."""
-    with_store = uses_store(workspace)
-    losses = instantiate(workspace.of_task("loss"), _convert_="all")
-    teacher = open_store(workspace) if with_store else load_teacher(workspace)
-    if not any(hasattr(loss, "teacher_taps") for loss in losses.values()):
-        teacher = teacher.folded()
-    return build_distillation(workspace, student, teacher, losses, **parts)

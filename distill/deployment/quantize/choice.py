@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from distill.metrics import Estimate
-from distill.scoring import Paired
+from distill.statistics.metrics import Estimate
+from distill.statistics.scoring import Paired
 
 
 class Outcome(StrEnum):

@@ -17,9 +17,9 @@ from distill.deployment.quantize.graph import structure
 from distill.deployment.quantize.recipes import Recipe, Source
 from distill.errors import UserError, full_disk
 from distill.files import sha256
-from distill.metrics import Estimate
 from distill.runtime import OnnxModel
-from distill.scoring import Scoring, Truth
+from distill.statistics.metrics import Estimate
+from distill.statistics.scoring import Scoring, Truth
 
 Measure = Callable[[Sequence[Path]], dict[str, Estimate]]
 

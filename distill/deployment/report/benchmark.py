@@ -22,8 +22,8 @@ from distill.deployment.report.cells import (
 from distill.deployment.report.matrix import matrix_table
 from distill.deployment.report.pictures import latency_by_percentile
 from distill.deployment.report.write import choice_sentence, write_report
-from distill.metrics import estimate_from
 from distill.pages import figure, size
+from distill.statistics.metrics import estimate_from
 
 
 def write_benchmark_report(

@@ -7,8 +7,8 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from distill.metrics import Interval
 from distill.pages import svg
+from distill.statistics.metrics import Interval
 
 BUDGET, DROPPED, RACING, REFUSED, WINNER = "#b3261e", "#8fb3d4", "#1f6fb4", "#b6bac1", "#1a7f4b"
 HUMANS, FRONT = "#5a7d2a", "#5b616b"

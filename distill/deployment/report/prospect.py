@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill.budget import AccuracyBudget
-from distill.metrics import estimate_from
+from distill.statistics.metrics import estimate_from
 from distill.wording import ERRORS, metric_name, metric_text
 
 Values = Mapping[str, Any]

@@ -1,7 +1,7 @@
 """What the report of a pipeline says in sentences. Words from plain values; decides nothing."""
 
 from distill.deployment.report.cells import Values
-from distill.metrics import estimate_from
+from distill.statistics.metrics import estimate_from
 from distill.wording import ERRORS, gain_phrase, gain_range, metric_name, metric_text, test_name
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import norm
 
 from distill.budget import AccuracyBudget
-from distill.metrics import Interval
+from distill.statistics.metrics import Interval
 
 # Log errors fall by a power of the epochs, each network's own (Hestness et al., "Deep Learning
 # Scaling is Predictable, Empirically", 2017, of data). Wide, because it is 1 to 2 where a network

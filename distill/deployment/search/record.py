@@ -12,7 +12,7 @@ from distill.budget import Outcome
 from distill.deployment.search.outlook import Outlook, Trained
 from distill.deployment.search.preflight import Preflight
 from distill.files import atomic_path
-from distill.metrics import Estimate
+from distill.statistics.metrics import Estimate
 
 QUALITY = ("accuracy", "drop_vs_", "gain_vs_", "parity_")  # how checks begin that training decides
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.deployment.search.outlook import Outlook
-from distill.metrics import compare_paired
 from distill.pages import percent
+from distill.statistics.metrics import compare_paired
 
 
 def beaten(correct: Mapping[str, NDArray[np.bool_]]) -> dict[str, tuple[str, float]]:

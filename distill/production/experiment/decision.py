@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from distill.budget import Outcome, at_least, at_most, conjunction
 from distill.production.experiment.policy import Policy
 from distill.production.registry.promotion import Finding
-from distill.sequential import (
+from distill.statistics.sequential import (
     RARE,
     Estimate,
     Moments,

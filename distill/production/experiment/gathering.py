@@ -16,7 +16,7 @@ from distill.production.prediction_log.pairs import unit_pairs
 from distill.production.prediction_log.records import Role
 from distill.production.prediction_log.scope import Scope
 from distill.production.prediction_log.units import unit_counts, unit_skew, unit_sums
-from distill.sequential import Moments
+from distill.statistics.sequential import Moments
 
 SHADOWED: tuple[Role, ...] = ("shadow",)
 CHALLENGED: tuple[Role, ...] = ("challenger", "fallback")  # whoever answers for it, the unit is its

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from distill.errors import UsageError
-from distill.sequential import MIN_EVENTS, TUNED_AT, half_width, log_e_value, planned_bounds
+from distill.statistics.sequential import (
+    MIN_EVENTS,
+    TUNED_AT,
+    half_width,
+    log_e_value,
+    planned_bounds,
+)
 
 NUM_EXPERIMENTS = 2000
 _NUM_LOOKS = 400  # of a simulated path, evenly; looking oftener tells hardly sooner

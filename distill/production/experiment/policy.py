@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from distill.errors import UsageError
 from distill.files import sha256_json, to_json
 from distill.production.prediction_log.records import LABEL
-from distill.sequential import TUNED_AT
+from distill.statistics.sequential import TUNED_AT
 
 LATER_RULES = ("skew_margin", "rollback_window_seconds")
 STEPS = (0.01, 0.05, 0.10, 0.25, 0.50)

@@ -19,7 +19,7 @@ from distill.production.experiment.rollout import State, advance
 from distill.production.experiment.watch import decide_aftermath
 from distill.production.prediction_log.connection import Engine
 from distill.production.prediction_log.moves import experiments
-from distill.sequential import Estimate
+from distill.statistics.sequential import Estimate
 
 NUM_POINTS = 60
 RESULTS = {

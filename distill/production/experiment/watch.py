@@ -12,7 +12,7 @@ from distill.budget import Outcome, conjunction
 from distill.production.experiment.decision import GUARDRAILS, SKEW, Decision
 from distill.production.experiment.policy import Policy
 from distill.production.registry.promotion import Finding
-from distill.sequential import RARE, log_e_value, p_value, share_bounds
+from distill.statistics.sequential import RARE, log_e_value, p_value, share_bounds
 
 WATCHED = {**GUARDRAILS, SKEW: "sent values new to the champion's training"}
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UsageError
-from distill.metrics import log_softmax
+from distill.statistics.metrics import log_softmax
 
 Scores = NDArray[np.float64]  # [N], the most wanted largest
 Walk = Iterator[tuple[int, float]]  # places in the pool, each once, and scores

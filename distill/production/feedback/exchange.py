@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.annotating import label_studio_config
 from distill.errors import UserError
 from distill.files import write_text
+from distill.people.annotating import label_studio_config
 from distill.production.feedback.label_studio import read_annotations, task_of
 from distill.production.feedback.model import Model
 from distill.production.prediction_log.annotations import UnknownItemError, answer

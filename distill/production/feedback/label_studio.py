@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distill.annotating import CHOICES, PICTURE, ROW, data_uri
 from distill.errors import UserError, nearest
-from distill.label_studio import Answer, read_export
+from distill.people.annotating import CHOICES, PICTURE, ROW, data_uri
+from distill.people.label_studio import Answer, read_export
 from distill.production.feedback.shown import as_picture, as_row
 from distill.production.prediction_log.queue import Reviewed
 from distill.production.prediction_log.records import Annotation

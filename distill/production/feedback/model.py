@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.columns import Column
 from distill.contract import Contract, required_contract
 from distill.errors import UserError
 from distill.files import sha256, sha256_json
 from distill.production.logged_inputs import stacked
 from distill.runtime import OnnxModel
+from distill.tables.columns import Column
 from distill.tasks import TaskKind
 
 BATCH = 256

@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
-from distill.agreement import cohen_kappa, fleiss_kappa
+from distill.people.agreement import cohen_kappa, fleiss_kappa
 from distill.production.prediction_log.records import Annotation
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.columns import NO_DATE, Column, Kind
 from distill.errors import UserError
 from distill.production.logged_inputs import by_name, read_row
+from distill.tables.columns import NO_DATE, Column, Kind
 
 MAX_STEPS = 24  # of a window, the last ones
 

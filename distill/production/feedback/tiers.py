@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UsageError
-from distill.metrics import log_softmax
+from distill.statistics.metrics import log_softmax
 
 
 class Tier(StrEnum):

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.audit import evenly
-from distill.metrics import Estimate, proportion
 from distill.production.feedback.precision import Proof, prove
 from distill.production.feedback.tiers import confidences
 from distill.production.prediction_log.queue import Reviewed
 from distill.production.prediction_log.records import HUMAN
+from distill.statistics.metrics import Estimate, proportion
 
 DELAYED = "delayed_truth"
 TEACHER = "teacher"

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from distill.metrics import Estimate, proportion
-from distill.scoring import Classes, Scoring, Truth
+from distill.statistics.metrics import Estimate, proportion
+from distill.statistics.scoring import Classes, Scoring, Truth
 
 Yes = NDArray[np.bool_]
 

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.columns import Column, Kind, Records, is_missing
-from distill.metrics import log_softmax
 from distill.production.monitoring.drift import (
     Counts,
     Drift,
@@ -24,6 +22,8 @@ from distill.production.monitoring.drift import (
     population_stability,
 )
 from distill.production.reference import TOPS, looks
+from distill.statistics.metrics import log_softmax
+from distill.tables.columns import Column, Kind, Records, is_missing
 from distill.tasks import Task, TaskKind
 
 MAX_SHUFFLES = 20_000

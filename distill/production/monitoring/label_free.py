@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from distill.metrics import log_softmax
+from distill.statistics.metrics import log_softmax
 
 Logits = NDArray[np.floating]  # [n, C]
 Yes = NDArray[np.bool_]  # [n]

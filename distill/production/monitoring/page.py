@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from distill.metrics import Estimate
 from distill.pages import percent, percent_interval, render, svg
 from distill.production.monitoring.audit import Audited
 from distill.production.monitoring.label_free import LabelFree
 from distill.production.monitoring.report import Report
 from distill.production.monitoring.simulation import Outcome
+from distill.statistics.metrics import Estimate
 from distill.wording import SHARES, metric_interval, metric_name, metric_text, metric_title
 
 INK, TEACHER, BASE = "#1f6fb4", "#7a4fa3", "#b3261e"

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.metrics import fit_temperature, log_softmax
 from distill.production.monitoring import audit, label_free
 from distill.production.monitoring.comparison import (
     Changed,
@@ -25,6 +24,7 @@ from distill.production.monitoring.triggers import Known, Rules, Trigger, trigge
 from distill.production.monitoring.world import World
 from distill.production.prediction_log.reader import SkewCount
 from distill.production.prediction_log.scope import DAY
+from distill.statistics.metrics import fit_temperature, log_softmax
 
 Numbers = NDArray[np.floating]
 Yes = NDArray[np.bool_]

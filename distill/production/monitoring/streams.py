@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.columns import Column, Kind, Records, is_missing
 from distill.errors import UserError
 from distill.production.logged_inputs import stacked
 from distill.production.monitoring.simulation import Stream
@@ -16,6 +15,7 @@ from distill.production.monitoring.world import World
 from distill.production.prediction_log.labelled import Labelled
 from distill.production.prediction_log.scope import DAY
 from distill.production.teacher_answers import TeacherAnswers
+from distill.tables.columns import Column, Kind, Records, is_missing
 
 MAX_VALUES = 20  # of a category, that get a column of their own
 MAX_NUMBERS = 1024  # of an array, that the stand-in looks at: it squares them

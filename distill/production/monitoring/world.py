@@ -18,7 +18,7 @@ from distill.files import read_json, sha256
 from distill.production.prediction_log.labelled import Shape
 from distill.production.reference import EMBEDDINGS
 from distill.run_folder import BASELINE_SCORES, TEST_LOGITS
-from distill.scoring import Scoring, Truth, scoring_of
+from distill.statistics.scoring import Scoring, Truth, scoring_of
 from distill.tasks import TaskKind
 
 REFERENCE = "reference.json"

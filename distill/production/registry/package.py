@@ -27,7 +27,7 @@ from distill.files import inside, read_json, sha256, sha256_json, write_json
 from distill.production.reference import EMBEDDINGS
 from distill.run_folder import BASELINE_ANSWERS, BASELINE_SCORES, TEST_LOGITS, promised
 from distill.runtime import OnnxModel
-from distill.scoring import Scoring, Truth, scoring_of
+from distill.statistics.scoring import Scoring, Truth, scoring_of
 
 VERDICT, MANIFEST = "verdict.json", "version.json"
 STUDENT_WEIGHTS, TEACHER_WEIGHTS = "train/student/best.pt", "train/teacher/best.pt"

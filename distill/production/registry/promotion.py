@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from distill.budget import Outcome, at_most
 from distill.contract import Contract
 from distill.errors import UsageError
-from distill.metrics import Interval
 from distill.production.registry.ledger import Entry
 from distill.production.registry.package import Package
-from distill.scoring import Scoring
+from distill.statistics.metrics import Interval
+from distill.statistics.scoring import Scoring
 from distill.wording import check_figure, metric_name, metric_text
 
 MAX_TOLD = 6  # checks that a note names

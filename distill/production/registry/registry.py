@@ -34,7 +34,7 @@ from distill.production.registry.promotion import (
     verdict_finding,
 )
 from distill.runtime import OnnxModel
-from distill.scoring import Scoring, Truth
+from distill.statistics.scoring import Scoring, Truth
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.contract import Contract
-from distill.metrics import log_softmax
+from distill.statistics.metrics import log_softmax
 from distill.tasks import Task, TaskKind
 
 MAX_SHOWN = 10  # classes, of those with the largest probabilities

@@ -12,11 +12,11 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
-from distill.annotating import data_uri, keys_of
 from distill.contract import Contract
 from distill.errors import UserError, nearest
 from distill.files import to_json
 from distill.pages import render
+from distill.people.annotating import data_uri, keys_of
 from distill.production.feedback.model import classes_sha256
 from distill.production.feedback.opinions import agreement
 from distill.production.feedback.shown import as_picture, as_row

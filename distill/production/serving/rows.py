@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.columns import NO_DATE, Column, Kind
 from distill.errors import nearest
 from distill.production.serving.protocol import Tensor
 from distill.production.serving.refusals import Oddity, bad_input, malformed
+from distill.tables.columns import NO_DATE, Column, Kind
 
 MAX_ROWS = 1_000
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.columns import Kind
 from distill.contract import Contract
+from distill.tables.columns import Kind
 
 
 @dataclass(frozen=True, kw_only=True)

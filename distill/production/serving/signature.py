@@ -13,7 +13,6 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from distill.columns import NO_DATE, Column, Kind
 from distill.contract import Contract
 from distill.errors import UserError, nearest
 from distill.production.serving.protocol import Tensor
@@ -21,6 +20,7 @@ from distill.production.serving.refusals import Oddity, RefusedError, bad_input
 from distill.production.serving.seen import Seen
 from distill.production.serving.tensors import TensorSpec, datatype_of
 from distill.runtime import answers_among
+from distill.tables.columns import NO_DATE, Column, Kind
 
 
 @dataclass(frozen=True, kw_only=True)

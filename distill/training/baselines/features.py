@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from distill.encoding import Layout
+from distill.tables.encoding import Layout
 from distill.training.data.splits import chunks
 
 MAX_SIDE = 32

@@ -1,7 +1,7 @@
 """Naive forecasts: what anyone would say who looks at a window, and a line through its values.
 
 A forecast has `fit(train, horizon)`, as a heuristic has, which returns a `Fitted` that answers
-records (see `distill.windows`; their first field is the value's window) with [N, horizon] in the
+records (see `tables.windows`; their first field is the value's window) with [N, horizon] in the
 value's own units. Hyndman and Athanasopoulos, "Forecasting: Principles and Practice", 3rd edition,
 2021, section 5.2. Knows nothing of networks.
 """
@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from distill.columns import Records
 from distill.errors import UserError
+from distill.tables.columns import Records
+from distill.tables.windows import fit_windows
 from distill.tasks import TaskKind
 from distill.training.baselines.heuristics import Fitted
 from distill.training.data.splits import Split
-from distill.windows import fit_windows
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class SeasonalNaive:
 class LinearForecast:
     """Weigh the window's values by least squares, each step of the horizon on its own.
 
-    Windows are encoded as a student's are (see `distill.windows`), covariates left out: the linear
+    Windows are encoded as a student's are (see `tables.windows`), covariates left out: the linear
     model that beats many a deep one (Zeng et al., "Are Transformers Effective for Time Series
     Forecasting?", 2022).
     """

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from distill.columns import Records
-from distill.encoding import codes_of
 from distill.errors import UserError, nearest
+from distill.tables.columns import Records
+from distill.tables.encoding import codes_of
 from distill.tasks import TaskKind
 from distill.training.baselines.features import features_of
 from distill.training.baselines.heuristics import Fitted, look_up

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.annotations import Samples, read_answers
 from distill.errors import UserError
+from distill.people.annotations import Samples, read_answers
 from distill.training.data.splits import Split
 
 

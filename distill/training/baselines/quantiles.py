@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.number_metrics import pinball_loss
+from distill.statistics.number_metrics import pinball_loss
+from distill.tables.windows import Windows
 from distill.training.baselines.heuristics import Fitted
 from distill.training.data.splits import Data
-from distill.windows import Windows
 
 MAX_ROWS = 20_000
 

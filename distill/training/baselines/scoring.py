@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from distill.annotations import class_numbers
 from distill.errors import UserError
-from distill.metrics import Estimate
-from distill.scoring import Scoring
+from distill.people.annotations import class_numbers
+from distill.statistics.metrics import Estimate
+from distill.statistics.scoring import Scoring
 from distill.tasks import Task, TaskKind
 from distill.training.baselines.heuristics import Fitted
 from distill.training.baselines.quantiles import with_error_quantiles

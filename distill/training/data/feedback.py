@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from distill.audit import MIN_ROWS, evenly
 from distill.contract import check_classes
 from distill.dataset_versions import AUDIT, NO_LABEL, newest, read_version, versions
-from distill.encoding import Encoder
 from distill.errors import UsageError, UserError
+from distill.tables.encoding import Encoder
 from distill.tasks import TaskKind
 from distill.training.data import splits
 from distill.training.data.splits import Data, Split, chunks, joined

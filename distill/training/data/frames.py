@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from distill.columns import Column, Kind, is_missing
+from distill.tables.columns import Column, Kind, is_missing
 from distill.training.data.records import RecordsByIndex
 from distill.training.data.tables import TableData
 

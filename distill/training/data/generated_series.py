@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distill.encoding import DAY_MS
 from distill.errors import UsageError, nearest
+from distill.tables.encoding import DAY_MS
 from distill.training.data.pools import SeriesChoice
 from distill.training.data.series import SeriesData, series_of
 

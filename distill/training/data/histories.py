@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distill.columns import NO_DATE, Records
 from distill.errors import UserError
+from distill.tables.columns import NO_DATE, Records
 from distill.training.data.grids import resample
 from distill.training.data.panels import Panel, read_panel
 from distill.training.data.pools import Pool, SeriesChoice
@@ -29,7 +29,7 @@ class Questions:
     """Windows to forecast from, N in all, by series and time.
 
     Attributes:
-        records: [N], see `distill.windows`.
+        records: [N], see `distill.tables.windows`.
         names: [N], of each one's series.
         origins: [N], when each window ends, in milliseconds since 1970 in UTC.
         left_out: by their names the series that are not asked about, and why.

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from distill.columns import Column, Kind
 from distill.errors import UserError
-from distill.table_files import column_of, raw_values
+from distill.tables.columns import Column, Kind
+from distill.tables.table_files import column_of, raw_values
 from distill.tasks import Task, TaskKind, class_name
 
 log = logging.getLogger(__name__)

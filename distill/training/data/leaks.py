@@ -14,8 +14,8 @@ from scipy.stats import rankdata
 from sklearn.model_selection import cross_val_predict
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from distill.columns import Column, Kind, Records, is_missing
-from distill.encoding import codes_of
+from distill.tables.columns import Column, Kind, Records, is_missing
+from distill.tables.encoding import codes_of
 from distill.tasks import Task, TaskKind
 
 MAX_ROWS = 20_000  # of a check; drawn at random

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distill.columns import NO_DATE, Column, Kind
 from distill.errors import UserError
-from distill.table_files import column_of, guess_kind, raw_values
+from distill.tables.columns import NO_DATE, Column, Kind
+from distill.tables.table_files import column_of, guess_kind, raw_values
 from distill.training.data.grids import resample
 from distill.training.data.spacing import Spacing, guess_spacing, read_spacing, written
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.columns import Records
 from distill.errors import UsageError, UserError
-from distill.number_metrics import naive_error
+from distill.statistics.number_metrics import naive_error
+from distill.tables.columns import Records
 from distill.training.data.panels import Panel, Source
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ class Pool:
         return self.panel.times[self.starts[positions, None] + ahead]
 
     def records(self, positions: Positions) -> Records:
-        """Make the records of some windows, [N]: see `distill.windows`."""
+        """Make the records of some windows, [N]: see `distill.tables.windows`."""
         choice, columns = self.choice, self.panel.columns
         names = (self.panel.value, *choice.observed, *choice.known)
         ahead = {name: choice.window + choice.horizon for name in choice.known}

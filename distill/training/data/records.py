@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.columns import Records
 from distill.errors import UserError
+from distill.tables.columns import Records
 from distill.training.data.splits import Data, Split
 from distill.training.lookup import Lookup
 

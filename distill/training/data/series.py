@@ -1,7 +1,7 @@
 """Time series as data: windows of one or many series, split by time alone.
 
 What a model takes in use are raw windows (`Split.records`); what it learns from are encoded ones
-(`Split.inputs`, see `distill.windows`), fitted on the training windows; labels are float32
+(`Split.inputs`, see `distill.tables.windows`), fitted on the training windows; labels are float32
 [N, horizon] in the value's own units. Knows nothing of training.
 """
 
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from distill.columns import Records
-from distill.table_files import read_table
+from distill.tables.columns import Records
+from distill.tables.table_files import read_table
+from distill.tables.windows import Windows, fit_windows
 from distill.tasks import Task, TaskKind, with_quantiles
 from distill.training.data.leaks import Leak
 from distill.training.data.panels import read_panel
@@ -23,7 +24,6 @@ from distill.training.data.pools import Pool, Positions, SeriesChoice, make_pool
 from distill.training.data.series_leaks import find_series_leaks
 from distill.training.data.splits import Data, Split
 from distill.training.data.time_splits import rolling_origins, split_windows
-from distill.windows import Windows, fit_windows
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.columns import Column, Kind
+from distill.tables.columns import Column, Kind
 from distill.training.data.leaks import Leak, find_stops
 from distill.training.data.panels import Panel
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.encoding import DAY_MS
 from distill.errors import UserError
+from distill.tables.encoding import DAY_MS
 
 Moments = NDArray[np.int64]  # [R] milliseconds
 UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}

@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distill.columns import Records
-from distill.encoding import Encoder, Layout
 from distill.errors import UserError
 from distill.files import sha256_json
-from distill.scoring import Truth
+from distill.statistics.scoring import Truth
+from distill.tables.columns import Records
+from distill.tables.encoding import Encoder, Layout
+from distill.tables.windows import Windows
 from distill.tasks import Task, TaskKind
 from distill.training.data.leaks import Leak
-from distill.windows import Windows
 
 
 class Rows:

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distill.columns import Column, Kind, Records
-from distill.encoding import Encoder, fit_encoder
 from distill.errors import UsageError, UserError, nearest
-from distill.table_files import (
+from distill.tables.columns import Column, Kind, Records
+from distill.tables.encoding import Encoder, fit_encoder
+from distill.tables.table_files import (
     column_of,
     guess_columns,
     is_number,

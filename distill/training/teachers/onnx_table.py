@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.columns import Records
 from distill.errors import UserError
 from distill.files import sha256_json
+from distill.tables.columns import Records
 from distill.training.data.records import RecordsByIndex
 from distill.training.data.splits import Data
 from distill.training.teachers.onnx import OnnxFile

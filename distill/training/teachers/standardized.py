@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from distill.files import sha256_json
+from distill.tables.windows import Windows
 from distill.training.data.records import RecordsByIndex
 from distill.training.data.splits import Data, Split
 from distill.training.teachers.base import Teacher, TeacherOutput
-from distill.windows import Windows
 
 
 def standardized(teacher: Teacher, data: Data) -> Teacher:

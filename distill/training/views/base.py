@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.encoding import Layout
 from distill.errors import UsageError, UserError
+from distill.tables.encoding import Layout
 
 Images = NDArray[np.uint8]
 Samples = NDArray[Any]  # images, uint8 [B, H, W, C]; or encoded rows, float32 [B, F]

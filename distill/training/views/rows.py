@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from distill.encoding import LARGEST, Layout, Place
 from distill.errors import UsageError, UserError
+from distill.tables.encoding import LARGEST, Layout, Place
 from distill.training.views.base import check_probability
 from distill.training.views.hashing import uniforms
 from distill.training.views.mixing import (

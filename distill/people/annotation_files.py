@@ -1,0 +1,171 @@
+"""Files of annotations and of predictions as tables: CSV, Parquet, Label Studio's JSON export.
+
+Knows how the files look; which samples and classes they name is `annotations`' business.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from distill.errors import UserError
+from distill.people.label_studio import read_export
+
+KEYS = ("index", "path")
+_TEXT = {"path": pa.string(), "annotator": pa.string(), "label": pa.string(), "counts": pa.string()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """A file as it is, one row for each answer, or for each sample where answers are counted.
+
+    Attributes:
+        by: what names the samples, `index` or `path`.
+        keys: of the samples, [A].
+        labels: class names or numbers [A], or counts by class [A, C].
+        annotators: who, [A].
+        seconds: each answer took, [A].
+        num_left_out: answers that were cancelled or are empty.
+    """
+
+    by: str
+    keys: Sequence[Any]
+    labels: Any
+    annotators: Sequence[str] | None = None
+    seconds: Sequence[float] | None = None
+    num_left_out: int = 0
+
+
+def read_rows(path: Path) -> Rows:
+    """Read a file of annotations, by its suffix.
+
+    Raises:
+        UserError: it is missing, damaged, or lacks a column.
+    """
+    return _read(path, _READERS)
+
+
+def read_column(path: Path, column: str) -> tuple[str, list[Any], NDArray[Any]]:
+    """Read a column of a CSV or Parquet file that names its samples.
+
+    Returns:
+        `index` or `path`, the samples' keys [A] and the values [A].
+
+    Raises:
+        UserError: the file is missing or damaged, or lacks a column.
+    """
+    table = _read(path, {".parquet": pq.read_table, ".csv": _csv_table(column)})
+    by = _key(table, path)
+    _column(table, column, path)
+    return by, table[by].to_pylist(), _values(table[column])
+
+
+def _read(path: Path, readers: dict[str, Callable[[Path], Any]]) -> Any:
+    if path.suffix.lower() not in readers or not path.is_file():
+        raise UserError(f"Expected a file ({', '.join(readers)}) at {path} but there is none.")
+    try:
+        return readers[path.suffix.lower()](path)
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"Expected a table in {path} but it is damaged or something else: {reason} Make it "
+            "again."
+        ) from error
+
+
+def _csv_table(*text: str) -> Callable[[Path], pa.Table]:
+    """Read CSV files whose columns of names stay text: a class may be called 3."""
+    options = pa_csv.ConvertOptions(column_types=_TEXT | dict.fromkeys(text, pa.string()))
+    return lambda path: pa_csv.read_csv(path, convert_options=options)
+
+
+def _from_table(read: Callable[[Path], pa.Table]) -> Callable[[Path], Rows]:
+    def rows(path: Path) -> Rows:
+        table = read(path)
+        by = _key(table, path)
+        keys = table[by].to_pylist()
+        if "counts" in table.column_names:
+            listed = table["counts"].to_pylist()
+            counts = [json.loads(row) if isinstance(row, str) else row for row in listed]
+            numbers = np.array(counts)
+            if numbers.dtype.kind not in "iu":
+                raise ValueError("column `counts` has no lists of whole numbers of one length.")
+            return Rows(by=by, keys=keys, labels=numbers)
+        _column(table, "label", path)
+        annotators = seconds = None
+        if "annotator" in table.column_names:
+            _column(table, "annotator", path)
+            annotators = list(map(str, table["annotator"].to_pylist()))
+        if "seconds" in table.column_names and not table["seconds"].null_count:
+            seconds = table["seconds"].to_pylist()
+        return Rows(
+            by=by,
+            keys=keys,
+            labels=_values(table["label"]),
+            annotators=annotators,
+            seconds=seconds,
+        )
+
+    return rows
+
+
+def _label_studio(path: Path) -> Rows:
+    export = read_export(path, KEYS, "baseline annotate")
+    given = export.answers
+    if not given:
+        raise UserError(
+            f"Expected answers in {path} but none of its {export.num_tasks} tasks has any."
+        )
+    seconds = [own.seconds for own in given if own.seconds is not None]
+    return Rows(
+        by=export.by,
+        keys=[int(own.key) if export.by == "index" else own.key for own in given],
+        labels=[own.choice for own in given],
+        annotators=[own.annotator for own in given],
+        seconds=seconds if len(seconds) == len(given) else None,
+        num_left_out=export.num_left_out,
+    )
+
+
+def _key(table: pa.Table, path: Path) -> str:
+    found = [name for name in KEYS if name in table.column_names]
+    if not found or not len(table):
+        raise UserError(
+            f"Expected rows with a column `index` or `path` in {path} but found {len(table)} with "
+            f"{', '.join(table.column_names[:10])}. Name each row's sample in one of the two."
+        )
+    return found[0]
+
+
+def _column(table: pa.Table, name: str, path: Path) -> None:
+    if name not in table.column_names or table[name].null_count:
+        raise UserError(
+            f"Expected a full column `{name}` in {path} but found "
+            f"{', '.join(table.column_names[:10])}"
+            + (f" with {table[name].null_count} empty" if name in table.column_names else "")
+            + ". Name it so, and fill it."
+        )
+
+
+def _values(column: pa.ChunkedArray) -> NDArray[Any]:
+    return np.asarray(column.to_pylist())
+
+
+def listed(names: Sequence[Any] | NDArray[Any]) -> str:
+    """Name the first few of many, for a message."""
+    shown = ", ".join(str(name) for name in names[:5])
+    return shown + (f" and {len(names) - 5} others" if len(names) > 5 else "")
+
+
+_READERS: dict[str, Callable[[Path], Rows]] = {
+    ".parquet": _from_table(pq.read_table),
+    ".csv": _from_table(_csv_table()),
+    ".json": _label_studio,
+}

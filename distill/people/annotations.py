@@ -1,0 +1,218 @@
+"""What people said of samples, joined with a split: which sample, which class, how often, who.
+
+Knows the names of samples and of classes; knows nothing of images or of models.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from distill.errors import UserError, nearest
+from distill.people.annotation_files import Rows, listed, read_column, read_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """The names of a split's samples: their numbers, and their paths where they have any."""
+
+    indices: NDArray[np.int64]  # [N]
+    paths: pa.Array | None = None  # [N] strings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotations:
+    """Answers of people, one row for each or for some that are the same.
+
+    Attributes:
+        samples: position of the sample in its split, [A].
+        labels: class numbers, [A].
+        counts: how many people said so, [A].
+        annotators: who, [A] names; None where that is not known of all.
+        seconds: what each answer took, [A]; None where that is not known of all.
+        num_left_out: answers that were cancelled or are empty.
+    """
+
+    samples: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    annotators: NDArray[np.str_] | None = None
+    seconds: NDArray[np.float64] | None = None
+    num_left_out: int = 0
+
+    def table(self, num_samples: int, num_classes: int) -> NDArray[np.int64]:
+        """Count the answers of every sample by class, [num_samples, num_classes]."""
+        counts = np.zeros((num_samples, num_classes), np.int64)
+        np.add.at(counts, (self.samples, self.labels), self.counts)
+        return counts
+
+
+def read_annotations(
+    paths: Sequence[Path], samples: Samples, classes: Sequence[str]
+) -> Annotations:
+    """Read what people said of a split, from one file or several.
+
+    A file is one of
+
+        .parquet, .csv  columns `index` or `path`, and `label`, with `annotator` and `seconds` where
+                        known: one row for each answer; or `counts`, a list with one number for each
+                        class: one row for each sample
+        .json           as Label Studio exports it, `index` or `path` in each task's `data`;
+                        cancelled answers are left out
+
+    Args:
+        paths: the files; their answers are put together.
+        samples: of the split.
+        classes: names in the order of the labels.
+
+    Raises:
+        UserError: a file is missing or damaged, names samples that are not in the split or labels
+            that are no class, or one person answers a sample twice.
+    """
+    parts = [_join(read_rows(path), path, samples, classes) for path in paths]
+    people = [part.annotators for part in parts if part.annotators is not None]
+    seconds = [part.seconds for part in parts if part.seconds is not None]
+    whole = Annotations(
+        samples=np.concatenate([part.samples for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        counts=np.concatenate([part.counts for part in parts]),
+        annotators=np.concatenate(people) if len(people) == len(parts) else None,
+        seconds=np.concatenate(seconds) if len(seconds) == len(parts) else None,
+        num_left_out=sum(part.num_left_out for part in parts),
+    )
+    _check_once(whole, paths, samples)
+    return whole
+
+
+def read_answers(path: Path, column: str, samples: Samples) -> NDArray[Any]:
+    """Read a column of existing predictions, one for every sample of a split, as it is, [N].
+
+    Args:
+        path: a .csv or .parquet file with a column `index` or `path` and the predictions.
+        column: of class names or numbers.
+        samples: of the split; the file may know more of them.
+
+    Raises:
+        UserError: the file is missing or damaged, or a sample has no prediction or several.
+    """
+    by, keys, values = read_column(path, column)
+    positions = _positions(keys, by, samples, path, others_matter=False)
+    known = np.flatnonzero(positions >= 0)
+    times = np.bincount(positions[known], minlength=len(samples.indices))
+    if (times != 1).any():
+        raise UserError(
+            f"Expected one prediction for each of the {len(times)} test samples in {path} but "
+            f"{(times == 0).sum()} have none and {(times > 1).sum()} have several, such as index "
+            f"{listed(samples.indices[times != 1])}. Mend the file."
+        )
+    return values[known[np.argsort(positions[known])]]
+
+
+def class_numbers(values: Any, classes: Sequence[str], where: str) -> NDArray[np.int64]:
+    """Turn class names into class numbers.
+
+    Numbers are class numbers; text is a name, or, where some of it is no name, all of it is numbers
+    (a CSV file does not tell them apart).
+
+    Args:
+        values: names or whole numbers, [A].
+        classes: names in the order of the labels.
+        where: the values come from, for the message.
+
+    Raises:
+        UserError: a value is no class; says which and how often.
+    """
+    found = np.asarray(values)
+    if found.dtype.kind in "OSU":
+        text = found.astype(str)
+        number = {name: position for position, name in enumerate(classes)}
+        kinds, inverse = np.unique(text, return_inverse=True)
+        unknown = [name for name in kinds if name not in number]
+        if not unknown:
+            return np.array([number[name] for name in kinds], np.int64)[inverse]
+        if not all(name.isdecimal() for name in kinds):
+            count = int(np.isin(text, unknown).sum())
+            raise UserError(
+                f"Expected labels among the {len(classes)} classes in {where} but {count} of "
+                f"{len(text)} are none, such as `{unknown[0]}`. {nearest(unknown[0], classes)}"
+            )
+        found = text.astype(np.int64)
+    whole = found.dtype.kind in "iu"
+    outside = ~((found >= 0) & (found < len(classes))) if whole else np.ones(len(found), bool)
+    if outside.any():
+        raise UserError(
+            f"Expected names or numbers (0 to {len(classes) - 1}) of the {len(classes)} classes in "
+            f"{where} but {outside.sum()} of {len(found)} are none, such as {found[outside][0]}. "
+            "Mend them: class numbers count from 0 in the order of the data's classes."
+        )
+    return found.astype(np.int64)
+
+
+def _join(rows: Rows, path: Path, samples: Samples, classes: Sequence[str]) -> Annotations:
+    """Find the samples and the classes that a file names."""
+    positions = _positions(rows.keys, rows.by, samples, path)
+    labels = np.asarray(rows.labels)
+    if labels.ndim == 2:
+        if labels.shape[1] != len(classes) or (labels < 0).any() or not labels.any():
+            raise UserError(
+                f"Expected `counts` in {path} to have {len(classes)} numbers from 0 on, one for "
+                f"each class, but found {labels.shape[1]}, the smallest {labels.min()}. Count for "
+                "each class in the order of the data's classes."
+            )
+        row, number = np.nonzero(labels)
+        return Annotations(samples=positions[row], labels=number, counts=labels[row, number])
+    return Annotations(
+        samples=positions,
+        labels=class_numbers(labels, classes, str(path)),
+        counts=np.ones(len(positions), np.int64),
+        annotators=None if rows.annotators is None else np.array(rows.annotators, str),
+        seconds=None if rows.seconds is None else np.array(rows.seconds, float),
+        num_left_out=rows.num_left_out,
+    )
+
+
+def _positions(
+    keys: Sequence[Any], by: str, samples: Samples, path: Path, *, others_matter: bool = True
+) -> NDArray[np.int64]:
+    """Find samples by their keys; -1 for those of other splits, where these do not matter."""
+    names = samples.indices.tolist() if by == "index" else _paths(samples, path)
+    place = {name: position for position, name in enumerate(names)}
+    if len(place) < len(names):
+        raise UserError(
+            f"Expected every sample of the test set to have a `{by}` of its own, to find those of "
+            f"{path}, but only {len(place)} of {len(names)} do. Name samples by `index`."
+        )
+    unknown = [key for key in keys if key not in place]
+    if (others_matter and unknown) or len(unknown) == len(keys):
+        raise UserError(
+            f"Expected {by} values of test samples in {path} but {len(unknown)} of {len(keys)} "
+            f"rows are of samples that the test set does not have: {listed(unknown)}. It has "
+            f"{listed(names)}. Leave other samples out, or name the data that they are of."
+        )
+    return np.array([place.get(key, -1) for key in keys], np.int64)
+
+
+def _paths(samples: Samples, path: Path) -> list[str]:
+    if samples.paths is None:
+        raise UserError(
+            f"Expected samples named by `index` in {path} but it has a column `path`, and this "
+            "data has no paths. Add a column `index`: a sample's place in its file or folder."
+        )
+    return samples.paths.to_pylist()
+
+
+def _check_once(whole: Annotations, paths: Sequence[Path], samples: Samples) -> None:
+    if whole.annotators is None:
+        return
+    seen: set[tuple[str, int]] = set()
+    for who, sample in zip(whole.annotators.tolist(), whole.samples.tolist(), strict=True):
+        if (who, sample) in seen:
+            raise UserError(
+                f"Expected one answer of each annotator for a sample in {listed(paths)} but "
+                f"`{who}` answers index {samples.indices[sample]} twice. Keep one of them."
+            )
+        seen.add((who, sample))

@@ -1,0 +1,1 @@
+"""Rows and series as raw columns, and as the numbers that a network reads."""

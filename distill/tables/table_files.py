@@ -1,0 +1,304 @@
+"""Tables in files, CSV or Parquet, and their columns as raw values.
+
+The one reader of training and prediction. Knows kinds of columns; knows nothing of labels.
+"""
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from distill.errors import UserError, nearest
+from distill.tables.columns import NO_DATE, Column, Kind, Records, make_records
+
+DELIMITERS = ",;\t|"
+_BAD_COLUMN = re.compile(r"In CSV column #(\d+)")
+
+
+def read_table(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8") -> pa.Table:
+    """Read a table.
+
+    Numbers, booleans and ISO dates are recognised; a CSV column that is none of these throughout
+    is text. Empty cells and NA, NaN, null and the like are gaps.
+
+    Args:
+        path: `.csv`, `.tsv`, `.txt`, or `.parquet`.
+        delimiter: of CSV; None takes what the first line is divided by.
+        encoding: of CSV.
+
+    Raises:
+        UserError: there is no such file, it is no table, or two columns share a name.
+    """
+    if not path.is_file():
+        raise UserError(f"Expected a table at {path} but there is none.")
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        table = _read_csv(path, delimiter, encoding)
+    elif path.suffix.lower() in (".parquet", ".pq"):
+        table = _read_parquet(path)
+    else:
+        raise UserError(f"Expected a table as .csv or .parquet but got {path}.")
+    if not table.num_rows:
+        raise UserError(f"Expected rows in {path} but it has none below its first line.")
+    return table
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            f"Expected a Parquet file at {path} but it is damaged or something else "
+            f"({str(error).splitlines()[0]}). Write it again."
+        ) from error
+    _check_names(table.column_names, path)
+    for number, values in enumerate(table.columns):
+        if pa.types.is_dictionary(values.type):
+            plain = values.cast(values.type.value_type)
+            table = table.set_column(number, table.column_names[number], plain)
+    return table
+
+
+def _read_csv(path: Path, delimiter: str | None, encoding: str) -> pa.Table:
+    first = _first_line(path, encoding)
+    delimiter = delimiter or max(DELIMITERS, key=first.count)
+    reading = pa_csv.ReadOptions(encoding=encoding)
+    parsing = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    forced: dict[str, pa.DataType] = {}
+    while True:
+        converting = pa_csv.ConvertOptions(
+            column_types=forced, strings_can_be_null=True, timestamp_parsers=[pa_csv.ISO8601]
+        )
+        names: list[str] = []
+        try:
+            names = pa_csv.open_csv(path, reading, parsing).schema.names
+            _check_names(names, path)
+            table = pa_csv.read_csv(path, reading, parsing, converting)
+            for name, values in zip(names, table.columns, strict=True):
+                if pa.types.is_binary(values.type):
+                    raise pa.ArrowInvalid(f"`{name}` is no {encoding}.")
+            return table
+        except pa.ArrowInvalid as error:
+            # What a column is, is guessed from its beginning; what turns out otherwise is text.
+            found = _BAD_COLUMN.search(str(error))
+            name = names[int(found[1])] if found and int(found[1]) < len(names) else None
+            if name is None or name in forced:
+                raise UserError(
+                    f"Expected {path} to be {encoding} text, divided by {delimiter!r}, but it is "
+                    f"not: {str(error).splitlines()[0]} Name another `data.delimiter` or "
+                    "`data.encoding`, or mend it."
+                ) from error
+            forced[name] = pa.string()
+
+
+def _first_line(path: Path, encoding: str) -> str:
+    with path.open("rb") as file:
+        start = file.read(65536)
+    line = start.removeprefix(codecs.BOM_UTF8).splitlines()[:1]
+    try:
+        if b"\0" in start or not line:
+            raise ValueError("it is empty" if not line else "it holds zero bytes")
+        return line[0].decode(encoding)
+    except (ValueError, LookupError) as error:
+        raise UserError(
+            f"Expected a table as {encoding} text in {path} but {error}. Save it as CSV (UTF-8), "
+            "name its `data.encoding`, or save it as Parquet."
+        ) from error
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"Expected every column of {path} to have a name of its own but `{twice[0]}` is there "
+            f"{Counter(names)[twice[0]]} times. Rename one."
+        )
+    if "" in names:
+        raise UserError(f"Expected a name for every column of {path} but one has none. Name it.")
+
+
+def column_of(table: pa.Table, name: str, what: str) -> pa.ChunkedArray:
+    """Find a column.
+
+    Raises:
+        UserError: there is none of that name; the nearest are named.
+    """
+    if name not in table.column_names:
+        raise UserError(
+            f"Expected the column `{name}` ({what}) but there is none. "
+            f"{nearest(name, table.column_names)}"
+        )
+    return table[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """What a column is taken for; None where it is of no use, and why."""
+
+    kind: Kind | None
+    note: str | None = None
+
+
+MAX_IDENTIFIER_SHARE = 0.5  # text of which more than so many values differ names rows, not kinds
+
+
+def guess_kind(values: pa.ChunkedArray) -> Guess:
+    """Say what a column is by its type, and whether it can say anything at all."""
+    present = values.drop_null() if values.null_count else values
+    kind = _kind_of(values.type)
+    if not len(present):
+        return Guess(kind=None, note="it has no values")
+    if kind is None:
+        return Guess(kind=None, note=f"{values.type} is no number, text or date")
+    num_distinct = pc.call_function("count_distinct", [present]).as_py()
+    if num_distinct == 1 and not values.null_count:
+        return Guess(kind=None, note=f"it is always {present[0].as_py()!r}")
+    text = kind is Kind.CATEGORY
+    if text and num_distinct > 50 and num_distinct > MAX_IDENTIFIER_SHARE * len(present):
+        return Guess(
+            kind=None, note=f"{num_distinct:,} different texts in {len(present):,} rows name rows"
+        )
+    return Guess(kind=kind)
+
+
+def _kind_of(dtype: pa.DataType) -> Kind | None:
+    is_ = pa.types
+    if is_.is_boolean(dtype):
+        return Kind.BOOLEAN
+    if is_.is_integer(dtype) or is_.is_floating(dtype) or is_.is_decimal(dtype):
+        return Kind.NUMBER
+    if is_.is_timestamp(dtype) or is_.is_date(dtype):
+        return Kind.DATE
+    if is_.is_string(dtype) or is_.is_large_string(dtype) or is_.is_string_view(dtype):
+        return Kind.CATEGORY
+    return None
+
+
+def is_number(table: pa.Table, name: str) -> bool:
+    """Tell whether a column lies in the file as numbers, whatever it is taken for."""
+    return _kind_of(table.schema.field(name).type) is Kind.NUMBER
+
+
+def raw_values(
+    values: pa.ChunkedArray, column: Column, *, date_format: str | None = None
+) -> NDArray[Any]:
+    """Make a column's raw values, [N], as `columns.Kind` says.
+
+    Raises:
+        UserError: they are not of that kind: text that is no number or no date, or an infinity.
+    """
+    makers = {
+        Kind.NUMBER: _numbers,
+        Kind.BOOLEAN: _numbers,
+        Kind.CATEGORY: _texts,
+        Kind.DATE: lambda v, c: _dates(v, c, date_format),
+    }
+    return makers[column.kind](values, column)
+
+
+def _numbers(values: pa.ChunkedArray, column: Column) -> NDArray[np.float64]:
+    try:
+        numbers = values.cast(pa.float64())
+    except pa.ArrowException as error:
+        raise UserError(
+            f"Expected `{column.name}` to hold numbers but {_first_bad(values, pa.float64())}. "
+            f"Mend it, or say that it is text: `data.kinds.{column.name}=category`."
+        ) from error
+    found = numbers.to_numpy().astype(np.float64, copy=False)
+    infinite = np.isinf(found)
+    if infinite.any():
+        row = int(np.flatnonzero(infinite)[0])
+        raise UserError(
+            f"Expected finite numbers in `{column.name}` but {infinite.sum():,} are infinite, the "
+            f"first in row {row:,}. Mend them, or leave them empty: a gap is filled in."
+        )
+    return found
+
+
+def _texts(values: pa.ChunkedArray, column: Column) -> NDArray[np.str_]:
+    filled = values.cast(pa.string()).fill_null("").combine_chunks()
+    return np.asarray(filled.to_numpy(zero_copy_only=False), np.str_)
+
+
+def _dates(values: pa.ChunkedArray, column: Column, date_format: str | None) -> NDArray[np.int64]:
+    moment = pa.timestamp("ms")
+    try:
+        if _kind_of(values.type) is Kind.CATEGORY and date_format:
+            values = pc.call_function(
+                "strptime", [values], pc.StrptimeOptions(format=date_format, unit="ms")
+            )
+        elif pa.types.is_timestamp(values.type) and values.type.tz:
+            values = values.cast(pa.timestamp(values.type.unit, "UTC"))
+        milliseconds = values.cast(moment, safe=False).cast(pa.int64())
+    except pa.ArrowException as error:
+        raise UserError(
+            f"Expected dates in `{column.name}` but {_first_bad(values, moment)}. Write them as "
+            "2024-03-31 or 2024-03-31T12:00:00, or say how they are written, such as "
+            "`data.date_format=%d.%m.%Y`."
+        ) from error
+    return milliseconds.fill_null(NO_DATE).to_numpy()
+
+
+def _first_bad(values: pa.ChunkedArray, dtype: pa.DataType) -> str:
+    for row, value in enumerate(values):
+        try:
+            value.cast(dtype)
+        except pa.ArrowException:
+            return f"row {row:,} has {value.as_py()!r}"
+    return f"they are {values.type}"
+
+
+def raw_records(
+    table: pa.Table, columns: Sequence[Column], *, date_format: str | None = None
+) -> Records:
+    """Make rows of the raw values of some columns.
+
+    Raises:
+        UserError: a column is missing, or not of its kind.
+    """
+    return make_records(
+        {
+            own.name: raw_values(
+                column_of(table, own.name, f"a {own.kind}"), own, date_format=date_format
+            )
+            for own in columns
+        }
+    )
+
+
+def guess_columns(table: pa.Table, kinds: Mapping[str, str]) -> tuple[list[Column], dict[str, str]]:
+    """Say what the columns of a table are.
+
+    Args:
+        table: without the label.
+        kinds: of some, where the guess would be wrong.
+
+    Returns:
+        The columns of use, and of those left out why.
+
+    Raises:
+        UserError: a kind is unknown, or of a column that is not there.
+    """
+    for name, kind in kinds.items():
+        column_of(table, name, f"`data.kinds.{name}={kind}`")
+        if kind not in set(Kind):
+            raise UserError(
+                f"Expected `data.kinds.{name}` to be one of {', '.join(Kind)} but got {kind}."
+            )
+    columns, left_out = [], {}
+    for name in table.column_names:
+        guess = Guess(kind=Kind(kinds[name])) if name in kinds else guess_kind(table[name])
+        if guess.kind is None:
+            left_out[name] = guess.note or ""
+        else:
+            columns.append(Column(name=name, kind=guess.kind))
+    return columns, left_out

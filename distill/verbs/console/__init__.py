@@ -1,0 +1,1 @@
+"""What a terminal is told besides results: completion, options, what is installed here."""

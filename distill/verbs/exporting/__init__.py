@@ -1,0 +1,1 @@
+"""From weights to files that may ship: exported, made smaller, promised, measured, packed."""

@@ -1,0 +1,1 @@
+"""Networks, teachers and trainings, from a configuration to objects of the training wing."""

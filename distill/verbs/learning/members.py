@@ -1,0 +1,74 @@
+"""The teacher as a run left it: whom it consists of, each of them read back or opened."""
+
+from typing import TYPE_CHECKING
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from distill.errors import UserError
+from distill.verbs.learning.networks import load_network, weights_path
+from distill.verbs.learning.views import check_views_of_teacher
+from distill.verbs.run.workspace import Workspace, named_in_errors, plain
+
+if TYPE_CHECKING:
+    from distill.training.teachers.base import Teacher
+
+TEACHER_FACTS = "train/teacher/teacher.json"
+
+
+def load_teacher(workspace: Workspace) -> "Teacher":
+    """Load the run's teacher as the `train teacher` stage has left it, its classes the data's.
+
+    Raises:
+        UserError: there is none yet, or it cannot answer for the data's classes.
+    """
+    from distill.training.teachers.ensemble import EnsembleTeacher
+
+    cfg = workspace.cfg.teacher
+    teachers = [load_member(workspace, *member) for member in teacher_members(cfg).items()]
+    if "members" not in cfg:
+        return teachers[0]
+    task = workspace.data.task
+    return EnsembleTeacher(teachers, plain(cfg.weights), task.answers, kind=task.kind)
+
+
+def teacher_members(teacher: DictConfig) -> dict[str, DictConfig]:
+    """Name the role of every network or source a teacher consists of: itself, or its members."""
+    if "members" not in teacher:
+        return {"teacher": teacher}
+    return {f"teacher/{name}": member for name, member in teacher.members.items()}
+
+
+def is_fitted(workspace: Workspace, member: DictConfig) -> bool:
+    """Tell whether a teacher is an estimator that is fitted in the run."""
+    name = "regressor" if workspace.data.is_numeric else "estimator"
+    return member.get(name) is not None and member.get("path") is None
+
+
+def load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher":
+    """Load what `teacher_members` names: weights of this run, or whatever the configuration says.
+
+    Raises:
+        UserError: it is missing, unusable, or does not go with the data or its views.
+    """
+    from distill.training.fit import load_weights
+    from distill.training.teachers.classes import match_classes
+    from distill.training.teachers.live import TorchTeacher
+
+    if "network" not in member:
+        folder = workspace.run_dir / "train" / role
+        OmegaConf.to_container(member, throw_on_missing=True)  # a partial call leaves `???` out
+        with named_in_errors(role.replace("teacher/", "teacher.members.")):
+            teacher = instantiate(member, _convert_="all")(workspace.data, folder)
+        check_views_of_teacher(workspace, teacher)
+        return teacher
+    path = weights_path(workspace.run_dir, role)
+    if not path.is_file():
+        raise UserError(
+            f"Expected the teacher's weights at {path} but there are none. Run `train teacher` in "
+            "this run folder first, or give `teacher.checkpoint=` and run `train`."
+        )
+    teacher = TorchTeacher(load_network(workspace, member, path), load_weights(path)["classes"])
+    return match_classes(
+        teacher, workspace.data.classes, drop_classes=bool(member.get("drop_classes", False))
+    )

@@ -1,0 +1,1 @@
+"""The registry that a configuration means, and the service that is put together of it."""

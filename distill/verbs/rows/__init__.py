@@ -1,0 +1,1 @@
+"""Images, rows and series that a user names, for an exported model, and its answers as a file."""

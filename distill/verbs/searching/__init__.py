@@ -1,0 +1,1 @@
+"""A search over candidates: preflight, rungs, whole attempts, and how it ends."""
