@@ -15,7 +15,8 @@ from distill.deployment.portable import Portable
 from distill.deployment.targets.carried import CarriedTarget
 
 MEASUREMENT = Measurement(
-    confidence=0.95, effort=Effort(processes=2, rounds=3, cold_starts=1, max_seconds=5)
+    confidence=0.95,
+    effort=Effort(processes=2, rounds=3, cold_starts=1, warm_up_seconds=0, max_seconds=5),
 )
 
 

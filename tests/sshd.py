@@ -22,10 +22,10 @@ from distill.deployment.targets.ssh import SshTarget
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin") or "sshd"
 
 
-QUICK = Effort(processes=2, rounds=3, cold_starts=1, max_seconds=5)
+QUICK = Effort(processes=2, rounds=3, cold_starts=1, warm_up_seconds=0, max_seconds=5)
 
 
-ENDLESS = Effort(processes=10_000, rounds=3, cold_starts=1, max_seconds=300)
+ENDLESS = Effort(processes=10_000, rounds=3, cold_starts=1, warm_up_seconds=0, max_seconds=300)
 
 
 @dataclass(frozen=True)

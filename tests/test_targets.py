@@ -32,7 +32,7 @@ from distill.deployment.targets.stream import read_results, run_runner
 from distill.errors import UsageError, UserError
 from distill.files import to_json
 
-QUICK = Effort(cold_starts=1, processes=2, rounds=3, max_seconds=20)
+QUICK = Effort(cold_starts=1, processes=2, warm_up_seconds=0, rounds=3, max_seconds=20)
 INPUTS = np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32)
 
 
@@ -136,7 +136,14 @@ def test_offline_counts_samples_and_the_server_scenario_waits_for_arrivals(files
 
 
 @pytest.mark.parametrize(
-    "values", [{"rounds": 0}, {"processes": 0}, {"max_seconds": -1}, {"cold_starts": -1}]
+    "values",
+    [
+        {"rounds": 0},
+        {"processes": 0},
+        {"max_seconds": -1},
+        {"cold_starts": -1},
+        {"warm_up_seconds": -1},
+    ],
 )
 def test_an_effort_that_measures_nothing_is_refused(values):
     with pytest.raises(UsageError, match="effort"):
@@ -286,9 +293,9 @@ def test_patience_grows_with_contenders_and_with_slow_models(files):
     assert seconds(files[:1], 1.0, Scenario("server", 1, 0.1)) > 2 * 2100 * 10
 
 
-def measured_without_cold_starts(files, monkeypatch, capsys, first_run_ms):
+def measured_without_cold_starts(files, monkeypatch, capsys, first_run_ms, **values):
     """Run a plan whose steps are made up; return the measuring requests and the lines printed."""
-    effort = dataclasses.replace(QUICK, cold_starts=0)
+    effort = dataclasses.replace(QUICK, cold_starts=0, **values)
     plan = make_plan(files, request(effort=effort, golden=False), num_threads=1, pin=0, spin=0)
     requests = []
 
@@ -311,6 +318,11 @@ def test_slow_models_are_called_less_often_in_a_round(
     requests, out = measured_without_cold_starts(files, monkeypatch, capsys, first_run_ms)
     assert {asked["calls"] for asked in requests} == {calls}
     assert '"cold"' not in out  # nobody asked for cold starts
+
+
+def test_every_measuring_process_is_told_how_long_to_warm_up(files, monkeypatch, capsys):
+    requests, _ = measured_without_cold_starts(files, monkeypatch, capsys, 1.0, warm_up_seconds=7.5)
+    assert [asked["warm_up_seconds"] for asked in requests] == [7.5] * QUICK.processes
 
 
 def test_half_a_bundle_is_refused(files, tmp_path):

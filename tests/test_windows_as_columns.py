@@ -89,7 +89,8 @@ def test_a_file_that_takes_windows_is_measured_with_drawn_or_given_ones(wrapped,
     with pytest.raises(UserError, match=r"Expected inputs .*8"):
         read_inputs(tmp_path / "short.npy", artefact, None)
     asked = Measurement(
-        confidence=0.95, effort=Effort(cold_starts=1, processes=1, rounds=2, max_seconds=5)
+        confidence=0.95,
+        effort=Effort(cold_starts=1, processes=1, warm_up_seconds=0, rounds=2, max_seconds=5),
     )
     for inputs in (drawn, given):
         (row,) = LocalTarget(name="here").measure([path], inputs, asked).artefacts

@@ -33,6 +33,8 @@ class Effort:
         cold_starts: of every artefact; the range of 6 covers the median with 97 % confidence.
         processes: measuring processes before the first decision; more follow, while a limit is
             undecided, until `max_seconds`.
+        warm_up_seconds: of every contender in each process, at least; it goes on while calls get
+            faster.
         rounds: at most, in each process; a contender makes about 10 calls in each.
         max_seconds: of measuring, cold starts not counted.
 
@@ -42,11 +44,13 @@ class Effort:
 
     cold_starts: int = 6
     processes: int = 5
+    warm_up_seconds: float = 0.3
     rounds: int = 60
     max_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        least = {"cold_starts": 0, "processes": 1, "rounds": 1, "max_seconds": 0}
+        least = {"cold_starts": 0, "processes": 1, "rounds": 1}
+        least |= {"warm_up_seconds": 0, "max_seconds": 0}
         for name, limit in least.items():
             if getattr(self, name) < limit:
                 raise UsageError(

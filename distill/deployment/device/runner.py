@@ -175,7 +175,8 @@ def patience(plan: dict, slowest_ms: float) -> float:
     if rate:
         calls, longest = calls + MAX_LEAD_IN + OPEN_LOOP_CALLS, max(longest, 1 / rate)
     contenders = len(plan["contenders"]) + 1
-    return plan["max_seconds"] + contenders * (STEP_SECONDS + calls * longest)
+    each = STEP_SECONDS + plan["warm_up_seconds"] + calls * longest
+    return plan["max_seconds"] + contenders * each
 
 
 def measure(
@@ -201,6 +202,7 @@ def measure(
                 step="measure",
                 scenario=plan["scenario"],
                 contenders=order,
+                warm_up_seconds=plan["warm_up_seconds"],
                 rounds=plan["rounds"],
                 calls=calls,
                 max_seconds=max(0.0, min(share, left)),

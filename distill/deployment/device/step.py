@@ -99,7 +99,7 @@ def measure(request: dict) -> Dict[str, Any]:
         rotation = Rotation(inputs, entry["batch_size"], request["seed"], prepared)
         models[entry["name"]] = (model, rotation)
     for name, (model, rotation) in models.items():
-        calls[name] = warm_up(model, rotation)
+        calls[name] = warm_up(model, rotation, request["warm_up_seconds"])
     busy = {name: scenario.utilisation(*pair) for name, pair in models.items()}
     before, wall, cpu = machine.counters(), time.perf_counter(), time.process_time()
     samples = time_rounds(
