@@ -30,7 +30,7 @@ from distill.training.baselines.scoring import score_baselines
 from distill.training.data.tables import Choice, from_table, table
 from distill.training.modules import SupervisedModule
 from distill.training.objectives import validation_figures
-from distill.verbs.stages.configuration import _check_quantiles
+from distill.verbs.learning.configuration import _check_quantiles
 
 PAIR = Task(
     kind=TaskKind.REGRESSION,

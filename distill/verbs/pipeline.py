@@ -18,8 +18,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         return found
     with open_workspace(pinned(cfg)) as workspace:
         # What trains takes seconds to import: data that are not there are told before.
+        from distill.verbs.learning.configuration import check_configuration
         from distill.verbs.stages.backtest import check_origins
-        from distill.verbs.stages.configuration import check_configuration
         from distill.verbs.stages.order import all_stages
         from distill.verbs.stages.refusal import refusal
         from distill.verbs.stages.tracking import track

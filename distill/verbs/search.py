@@ -13,6 +13,7 @@ from distill.verbs.baseline import baseline_stage
 from distill.verbs.baselines.standing import known_teacher, show_standing
 from distill.verbs.exporting.measuring import configured
 from distill.verbs.exporting.preflight import preflight_stage
+from distill.verbs.learning.configuration import check_configuration
 from distill.verbs.learning.store import uses_store
 from distill.verbs.learning.teacher import teacher_stage
 from distill.verbs.run.workspace import OUTPUTS, open_workspace
@@ -22,7 +23,6 @@ from distill.verbs.searching.progress import show_preflight
 from distill.verbs.searching.race import Race
 from distill.verbs.searching.rungs import floors_stage
 from distill.verbs.soft_labels import soft_labels_stage
-from distill.verbs.stages.configuration import check_configuration
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import lightning
 from omegaconf import DictConfig
 
 from distill.files import write_json
+from distill.verbs.learning.configuration import check_configuration
 from distill.verbs.learning.distilling import (
     distillation_values,
     distilled,
@@ -21,7 +22,6 @@ from distill.verbs.learning.store import uses_store
 from distill.verbs.learning.teacher import teacher_stage
 from distill.verbs.run.workspace import Workspace, open_workspace, plain
 from distill.verbs.soft_labels import soft_labels_stage
-from distill.verbs.stages.configuration import check_configuration
 
 ROLES = ("teacher", "control", "student")
 

@@ -4,12 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-
-from distill.errors import UsageError, UserError
+from distill.errors import UserError
 from distill.tasks import TaskKind
-from distill.verbs.learning.networks import load_student
-from distill.verbs.run.workspace import Workspace, named_in_errors
+from distill.verbs.learning.networks import further, load_student
+from distill.verbs.run.workspace import Workspace
 
 STUDENT, STUDENT_INT8, STUDENT_FP16 = "model.onnx", "model.int8.onnx", "model.fp16.onnx"
 CONTROL, TEACHER = "control.onnx", "teacher.onnx"
@@ -34,21 +32,6 @@ def export_float32(workspace: Workspace, checkpoint: Path, path: Path) -> Any:
     model = calibrated(load_student(workspace, checkpoint), checkpoint)
     export_network(workspace, model, path, **further(workspace))
     return parity_with_torch(workspace, model, path)
-
-
-def further(workspace: Workspace) -> dict[str, Any]:
-    """Say what a student's files give beside the answer.
-
-    Raises:
-        UsageError: the head, or whether there is an embedding, is not as it must be.
-    """
-    if not isinstance(workspace.cfg.embedding, bool):
-        raise UsageError(
-            f"Expected `embedding` to be true or false but got {workspace.cfg.embedding!r}."
-        )
-    with named_in_errors("head"):
-        head = instantiate(workspace.cfg.head) or None
-    return {"head": head, "embedding": workspace.cfg.embedding}
 
 
 def export_network(

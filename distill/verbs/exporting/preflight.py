@@ -21,7 +21,7 @@ from distill.deployment.search.preflight import (
 from distill.deployment.search.space import slug
 from distill.files import to_json, write_arrays
 from distill.tasks import TaskKind
-from distill.verbs.exporting.artefacts import export_network, further
+from distill.verbs.exporting.artefacts import export_network
 from distill.verbs.exporting.measuring import (
     NUM_INPUTS,
     configured,
@@ -32,6 +32,7 @@ from distill.verbs.exporting.measuring import (
     measurement_values,
     raw_samples,
 )
+from distill.verbs.learning.networks import further
 from distill.verbs.run.workspace import Workspace, plain
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from distill.tables.columns import Kind
 from distill.tables.encoding import Encoder
 from distill.tables.windows import Windows
 from distill.tasks import TaskKind
-from distill.verbs.exporting.artefacts import further
 from distill.verbs.learning.members import TEACHER_FACTS
+from distill.verbs.learning.networks import further
 from distill.verbs.run.workspace import Workspace, plain
 
 

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from distill.contract import check_classes
-from distill.errors import UserError
+from distill.errors import UsageError, UserError
 from distill.verbs.run.workspace import Workspace, named_in_errors, plain
 
 
@@ -44,6 +44,21 @@ def build_student(workspace: Workspace) -> Any:
             std=std,
             input_size=tuple(size) if size else None,
         )
+
+
+def further(workspace: Workspace) -> dict[str, Any]:
+    """Say what a student's files give beside the answer.
+
+    Raises:
+        UsageError: the head, or whether there is an embedding, is not as it must be.
+    """
+    if not isinstance(workspace.cfg.embedding, bool):
+        raise UsageError(
+            f"Expected `embedding` to be true or false but got {workspace.cfg.embedding!r}."
+        )
+    with named_in_errors("head"):
+        head = instantiate(workspace.cfg.head) or None
+    return {"head": head, "embedding": workspace.cfg.embedding}
 
 
 def start_path(cfg: DictConfig, role: str) -> Path | None:

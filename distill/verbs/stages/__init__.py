@@ -1,1 +1,1 @@
-"""A pipeline around its stages: their order, what is checked before, the verdict after."""
+"""The stages of a pipeline: their order, when nothing is left to do, and the verdict in the end."""

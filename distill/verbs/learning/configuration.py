@@ -12,12 +12,12 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from distill.errors import UsageError, UserError
 from distill.tasks import TaskKind
 from distill.training.modules import make_schedule
-from distill.verbs.exporting.artefacts import further
 from distill.verbs.learning.members import is_fitted, load_member, teacher_members
 from distill.verbs.learning.networks import (
     build_distillation,
     build_teacher_network,
     existing,
+    further,
     load_network,
     starting_student,
     starting_teacher,
