@@ -10,6 +10,7 @@ from statistics import median
 
 from scipy.stats import binom
 
+from distill.deployment.device.machine import describe
 from distill.files import read_json, write_json
 from distill.run_folder import versions
 
@@ -42,13 +43,8 @@ def environment() -> dict:
     """Say what machine and which code this was."""
     git = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    model = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
     return {
-        "cpu": model[0] if model else platform.processor(),
+        "cpu": describe()["processor"],
         "num_cpus": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
         "commit": commit,

@@ -10,6 +10,7 @@ import pytest
 
 import distill
 from distill.deployment.bundle import _TRAVELLERS
+from distill.deployment.device import machine
 from distill.deployment.device.latency import Rotation, Scenario, lead_in, time_rounds, warm_up
 from distill.deployment.device.probe import OPENVINO
 
@@ -130,6 +131,21 @@ def test_warm_up_goes_on_while_a_model_gets_faster():
 
     model = Warming()
     assert warm_up(model, Rotation(np.zeros((1, 1)), 1, seed=0)) >= 180
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "name"),
+    [
+        (
+            "cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n\nmodel name\t: other\n",
+            "AMD EPYC (family 25, model 17)",  # of which a hypervisor says the first part alone
+        ),
+        ("CPU implementer\t: 0x41\nCPU part\t: 0xd08\n", "implementer 0x41, part 0xd08"),
+    ],
+)
+def test_processors_of_one_name_are_told_apart(monkeypatch, cpuinfo, name):
+    monkeypatch.setattr(machine, "_text", {"/proc/cpuinfo": cpuinfo}.get)
+    assert machine.describe()["processor"] == name
 
 
 def test_the_timer_imports_no_torch():

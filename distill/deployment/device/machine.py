@@ -10,6 +10,8 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 import onnxruntime
 
+NUMBERS = {"family": "cpu family", "model": "model"}  # of x86 processors, in /proc/cpuinfo
+
 
 def describe() -> Dict[str, Any]:
     """Describe this machine as far as it tells: processor, memory, governor, versions."""
@@ -67,12 +69,14 @@ def peak_rss_bytes() -> int:
 
 
 def _processor() -> Optional[str]:
+    """Name the processor; with its family and model, since hypervisors call several by one name."""
     facts: Dict[str, str] = {}
     for line in (_text("/proc/cpuinfo") or "").splitlines():
         name, _, value = line.partition(":")
         facts.setdefault(name.strip(), value.strip())
     if "model name" in facts:
-        return facts["model name"]
+        numbers = ["%s %s" % (own, facts[key]) for own, key in NUMBERS.items() if key in facts]
+        return facts["model name"] + (" (%s)" % ", ".join(numbers) if numbers else "")
     if "CPU part" in facts:
         return "implementer %s, part %s" % (facts.get("CPU implementer"), facts["CPU part"])
     return platform.processor() or None
