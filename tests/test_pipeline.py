@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 from xml.etree import ElementTree
@@ -118,6 +119,17 @@ def test_a_finished_stage_is_not_run_again(finished, cli, tmp_path):
     again = cli("pipeline", "run_dir=run", *SHORT)
     assert again.stderr.count("unchanged, not run again") == len(STAGES)
     assert again.document == ran.document
+
+
+def test_on_another_processor_it_is_measured_again_and_nothing_is_trained(
+    finished, cli, tmp_path, monkeypatch
+):
+    shutil.copytree(finished[0], tmp_path / "run")
+    for module in ("deployment.targets.local", "verbs.stages.unchanged"):
+        monkeypatch.setattr(f"distill.{module}.processor", lambda: "another")
+    again = cli("pipeline", "run_dir=run", *SHORT)
+    unchanged = set(re.findall(r"(\S+): unchanged, not run again", again.stderr))
+    assert unchanged == STAGES - {"preflight", "benchmark", "verdict"}
 
 
 def test_the_stages_as_verbs_leave_what_the_pipeline_then_finds(cli):

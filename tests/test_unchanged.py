@@ -98,6 +98,11 @@ def test_another_version_makes_it_run(made, monkeypatch):
     assert _again(made) is None
 
 
+def test_another_processor_makes_it_run(made, monkeypatch):
+    monkeypatch.setattr("distill.verbs.stages.unchanged.processor", lambda: "another")
+    assert _again(made) is None
+
+
 @pytest.mark.slow
 def test_the_command_says_so_and_loads_no_torch(finished):
     run_dir, first = finished

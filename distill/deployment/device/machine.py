@@ -18,7 +18,7 @@ def describe() -> Dict[str, Any]:
     return {
         "system": "%s %s" % (platform.system(), platform.release()),
         "architecture": platform.machine(),
-        "processor": _processor(),
+        "processor": processor(),
         "model": _text("/proc/device-tree/model"),
         "cpus": sorted(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -68,7 +68,7 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
-def _processor() -> Optional[str]:
+def processor() -> Optional[str]:
     """Name the processor; with its family and model, since hypervisors call several by one name."""
     facts: Dict[str, str] = {}
     for line in (_text("/proc/cpuinfo") or "").splitlines():

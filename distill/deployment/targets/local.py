@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from distill.deployment.bundle import write_bundle
+from distill.deployment.device.machine import processor
 from distill.deployment.measurement import (
     Measurement,
     TargetReport,
@@ -36,6 +37,11 @@ class LocalTarget:
     num_threads: int = 1
     pin: bool = True
     spin: bool = True
+
+    @property
+    def hardware(self) -> str | None:
+        """The processor, without which what was measured is another measurement."""
+        return processor()
 
     def measure(
         self, artefacts: Sequence[Path], inputs: NDArray[Any], measurement: Measurement

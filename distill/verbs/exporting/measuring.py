@@ -103,6 +103,7 @@ def measurement_values(workspace: Workspace) -> dict[str, Any]:
     cfg = workspace.cfg
     parts = ("target", "scenario", "runtime", "effort", "seed")
     return {part: plain(cfg[part]) for part in parts} | {
+        "hardware": getattr(configured(workspace, "target"), "hardware", None),
         "limits_ms": {str(k): v for k, v in workspace.budget.latency.percentiles.items()},
         "confidence": workspace.budget.confidence,
     }

@@ -1,8 +1,9 @@
 """Whether a finished pipeline is still that of its command: told in a second, without torch.
 
-Looks at the configuration, at the package versions, at every file that the run promised, and at
-every file, folder and module that the configuration names. Files outside the run folder count as
-the same if their size and their time of change are (as `make` and `git status` do it).
+Looks at the configuration, at the package versions and the processor, at every file that the run
+promised, and at every file, folder and module that the configuration names. Files outside the run
+folder count as the same if their size and their time of change are (as `make` and `git status` do
+it).
 """
 
 import logging
@@ -15,6 +16,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from distill.deployment.device.machine import processor
 from distill.files import read_json, sha256, sha256_json, write_json
 from distill.run_folder import promised, versions
 from distill.verbs.production.registry import champion_sha256
@@ -76,6 +78,7 @@ def needs_of(cfg: DictConfig) -> dict[str, Any]:
     return {
         "configuration": sha256_json(values),
         "versions": versions(),
+        "processor": processor(),
         "files": looked_at,
         "champion": champion,
     }
