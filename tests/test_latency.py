@@ -1,16 +1,18 @@
 import ast
+import itertools
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import distill
 from distill.deployment.bundle import _TRAVELLERS
-from distill.deployment.device import machine
+from distill.deployment.device import latency, machine
 from distill.deployment.device.latency import Rotation, Scenario, lead_in, time_rounds, warm_up
 from distill.deployment.device.probe import OPENVINO
 
@@ -137,8 +139,10 @@ def test_warm_up_goes_on_while_a_model_gets_faster():
     ("cpuinfo", "name"),
     [
         (
-            "cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n\nmodel name\t: other\n",
-            "AMD EPYC (family 25, model 17)",  # of which a hypervisor says the first part alone
+            # A hypervisor says the first part alone, of processors that differ.
+            "cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nstepping\t: 1\n\n"
+            "model name\t: other\n",
+            "AMD EPYC (family 25, model 17, stepping 1)",
         ),
         ("CPU implementer\t: 0x41\nCPU part\t: 0xd08\n", "implementer 0x41, part 0xd08"),
     ],
@@ -146,6 +150,20 @@ def test_warm_up_goes_on_while_a_model_gets_faster():
 def test_processors_of_one_name_are_told_apart(monkeypatch, cpuinfo, name):
     monkeypatch.setattr(machine, "_text", {"/proc/cpuinfo": cpuinfo}.get)
     assert machine.describe()["processor"] == name
+
+
+@pytest.mark.parametrize("seconds", [0.0, 5.0, 20.0])
+def test_warm_up_goes_on_for_as_long_as_it_is_told(monkeypatch, seconds):
+    ticks, now = itertools.count(0, 100), [0.0]
+
+    def model(batch):
+        now[0] += 0.01
+
+    clock = SimpleNamespace(perf_counter=lambda: now[0], perf_counter_ns=lambda: next(ticks))
+    monkeypatch.setattr(latency, "time", clock)
+    calls = warm_up(model, Rotation(np.zeros((1, 1)), 1, seed=0), seconds)
+    # 20 calls at a time, four of them to be sure that they get no faster.
+    assert calls == pytest.approx(max(80, seconds / 0.01), abs=20)
 
 
 def test_the_timer_imports_no_torch():

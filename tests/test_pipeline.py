@@ -125,11 +125,16 @@ def test_on_another_processor_it_is_measured_again_and_nothing_is_trained(
     finished, cli, tmp_path, monkeypatch
 ):
     shutil.copytree(finished[0], tmp_path / "run")
-    for module in ("deployment.targets.local", "verbs.stages.unchanged"):
+    modules = "deployment.targets.local", "verbs.stages.unchanged", "verbs.baseline"
+    for module in modules:
         monkeypatch.setattr(f"distill.{module}.processor", lambda: "another")
     again = cli("pipeline", "run_dir=run", *SHORT)
     unchanged = set(re.findall(r"(\S+): unchanged, not run again", again.stderr))
-    assert unchanged == STAGES - {"preflight", "benchmark", "verdict"}
+    assert unchanged == STAGES - {"preflight", "baseline", "benchmark", "verdict"}
+    # What is trained is judged there, and not refused as a student that nobody has trained.
+    slow = cli("pipeline", "run_dir=run", "budget.latency.p95_ms=0.0001", *SHORT)
+    assert slow.code == 3
+    assert slow.document["models"]
 
 
 def test_the_stages_as_verbs_leave_what_the_pipeline_then_finds(cli):

@@ -34,7 +34,7 @@ class Effort:
         processes: measuring processes before the first decision; more follow, while a limit is
             undecided, until `max_seconds`.
         warm_up_seconds: of every contender in each process, at least; it goes on while calls get
-            faster.
+            faster, for 10 s at most.
         rounds: at most, in each process; a contender makes about 10 calls in each.
         max_seconds: of measuring, cold starts not counted.
 
@@ -152,7 +152,11 @@ class TargetReport:
 
 
 class Target(Protocol):
-    """Where artefacts are measured."""
+    """Where artefacts are measured.
+
+    It may have `hardware`, which names what measures, and `files` that it reads: with others, what
+    was measured is measured again.
+    """
 
     name: str
 

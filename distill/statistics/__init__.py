@@ -1,1 +1,1 @@
-"""How good answers are and how sure one may be: metrics, intervals, comparisons, in NumPy."""
+"""How good answers are and how sure one may be: metrics, intervals, comparisons."""

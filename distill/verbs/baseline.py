@@ -8,6 +8,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from distill.deployment.device.machine import processor
 from distill.deployment.evaluate import INCUMBENT
 from distill.errors import UsageError
 from distill.files import write_arrays
@@ -75,6 +76,7 @@ def baseline_stage(workspace: Workspace) -> dict[str, Any]:
         "confidence": confidence,
         "metric": workspace.scoring.metric,
         "humans": [*map(str, humans), workspace.cfg.humans_cost_per_label],
+        "processor": processor(),  # their latencies are this machine's, whatever the target is
     }
     inputs = (*humans, *_files(workspace))
     if incumbent is not None:

@@ -10,7 +10,8 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 import onnxruntime
 
-NUMBERS = {"family": "cpu family", "model": "model"}  # of x86 processors, in /proc/cpuinfo
+# What tells x86 processors apart, in /proc/cpuinfo: some differ in the stepping alone.
+NUMBERS = {"family": "cpu family", "model": "model", "stepping": "stepping"}
 
 
 def describe() -> Dict[str, Any]:
@@ -69,7 +70,7 @@ def peak_rss_bytes() -> int:
 
 
 def processor() -> Optional[str]:
-    """Name the processor; with its family and model, since hypervisors call several by one name."""
+    """Name the processor; with its numbers, since hypervisors call several by one name."""
     facts: Dict[str, str] = {}
     for line in (_text("/proc/cpuinfo") or "").splitlines():
         name, _, value = line.partition(":")

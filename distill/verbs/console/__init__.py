@@ -1,1 +1,1 @@
-"""What a terminal is told besides results: completion, options, what is installed here."""
+"""The command line itself: its completion, its options, its sweeps, what is installed here."""

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from rich.markup import escape
 
+from distill.deployment.device.machine import processor
 from distill.deployment.measurement import Measurement, TargetReport
 from distill.files import write_arrays
 from distill.verbs.run.workspace import Workspace, named_in_errors, plain
@@ -65,7 +66,11 @@ def compatibility_stage(
     return workspace.stage(
         "compatibility",
         compute,
-        values={"emulators": plain(emulators), "inputs": digest(inputs)},
+        values={
+            "emulators": plain(emulators),
+            "inputs": digest(inputs),
+            "processor": processor(),  # whose answers theirs are held against
+        },
         inputs=tuple(artefacts),
     )
 

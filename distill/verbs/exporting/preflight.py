@@ -150,7 +150,9 @@ def _measure(workspace: Workspace, paths: Sequence[Path], inputs: Any) -> Target
     heavy = too_much(rows, limits_of(workspace.budget))
     if not heavy:
         return report
-    sure = Effort(cold_starts=ENOUGH_STARTS, processes=1, rounds=1, max_seconds=0)
+    sure = Effort(
+        cold_starts=ENOUGH_STARTS, processes=1, warm_up_seconds=0, rounds=1, max_seconds=0
+    )
     chosen = [path for path in paths if path.name in heavy]
     again = measure(workspace, target, chosen, inputs, effort=sure, golden=False, limits_ms={})
     starts = {row.artefact: row for row in again.artefacts}

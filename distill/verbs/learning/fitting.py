@@ -61,8 +61,9 @@ def fit_stage(
 ) -> dict[str, Any]:
     """Train what `build` returns, once, and leave its weights alone beside the checkpoint.
 
-    `taught` makes what is shown in place of the training set, `callbacks` those that the training
-    itself needs, beside the user's.
+    `values` have the `network` that it is, whose hash stands in the result. `taught` makes what is
+    shown in place of the training set, `callbacks` those that the training itself needs, beside
+    the user's.
     """
     from distill.training import views
 
@@ -82,7 +83,7 @@ def fit_stage(
         lightning.seed_everything(seed, verbose=False)
         OmegaConf.update(workspace.cfg, "role", role.replace("/", "_"))
         parts = {name: instantiate(training[name]) for name in ("optimizer", "scheduler")}
-        return _fit(
+        trained = _fit(
             workspace,
             role,
             training,
@@ -93,6 +94,7 @@ def fit_stage(
             taught=taught(),
             callbacks=callbacks(),
         )
+        return {"network_sha256": sha256_json(values["network"])} | trained
 
     return workspace.stage(
         f"train/{role}",

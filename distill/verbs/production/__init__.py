@@ -1,1 +1,1 @@
-"""The registry that a configuration means, and the service that is put together of it."""
+"""The registry that a configuration means, the service put together of it, and what both know."""

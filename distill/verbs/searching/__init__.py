@@ -1,1 +1,1 @@
-"""A search over candidates: preflight, rungs, whole attempts, and how it ends."""
+"""A search over candidates: short trainings, whole ones, and how it ends."""

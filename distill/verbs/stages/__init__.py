@@ -1,1 +1,1 @@
-"""The stages of a pipeline: their order, when nothing is left to do, and the verdict in the end."""
+"""The stages of a pipeline: their order, what ends it early, and the verdict in the end."""

@@ -6,12 +6,12 @@ from typing import Any
 from distill.budget import Choice, Outcome
 from distill.deployment.report.benchmark import write_benchmark_report
 from distill.deployment.search.preflight import Preflight, has_limits
-from distill.files import read_json, to_json, write_json
+from distill.files import read_json, sha256_json, to_json, write_json
 from distill.verbs.exporting.measuring import raw_samples
 from distill.verbs.exporting.preflight import RAW, STAGE, preflight_stage
 from distill.verbs.learning.networks import weights_path
 from distill.verbs.run.ranks import agree
-from distill.verbs.run.workspace import Workspace
+from distill.verbs.run.workspace import Workspace, plain
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def refusal(workspace: Workspace) -> dict[str, Any] | None:
     if not workspace.cfg.preflight or not has_limits(workspace.budget):
         return None
     (found,) = preflight_stage(workspace, {"student": workspace})
-    if _trained_since(workspace):
+    if _is_trained(workspace):
         return None  # what is trained is judged, whatever its budget is now
     if found.outcome is not Outcome.FAIL:
         log.info("preflight: the student may hold its latency, size and memory limits")
@@ -29,11 +29,12 @@ def refusal(workspace: Workspace) -> dict[str, Any] | None:
     return _refused(workspace, found) if workspace.leads else {"verdict": Outcome.FAIL}
 
 
-def _trained_since(workspace: Workspace) -> bool:
-    """Tell whether the student that went through preflight was trained: its weights are newer."""
-    weights = weights_path(workspace.run_dir, "student")
-    measured = workspace.run_dir / f"{STAGE}.json"
-    return agree(weights.is_file() and weights.stat().st_mtime > measured.stat().st_mtime)
+def _is_trained(workspace: Workspace) -> bool:
+    """Tell whether the student that went through preflight is trained already."""
+    result = workspace.run_dir / "train" / "student.json"
+    there = result.is_file() and weights_path(workspace.run_dir, "student").is_file()
+    network = sha256_json(plain(workspace.cfg.student))
+    return agree(there and read_json(result)["network_sha256"] == network)
 
 
 def _refused(workspace: Workspace, found: Preflight) -> dict[str, Any]:
