@@ -290,10 +290,11 @@ def test_what_is_piped_is_the_document(cli, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_data_that_are_not_there_are_told_before_what_trains_is_imported(tmp_path):
+@pytest.mark.parametrize("verb", ["pipeline", "train", "soft_labels", "search"])
+def test_data_that_are_not_there_are_told_before_what_trains_is_imported(tmp_path, verb):
     code = (
         "import sys; from distill.cli import main\n"
-        "try: main(['pipeline', 'data=image_folder', 'data.root=nowhere', 'run_dir=run'])\n"
+        f"try: main(['{verb}', 'data=image_folder', 'data.root=nowhere', 'run_dir=run'])\n"
         "except SystemExit: print({'lightning', 'torchvision'} & {*sys.modules})"
     )
     done = subprocess.run(

@@ -9,25 +9,27 @@ from distill.deployment.search.plan import Plan
 from distill.deployment.search.record import Entry
 from distill.errors import UsageError
 from distill.tasks import TaskKind
-from distill.verbs.baseline import baseline_stage
-from distill.verbs.baselines.standing import known_teacher, show_standing
-from distill.verbs.exporting.measuring import configured
-from distill.verbs.exporting.preflight import preflight_stage
-from distill.verbs.learning.configuration import check_configuration
-from distill.verbs.learning.store import uses_store
-from distill.verbs.learning.teacher import teacher_stage
 from distill.verbs.run.workspace import OUTPUTS, open_workspace
-from distill.verbs.searching.candidates import read_candidates, workspaces
-from distill.verbs.searching.ending import finish
-from distill.verbs.searching.progress import show_preflight
-from distill.verbs.searching.race import Race
-from distill.verbs.searching.rungs import floors_stage
-from distill.verbs.soft_labels import soft_labels_stage
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Measure all candidates untrained, train the likely ones a little, and the best in full."""
     with open_workspace(cfg) as workspace:
+        # What trains takes seconds to import: data that are not there are told before.
+        from distill.verbs.baseline import baseline_stage
+        from distill.verbs.baselines.standing import known_teacher, show_standing
+        from distill.verbs.exporting.measuring import configured
+        from distill.verbs.exporting.preflight import preflight_stage
+        from distill.verbs.learning.configuration import check_configuration
+        from distill.verbs.learning.soft_labels import soft_labels_stage
+        from distill.verbs.learning.store import uses_store
+        from distill.verbs.learning.teacher import teacher_stage
+        from distill.verbs.searching.candidates import read_candidates, workspaces
+        from distill.verbs.searching.ending import finish
+        from distill.verbs.searching.progress import show_preflight
+        from distill.verbs.searching.race import Race
+        from distill.verbs.searching.rungs import floors_stage
+
         if workspace.data.task.kind is not TaskKind.CLASSIFICATION:
             raise UsageError(
                 f"Expected classes to search a student for but {workspace.data.name} asks for "

@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from distill.deployment.naive import NAIVE
 from distill.errors import UsageError
 from distill.verbs.baseline import baseline_stage
+from distill.verbs.learning.roles import ROLES, train_roles
 from distill.verbs.run.workspace import Workspace, open_workspace
-from distill.verbs.train import ROLES, train_roles
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from distill.verbs.exporting.reference import reference_stage
 from distill.verbs.exporting.references import export_reference_stage
 from distill.verbs.learning.elsewhere import warnings_about_test_set
 from distill.verbs.learning.networks import weights_path
+from distill.verbs.learning.roles import ROLES, train_roles
 from distill.verbs.run.workspace import Workspace
 from distill.verbs.stages.backtest import backtest_stage
 from distill.verbs.stages.verdict import facts, over_seeds, verdict_stage
-from distill.verbs.train import ROLES, train_roles
 
 
 def all_stages(workspace: Workspace, *, shows_standing: bool = True) -> dict[str, Any]:
