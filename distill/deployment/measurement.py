@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distill.deployment import validity
 from distill.deployment.bundle import MODELS
-from distill.deployment.device.latency import Scenario
+from distill.deployment.device.latency import WARM_UP_SECONDS, Scenario
 from distill.deployment.device.runner import CONTROL_SUFFIX
 from distill.deployment.device.step import decode
 from distill.deployment.estimates import median_of_few, median_ratio, percentiles, throughput
@@ -44,18 +44,16 @@ class Effort:
 
     cold_starts: int = 6
     processes: int = 5
-    warm_up_seconds: float = 0.3
+    warm_up_seconds: float = WARM_UP_SECONDS
     rounds: int = 60
     max_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        least = {"cold_starts": 0, "processes": 1, "rounds": 1}
-        least |= {"warm_up_seconds": 0, "max_seconds": 0}
-        for name, limit in least.items():
-            if getattr(self, name) < limit:
-                raise UsageError(
-                    f"Expected `effort.{name}` of at least {limit} but got {getattr(self, name)}."
-                )
+        least = {"processes": 1, "rounds": 1}  # of the others, 0
+        for name, value in asdict(self).items():
+            limit = least.get(name, 0)
+            if value < limit:
+                raise UsageError(f"Expected `effort.{name}` of at least {limit} but got {value}.")
 
 
 @dataclass(frozen=True, kw_only=True)

