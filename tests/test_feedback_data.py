@@ -11,6 +11,7 @@ from distill.dataset_versions import Rows, write_version
 from distill.errors import UsageError, UserError
 from distill.training.data.feedback import feedback
 from distill.training.data.loading import BatchDataModule, ShuffledBatches
+from distill.training.data.splits import RowsOnDisk
 from distill.training.data.tables import sklearn_table
 
 SEED = 11
@@ -229,11 +230,27 @@ def test_a_small_audit_says_where_its_rows_went(data, tmp_path):
     assert "found 28 of 40 (5 have no label, 7 have inputs that the model was trained on)" in told
 
 
-def test_images_that_stay_on_disk_are_refused(data, tmp_path):
-    stored = np.memmap(tmp_path / "images", np.uint8, "w+", shape=data.train.inputs.shape)
-    on_disk = dataclasses.replace(data, train=dataclasses.replace(data.train, inputs=stored))
+def test_images_that_stay_on_disk_are_joined_there_and_are_the_same(data, tmp_path):
+    def stored(split, name):
+        inputs = np.memmap(tmp_path / name, np.uint8, "w+", shape=split.inputs.shape)
+        inputs[:] = split.inputs
+        return dataclasses.replace(split, inputs=inputs)
+
+    splits = {name: stored(getattr(data, name), name) for name in ("train", "validation", "test")}
+    splits["train"] = splits["train"].take(np.arange(len(data.train)))  # as a source hands them out
     path = version(tmp_path, new_world(data))
-    assert "data.base.scratch" in refused(on_disk, path)
+    held, on_disk = (
+        feedback(base=base, version=str(path), seed=SEED)
+        for base in (data, dataclasses.replace(data, **splits))
+    )
+    assert isinstance(on_disk.train.inputs, RowsOnDisk)
+    assert isinstance(on_disk.taught.inputs, RowsOnDisk)
+    assert on_disk.fingerprint == held.fingerprint
+    order = np.random.default_rng(0).permutation(len(held.taught))
+    for key in (order, slice(len(data.train) - 3, len(data.train) + 3), -1):
+        np.testing.assert_array_equal(on_disk.taught.inputs[key], held.taught.inputs[key])
+    some = on_disk.taught.take(order[:50]).inputs
+    np.testing.assert_array_equal(some[:], held.taught.inputs[order[:50]])
 
 
 def test_what_a_teacher_had_to_label_before_does_not_judge(data, tmp_path):

@@ -11,7 +11,7 @@ from distill.training.data.loading import (
     OrderedBatches,
     ShuffledBatches,
 )
-from distill.training.data.splits import Rows
+from distill.training.data.splits import RowsOnDisk
 from distill.training.views import ShiftFlip
 
 
@@ -70,7 +70,7 @@ def test_the_ranks_share_every_batch_of_the_validation_set(num_samples):
 
 
 def test_images_that_stay_on_disk_refuse_to_travel():
-    rows = Rows(np.zeros((4, 2, 2, 1), np.uint8), np.arange(2))
+    rows = RowsOnDisk(np.zeros((4, 2, 2, 1), np.uint8), np.arange(2))
     with pytest.raises(UserError, match="torchrun"):
         pickle.dumps(rows)
 

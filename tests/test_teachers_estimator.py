@@ -27,7 +27,7 @@ from sklearn.svm import SVC, LinearSVC
 from distill.errors import UserError
 from distill.tasks import classification
 from distill.training.data.images import ImageData
-from distill.training.data.splits import Rows
+from distill.training.data.splits import RowsOnDisk
 from distill.training.teachers.estimator import SklearnTeacher, fit_estimator, flatten_images
 from distill.training.teachers.estimator_files import load_estimator, save_estimator
 from distill.training.teachers.sources import sklearn_teacher
@@ -114,7 +114,7 @@ def test_classes_missing_from_training_get_the_floor(digits):
 
 def test_images_on_disk_are_flattened_as_those_in_memory(digits, rng):
     rows = rng.integers(0, 300, 2000)  # more than one piece
-    found = flatten_images(Rows(digits.train.inputs, rows))
+    found = flatten_images(RowsOnDisk(digits.train.inputs, rows))
     np.testing.assert_array_equal(found, pixels(digits.train.inputs[rows]))
 
 

@@ -20,7 +20,6 @@ from distill.dataset_versions import AUDIT, NO_LABEL, newest, read_version, vers
 from distill.errors import UsageError, UserError
 from distill.tables.encoding import Encoder
 from distill.tasks import TaskKind
-from distill.training.data import splits
 from distill.training.data.splits import Data, Split, chunks, joined
 
 log = logging.getLogger(__name__)
@@ -124,7 +123,7 @@ def logged_split(base: Data, inputs: NDArray[Any], labels: NDArray[Any], *, wher
         where: they come from, for messages.
 
     Raises:
-        UserError: the data are no images or tables of classes in memory, or take other inputs.
+        UserError: the data are no images or tables of classes, or take other inputs.
     """
     _check_fits(base, inputs, where)
     first = 1 + max(int(own.indices.max()) for own in _parts(base))
@@ -147,11 +146,6 @@ def _check_fits(base: Data, inputs: NDArray[Any], where: str) -> None:
             f"Expected images or a table of classes beside logged inputs but {base.name} has "
             f"{base.what} of {base.task.kind.replace('_', ' ')}: people label classes alone. Give "
             "newer data of your own with their labels instead."
-        )
-    if any(isinstance(own.inputs, splits.Rows | np.memmap) for own in _parts(base)):
-        raise UserError(
-            "Expected images in memory beside logged inputs but `data.base.scratch` keeps them on "
-            "disk. Set it to null."
         )
     wanted = base.train.served
     same = inputs.dtype.names == wanted.dtype.names and inputs.shape[1:] == wanted.shape[1:]

@@ -24,7 +24,7 @@ from distill.tasks import Task, TaskKind
 from distill.training.data.leaks import Leak
 
 
-class Rows:
+class RowsOnDisk:
     """Some rows of an array on disk, read when they are asked for.
 
     Stands for the array of those rows where a copy would not fit in memory: it has a shape and can
@@ -35,7 +35,7 @@ class Rows:
         rows: [N] positions in it.
     """
 
-    def __init__(self, array: NDArray[Any], rows: NDArray[np.int64]) -> None:
+    def __init__(self, array: "NDArray[Any] | _EndToEnd", rows: NDArray[np.int64]) -> None:
         self._array, self._rows = array, rows
         self.shape, self.ndim = (len(rows), *array.shape[1:]), array.ndim
         self.dtype = array.dtype
@@ -58,9 +58,26 @@ class Rows:
             "(see `conf/trainer/ddp.yaml`), or set `data.scratch=null`."
         )
 
-    def take(self, positions: NDArray[np.int64]) -> "Rows":
+    def take(self, positions: NDArray[np.int64]) -> "RowsOnDisk":
         """Select some of the rows, still unread."""
-        return Rows(self._array, self._rows[positions])
+        return RowsOnDisk(self._array, self._rows[positions])
+
+
+class _EndToEnd:
+    """Two arrays, [N, ...] and [M, ...], that are indexed as one of [N + M, ...] and stay apart."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self._first, self._second = first, second
+        self.shape, self.ndim = (len(first) + len(second), *first.shape[1:]), len(first.shape)
+        self.dtype = first.dtype
+
+    def __getitem__(self, positions: Any) -> NDArray[Any]:
+        positions = np.asarray(positions)
+        count, in_first = len(self._first), positions < len(self._first)
+        found = np.empty((*positions.shape, *self.shape[1:]), self.dtype)
+        found[in_first] = self._first[positions[in_first]]
+        found[~in_first] = self._second[positions[~in_first] - count]
+        return found
 
 
 def chunks(images: Any, size: int = 1024) -> Iterator[NDArray[Any]]:
@@ -74,7 +91,7 @@ class Split:
 
     Attributes:
         inputs: what a network learns from, [N, ...]: images, uint8 [N, H, W, C], in memory or as
-            `Rows` of an array on disk; encoded rows of a table, float32 [N, F].
+            `RowsOnDisk` of an array on disk; encoded rows of a table, float32 [N, F].
         labels: see `TaskKind`.
         indices: [N], stable numbers within the file or folder they came from.
         paths: [N], as in that file or below that folder, if it has any.
@@ -120,9 +137,9 @@ class Split:
         """Select some samples; each keeps its index."""
         inputs = self.inputs
         if isinstance(inputs, np.memmap):
-            inputs = Rows(inputs, np.arange(len(inputs)))
+            inputs = RowsOnDisk(inputs, np.arange(len(inputs)))
         return Split(
-            inputs=inputs.take(positions) if isinstance(inputs, Rows) else inputs[positions],
+            inputs=inputs.take(positions) if isinstance(inputs, RowsOnDisk) else inputs[positions],
             labels=self.labels[positions],
             indices=self.indices[positions],
             paths=None if self.paths is None else self.paths.take(pa.array(positions)),
@@ -136,11 +153,15 @@ class Split:
 
 
 def joined(first: Split, second: Split) -> Split:
-    """Put the rows of two splits into one, in order; images have to be in memory."""
+    """Put the rows of two splits into one, in order; images on disk stay there."""
 
     def both(name: str) -> Any:
         own, other = getattr(first, name), getattr(second, name)
-        return None if own is None or other is None else np.concatenate([own, other])
+        if own is None or other is None:
+            return None
+        if any(isinstance(one, RowsOnDisk | np.memmap) for one in (own, other)):
+            return RowsOnDisk(_EndToEnd(own, other), np.arange(len(own) + len(other)))
+        return np.concatenate([own, other])
 
     parts = {n: both(n) for n in ("inputs", "labels", "indices", "records", "targets")}
     return dataclasses.replace(first, paths=None, blocks=None, spans=None, **parts)

@@ -141,7 +141,7 @@ def fit_estimator(
 
     Args:
         estimator: a scikit-learn classifier, regressor or pipeline, left as it is.
-        images: [N, H, W, C] uint8, in memory or `Rows`; or encoded rows [N, F].
+        images: [N, H, W, C] uint8, in memory or `RowsOnDisk`; or encoded rows [N, F].
         labels: [N], or [N, D].
         kind: what the labels are.
 
