@@ -5,13 +5,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score, log_loss
 
-from distill.statistics.metrics import (
-    compare_paired,
-    macro_f1,
-    nll,
-    per_class_regressions,
-    score,
-)
+from distill.statistics.class_metrics import macro_f1, per_class_regressions, score
+from distill.statistics.metrics import compare_paired, nll
 
 
 @settings(max_examples=50, deadline=None)
@@ -109,3 +104,21 @@ def test_a_class_that_collapses_is_a_regression_and_the_others_are_not(rng):
     student = np.where(labels == 1, rng.uniform(size=300) < 0.3, control)
     rows = per_class_regressions(student, control, labels, ("a", "b", "c"))
     assert [row.regressed for row in rows] == [False, True, False]
+
+
+def test_a_class_whose_rows_are_of_few_groups_is_no_regression_by_their_number(rng):
+    groups = np.repeat(np.arange(6), 50)  # three of each class, all of whose rows fare alike
+    labels = np.repeat([0, 1], 150)
+    control = np.ones(300, bool)
+    student = ~np.isin(groups, [3, 4])
+    alone, grouped = (
+        per_class_regressions(student, control, labels, ("a", "b"), blocks=blocks, confidence=0.9)
+        for blocks in (None, groups)
+    )
+    assert [row.regressed for row in alone] == [False, True]
+    assert [row.regressed for row in grouped] == [False, False]
+    assert grouped[1].difference.estimate == alone[1].difference.estimate == -100 / 150
+    low, high = grouped[1].difference.interval
+    assert high - low > 3 * (alone[1].difference.interval[1] - alone[1].difference.interval[0])
+    wide = per_class_regressions(student, control, labels, ("a", "b"))[1].difference.interval
+    assert wide[0] < alone[1].difference.interval[0]  # 95 %, where 90 % was asked above

@@ -129,7 +129,7 @@ def test_marks_are_the_pinball_losses_and_come_to_the_metric(answered):
     assert scoring.pooled(np.stack([marks, 3 * marks])) == pytest.approx(2 * marks)
     gain = scoring.compare(marks, 2 * marks, blocks=None, confidence=0.95)
     assert gain.estimate == pytest.approx(0.5)
-    assert scoring.agreement(quantiles, quantiles, confidence=0.95).estimate == 1
+    assert scoring.agreement(quantiles, quantiles, blocks=None, confidence=0.95).estimate == 1
 
 
 def test_a_single_level_has_no_coverage_and_no_median():

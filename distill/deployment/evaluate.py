@@ -12,12 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.deployment.naive import gains_over_naive
-from distill.statistics.metrics import (
-    Estimate,
-    calibration_bins,
-    compare_paired,
-    per_class_regressions,
-)
+from distill.statistics.class_metrics import calibration_bins, per_class_regressions
+from distill.statistics.metrics import Estimate
 from distill.statistics.scoring import Paired, Scoring, Truth
 from distill.tasks import Task, TaskKind
 
@@ -93,7 +89,7 @@ def evaluate(
     models = {
         name: {
             "measured_through": measured_through[name],
-            "agreement_with_teacher": _agreement(scoring, name, answers, confidence),
+            "agreement_with_teacher": _agreement(scoring, name, answers, truth, confidence),
             "calibration": _calibration(task, own, truth),
             **scoring.score(own, truth, confidence=confidence),
         }
@@ -194,7 +190,8 @@ def _margins(
     if vote is not None:
         seen = vote >= 0
         right = (vote == truth.labels)[seen]
-        humans = compare_paired(own[seen], right, confidence=confidence)
+        some = None if truth.blocks is None else truth.blocks[seen]
+        humans = scoring.compare(own[seen], right, blocks=some, confidence=confidence)
     return Margins(
         gain_vs_control=gain(own, marks["control"]),
         gain_vs_baseline=gains[references.best],
@@ -207,11 +204,12 @@ def _margins(
 
 
 def _agreement(
-    scoring: Scoring, name: str, answers: Mapping[str, Answers], confidence: float
+    scoring: Scoring, name: str, answers: Mapping[str, Answers], truth: Truth, confidence: float
 ) -> Estimate | None:
     if name == "teacher" or "teacher" not in answers:
         return None
-    return scoring.agreement(answers[name], answers["teacher"], confidence=confidence)
+    pair = answers[name], answers["teacher"]
+    return scoring.agreement(*pair, blocks=truth.blocks, confidence=confidence)
 
 
 def _calibration(task: Task, answers: Answers, truth: Truth) -> list[Any]:
@@ -226,7 +224,8 @@ def _per_class(
     if task.kind is not TaskKind.CLASSIFICATION:
         return []
     pair = marks["student"], marks["control"]
-    return list(per_class_regressions(*pair, truth.labels, task.outputs, confidence))
+    given: dict[str, Any] = {"blocks": truth.blocks, "confidence": confidence}
+    return list(per_class_regressions(*pair, truth.labels, task.outputs, **given))
 
 
 def _numbers(task: Task, references: References) -> dict[str, Answers]:

@@ -28,12 +28,6 @@ def nll(logits: Array, labels: Array) -> NDArray[np.float64]:
     return -log_softmax(logits)[np.arange(len(labels)), labels]
 
 
-def macro_f1(predictions: Array, labels: Array, num_classes: int) -> float:
-    """Unweighted mean of the classes' F1; a class neither present nor predicted counts 0."""
-    ones = np.ones((1, len(labels)))
-    return float(_macro_f1(ones, predictions, labels, num_classes)[0])
-
-
 def fit_temperature(logits: Array, labels: Array) -> float:
     """Find the temperature that minimises the NLL of softmax(logits / temperature).
 
@@ -58,69 +52,11 @@ def fit_temperature(logits: Array, labels: Array) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationBin:
-    """One bar of a reliability diagram."""
-
-    confidence: float
-    accuracy: float
-    count: int
-
-
-def calibration_bins(logits: Array, labels: Array, num_bins: int = 15) -> list[CalibrationBin]:
-    """Mean confidence and accuracy per bin, the empty bins left out."""
-    confidence, correct, membership = _binned(logits, labels, num_bins)
-    counts = membership.sum(axis=0)
-    return [
-        CalibrationBin(
-            confidence=float(confidence @ membership[:, b] / counts[b]),
-            accuracy=float(correct @ membership[:, b] / counts[b]),
-            count=int(counts[b]),
-        )
-        for b in np.flatnonzero(counts)
-    ]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """A figure and its interval at the stated confidence."""
 
     estimate: float
     interval: Interval
-
-
-def score(
-    logits: Array, labels: Array, *, confidence: float = 0.95, seed: int = 0
-) -> dict[str, Estimate]:
-    """Accuracy, macro-F1, NLL and ECE, each with a bootstrap interval over samples.
-
-    Percentile bootstrap (Efron, 1979), the same resamples for every metric. Where all predictions
-    are right (or all wrong) the bootstrap sees no spread and would claim certainty, so accuracy
-    falls back to the Wilson score interval (Wilson, 1927).
-    """
-    predictions = np.argmax(logits, axis=1)
-    num_classes = logits.shape[1]
-    correct = (predictions == labels).astype(float)
-    losses = nll(logits, labels)
-    gaps = _calibration_gaps(logits, labels, 15)
-    metrics: dict[str, Callable[[Array], Array]] = {
-        "accuracy": lambda w: w @ correct / w.sum(axis=1),
-        "macro_f1": lambda w: _macro_f1(w, predictions, labels, num_classes),
-        "nll": lambda w: w @ losses / w.sum(axis=1),
-        "ece": lambda w: _ece(w, gaps),
-    }
-    scores = bootstrap(metrics, len(labels), confidence, seed)
-    if correct.all() or not correct.any():
-        scores["accuracy"] = proportion(correct, confidence=confidence)
-    return scores
-
-
-def score_predictions(
-    predictions: Array, labels: Array, num_classes: int, *, confidence: float = 0.95, seed: int = 0
-) -> dict[str, Estimate]:
-    """Accuracy and macro-F1 of bare class predictions, with bootstrap intervals."""
-    one_hot = np.eye(num_classes)[predictions]
-    scores = score(one_hot, labels, confidence=confidence, seed=seed)
-    return {name: scores[name] for name in ("accuracy", "macro_f1")}
 
 
 def proportion(hits: Array, *, confidence: float = 0.95) -> Estimate:
@@ -196,51 +132,6 @@ def compare_paired(first: Array, second: Array, *, confidence: float = 0.95) -> 
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassRegression:
-    """How one class fares under the student against the control."""
-
-    label: str
-    num_samples: int
-    difference: PairedComparison
-    regressed: bool
-
-
-def per_class_regressions(
-    student: Array,
-    control: Array,
-    labels: Array,
-    classes: tuple[str, ...],
-    confidence: float = 0.95,
-) -> list[ClassRegression]:
-    """Compare recall per class; `regressed` is Holm-corrected over the classes (Holm, 1979).
-
-    Args:
-        student: whether the student is right, [N] bool.
-        control: whether the control is right, [N] bool.
-        labels: [N] class numbers.
-        classes: names.
-        confidence: family-wise, over all classes.
-    """
-    present = [c for c in range(len(classes)) if (labels == c).any()]
-    pairs = [compare_paired(student[labels == c], control[labels == c]) for c in present]
-    order = np.argsort([pair.p_value for pair in pairs])
-    rejected: set[int] = set()
-    for rank, i in enumerate(order):
-        if pairs[i].p_value > (1 - confidence) / (len(pairs) - rank):
-            break
-        rejected.add(int(i))
-    return [
-        ClassRegression(
-            label=classes[c],
-            num_samples=pair.num_samples,
-            difference=pair,
-            regressed=i in rejected and pair.estimate < 0,
-        )
-        for i, (c, pair) in enumerate(zip(present, pairs, strict=True))
-    ]
-
-
 def bootstrap(
     metrics: dict[str, Callable[[Array], Array]], n: int, confidence: float, seed: int = 0
 ) -> dict[str, Estimate]:
@@ -274,33 +165,3 @@ def bootstrap(
         interval = (-np.inf, np.inf) if n == 1 else interval
         estimates[name] = Estimate(estimate=estimate, interval=interval)
     return estimates
-
-
-def _macro_f1(weights: Array, predictions: Array, labels: Array, num_classes: int) -> Array:
-    one_hot_label = np.eye(num_classes)[labels]  # [N, C]
-    one_hot_prediction = np.eye(num_classes)[predictions]
-    hits = weights @ (one_hot_label * one_hot_prediction)  # [R, C]
-    total = weights @ one_hot_label + weights @ one_hot_prediction
-    return np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0).mean(axis=1)
-
-
-def _binned(logits: Array, labels: Array, num_bins: int) -> tuple[Array, Array, Array]:
-    probabilities = np.exp(log_softmax(logits))
-    confidence = probabilities.max(axis=1)
-    correct = (probabilities.argmax(axis=1) == labels).astype(float)
-    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    return confidence, correct, np.eye(num_bins)[bins]
-
-
-def _calibration_gaps(logits: Array, labels: Array, num_bins: int) -> Array:
-    """Each sample's part in the expected calibration error, [N, bins] of confidence.
-
-    Guo et al., "On Calibration of Modern Neural Networks", 2017. The error is biased upwards on
-    small samples; read it beside its interval.
-    """
-    confidence, correct, membership = _binned(logits, labels, num_bins)
-    return membership * (confidence - correct)[:, None]
-
-
-def _ece(weights: Array, gaps: Array) -> Array:
-    return np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1)

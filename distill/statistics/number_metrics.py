@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill.errors import UserError
-from distill.statistics.metrics import Array, Estimate, bootstrap, proportion
-from distill.statistics.resampling import Blocks, finite, paired
+from distill.statistics.metrics import Array, Estimate, bootstrap
+from distill.statistics.resampling import Blocks, finite, not_certain, paired
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ def score_quantiles(
         metrics["width"] = _Metric(sums=rows.sums(high - low))
     scores = _score(metrics, rows, confidence)
     for figures in (scores.overall, *scores.by_output) if len(levels) > 1 else ():
-        figures["coverage"] = _not_certain(figures["coverage"], rows.num_blocks, confidence)
+        figures["coverage"] = not_certain(figures["coverage"], rows.num_blocks, confidence)
     return scores
 
 
@@ -256,9 +256,3 @@ def _r2(means: Array) -> Array:
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
-
-
-def _not_certain(share: Estimate, n: int, confidence: float) -> Estimate:
-    if 0 < share.estimate < 1:
-        return share
-    return proportion(np.full(n, share.estimate), confidence=confidence)

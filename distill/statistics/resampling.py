@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from distill.errors import UserError
-from distill.statistics.metrics import Array
+from distill.statistics.metrics import Array, Estimate, bootstrap, proportion
 
 MAX_BLOCKS = 4000
 
@@ -54,6 +54,24 @@ class Blocks:
         values = np.asarray(values, np.float64)
         flat = self._membership @ values.reshape(len(values), -1)
         return flat.reshape(-1, *values.shape[1:])
+
+
+def share(hits: Array, *, blocks: Array | None = None, confidence: float = 0.95) -> Estimate:
+    """A share of successes, [N], with the Wilson score interval, or a bootstrap over blocks."""
+    if blocks is None:
+        return proportion(hits, confidence=confidence)
+    rows = Blocks(len(hits), blocks)
+    sums = rows.sums(hits)
+    means = {"share": lambda w: w @ sums / (w @ rows.sizes)}
+    found = bootstrap(means, rows.num_groups, confidence)["share"]
+    return not_certain(found, rows.num_blocks, confidence)
+
+
+def not_certain(share: Estimate, num_blocks: int, confidence: float) -> Estimate:
+    """Give a share of 0 or 1, in which resampling sees no spread, Wilson's interval over blocks."""
+    if 0 < share.estimate < 1:
+        return share
+    return proportion(np.full(num_blocks, share.estimate), confidence=confidence)
 
 
 def paired(first: Array, second: Array) -> tuple[Array, Array]:

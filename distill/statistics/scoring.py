@@ -1,10 +1,10 @@
 """How good answers are in the task they are for: its figures, and what is compared row by row.
 
-One front for `metrics`, `multi_label_metrics`, `number_metrics` and `comparison`. Answers are what
-a model gives: logits [N, C], or numbers [N, D] in their own units, or their quantiles [N, D * Q]; a
-baseline may give class numbers, [N]. Marks are what is kept of each row to compare models by, all
-from the same answers: whether it is right, or by how much it errs. Knows nothing of models or
-files.
+One front for `class_metrics`, `multi_label_metrics`, `number_metrics` and `comparison`. Answers are
+what a model gives: logits [N, C], or numbers [N, D] in their own units, or their quantiles
+[N, D * Q]; a baseline may give class numbers, [N]. Marks are what is kept of each row to compare
+models by, all from the same answers: whether it is right, or by how much it errs. Knows nothing of
+models or files.
 """
 
 from abc import ABC, abstractmethod
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UsageError
+from distill.statistics.class_metrics import score, score_predictions
 from distill.statistics.comparison import (
     Comparison,
     compare_errors,
@@ -26,9 +27,6 @@ from distill.statistics.metrics import (
     Estimate,
     PairedComparison,
     compare_paired,
-    proportion,
-    score,
-    score_predictions,
 )
 from distill.statistics.multi_label_metrics import right_labels, score_multi_label
 from distill.statistics.number_metrics import (
@@ -37,6 +35,7 @@ from distill.statistics.number_metrics import (
     score_numbers,
     score_quantiles,
 )
+from distill.statistics.resampling import share
 from distill.tasks import Task, TaskKind
 
 Paired = PairedComparison | Comparison
@@ -108,7 +107,9 @@ class Scoring(ABC):
         """
 
     @abstractmethod
-    def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
+    def agreement(
+        self, answers: Array, reference: Array, *, blocks: Array | None, confidence: float
+    ) -> Estimate:
         """Estimate how far two models say the same, from 0 to 1."""
 
     def pooled(self, marks: Array) -> Array:
@@ -150,9 +151,10 @@ class Classes(Scoring):
 
     def score(self, answers: Array, truth: Truth, *, confidence: float) -> dict[str, Estimate]:
         """Compute the figures; of class numbers, [N], accuracy and macro-F1."""
+        given: dict[str, Any] = {"blocks": truth.blocks, "confidence": confidence}
         if answers.ndim == 2:
-            return score(answers, truth.labels, confidence=confidence)
-        return score_predictions(answers, truth.labels, self.num_classes, confidence=confidence)
+            return score(answers, truth.labels, **given)
+        return score_predictions(answers, truth.labels, self.num_classes, **given)
 
     def marks(self, answers: Array, truth: Truth) -> Array:
         """Tell which rows are right, [N]."""
@@ -167,10 +169,12 @@ class Classes(Scoring):
         pair = (np.asarray(marks, np.float64)[:, None] for marks in (first, second))
         return compare_right_labels(*pair, blocks=blocks, confidence=confidence)
 
-    def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
+    def agreement(
+        self, answers: Array, reference: Array, *, blocks: Array | None, confidence: float
+    ) -> Estimate:
         """Give the share of rows with the same class."""
         same = answers.argmax(axis=1) == reference.argmax(axis=1)
-        return proportion(same, confidence=confidence)
+        return share(same, blocks=blocks, confidence=confidence)
 
 
 class Labels(Scoring):
@@ -196,10 +200,12 @@ class Labels(Scoring):
         """Give the difference of the shares of labels right."""
         return compare_right_labels(first, second, blocks=blocks, confidence=confidence)
 
-    def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
+    def agreement(
+        self, answers: Array, reference: Array, *, blocks: Array | None, confidence: float
+    ) -> Estimate:
         """Give the share of rows with the same labels."""
         same = ((answers > 0) == (reference > 0)).all(axis=1)
-        return proportion(same, confidence=confidence)
+        return share(same, blocks=blocks, confidence=confidence)
 
 
 class Numbers(Scoring):
@@ -265,11 +271,15 @@ class Numbers(Scoring):
         blocks = None if blocks is None else blocks[counts]
         return compare_losses(*pair, blocks=blocks, confidence=confidence)
 
-    def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
+    def agreement(
+        self, answers: Array, reference: Array, *, blocks: Array | None, confidence: float
+    ) -> Estimate:
         """Give the share of the reference's variance that the answers explain, R^2, from 0 on."""
-        found = score_numbers(answers, reference, confidence=confidence).overall["r2"]
-        low, high = np.clip(found.interval, 0, 1)
-        return Estimate(estimate=max(found.estimate, 0.0), interval=(float(low), float(high)))
+        found = score_numbers(answers, reference, blocks=blocks, confidence=confidence)
+        low, high = np.clip(found.overall["r2"].interval, 0, 1)
+        return Estimate(
+            estimate=max(found.overall["r2"].estimate, 0.0), interval=(float(low), float(high))
+        )
 
     def pooled(self, marks: Array) -> Array:
         """Give each row's root mean square error over the trainings, or mean size, [N, D]."""
@@ -315,9 +325,12 @@ class Quantiles(Scoring):
         """Give by what share the first's pinball loss is less."""
         return compare_losses(first, second, blocks=blocks, confidence=confidence)
 
-    def agreement(self, answers: Array, reference: Array, *, confidence: float) -> Estimate:
+    def agreement(
+        self, answers: Array, reference: Array, *, blocks: Array | None, confidence: float
+    ) -> Estimate:
         """Give the share of the reference's variance that the answers explain, as of numbers."""
-        return Numbers(self.task, "rmse").agreement(answers, reference, confidence=confidence)
+        rmse = Numbers(self.task, "rmse")
+        return rmse.agreement(answers, reference, blocks=blocks, confidence=confidence)
 
     def _in_one_unit(self, answers: Array, truth: Truth) -> tuple[Array, Array]:
         """Bring quantiles, [N, D, Q], and labels, [N, D], to units that can be averaged."""

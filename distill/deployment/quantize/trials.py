@@ -143,7 +143,9 @@ class Trials:
             blocks=truth.blocks,
             confidence=self.confidence,
         )
-        same = scoring.agreement(answers, self._float32, confidence=self.confidence)
+        same = scoring.agreement(
+            answers, self._float32, blocks=truth.blocks, confidence=self.confidence
+        )
         accurate = is_accurate(self.limits, drop)
         return replace(
             candidate,

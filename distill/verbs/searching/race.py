@@ -13,7 +13,7 @@ from distill.deployment.search.plan import Plan
 from distill.deployment.search.record import Entry, Rung, accuracy_is_missing
 from distill.deployment.search.selection import beaten, dropped, next_attempt
 from distill.deployment.search.space import Candidate
-from distill.statistics.metrics import proportion
+from distill.statistics.resampling import share
 from distill.verbs.run.workspace import Workspace
 from distill.verbs.searching.attempts import ATTEMPTS, attempt, seconds_spent
 from distill.verbs.searching.progress import show_rung
@@ -106,7 +106,8 @@ class Race:
             found = self._outlooks(racing, {name: done for name, (done, _) in results.items()})
             for entry in racing:
                 done, seconds = results[entry.name]
-                accuracy = proportion(correct[entry.name], confidence=self.confidence)
+                blocks = self.workspace.data.validation.blocks
+                accuracy = share(correct[entry.name], blocks=blocks, confidence=self.confidence)
                 entry.rungs.append(
                     Rung(
                         trained=done,

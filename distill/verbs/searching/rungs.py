@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from distill.deployment.search.outlook import Floor, Trained, floors
 from distill.files import read_json
-from distill.statistics.metrics import proportion
+from distill.statistics.resampling import share
 from distill.verbs.baseline import configured_baselines
 from distill.verbs.baselines.incumbent import ask_incumbent, incumbent_path
 from distill.verbs.learning.distilling import (
@@ -103,7 +103,7 @@ def floors_stage(workspace: Workspace) -> tuple[list[Floor], dict[str, Any]]:
         if teacher.sees_images:
             logits = answer(teacher, BatchDataset(validation), 0, np.arange(len(validation)))
             right = logits.argmax(axis=1) == validation.labels
-            said = proportion(right, confidence=confidence)
+            said = share(right, blocks=validation.blocks, confidence=confidence)
         data = dataclasses.replace(workspace.data, test=validation)
         scores, _ = score_baselines(data, asked, workspace.scoring, confidence=confidence)
         accuracies = [score["accuracy"] for score in scores.values()]
@@ -111,7 +111,8 @@ def floors_stage(workspace: Workspace) -> tuple[list[Floor], dict[str, Any]]:
         replaced = None
         if incumbent is not None:
             said_now = ask_incumbent(workspace, incumbent, validation).argmax(axis=1)
-            replaced = proportion(said_now == validation.labels, confidence=confidence)
+            right = said_now == validation.labels
+            replaced = share(right, blocks=validation.blocks, confidence=confidence)
         return {"teacher": said, "baseline": best, "incumbent": replaced}
 
     values = {
