@@ -163,8 +163,9 @@ def test_multirun_runs_each_value_and_prints_one_document(cli, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_users_own_network_from_the_working_folder(cli, tmp_path):
-    (tmp_path / "mine.py").write_text(
+def test_a_users_own_network_from_the_working_folder_and_an_edit_of_it(cli, tmp_path):
+    source = tmp_path / "mine.py"
+    source.write_text(
         "from torch import nn\n"
         "class Net(nn.Sequential):\n"
         "    def __init__(self, num_classes, width):\n"
@@ -175,6 +176,14 @@ def test_a_users_own_network_from_the_working_folder(cli, tmp_path):
     ran = cli("train", "run_dir=run", *overrides, *SHORT)
     assert ran.code == 0, ran.stderr
     assert ran.document["student"]["num_parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+    source.write_text(source.read_text().replace("nn.ReLU()", "nn.Tanh()"))
+    sys.modules.pop("mine", None)
+    edited = cli("train", "run_dir=run", *overrides, *SHORT)
+    assert "train/teacher: unchanged" in edited.stderr
+    for role in ("control", "student"):
+        assert f"train/{role}: unchanged" not in edited.stderr
+        assert edited.document[role]["seeds"] != ran.document[role]["seeds"]
+    assert "student: unchanged" in cli("train", "run_dir=run", *overrides, *SHORT).stderr
 
 
 @pytest.mark.slow

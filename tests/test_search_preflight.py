@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from commands import SHORT
 
 from distill.budget import Budget, LatencyBudget, Outcome
 from distill.deployment.measurement import PROCESS
@@ -124,6 +125,22 @@ def test_a_pipeline_whose_student_is_too_large_trains_nothing_and_says_what_to_d
     again = cli("pipeline", "run_dir=run", "budget.size_bytes=6000")
     assert again.code == 3
     assert "preflight: unchanged, not run again" in again.stderr  # judged anew, not measured anew
+
+
+@pytest.mark.slow
+def test_a_table_of_fewer_categories_is_another_file_and_is_measured_anew(cli, tmp_path, rng):
+    towns, labels = rng.integers(0, 300, 900), rng.integers(0, 2, 900)
+    rows = [f"town {town},{label}" for town, label in zip(towns, labels, strict=True)]
+    (tmp_path / "towns.csv").write_text("\n".join(["town,label", *rows]))
+    given = ("experiment=table_ensemble", "data=table", "data.path=towns.csv", "data.label=label")
+    sizes = []
+    for num_categories in (1000, 5):
+        most = f"data.max_categories={num_categories}"
+        ran = cli("pipeline", *given, most, "budget.size_bytes=1", "run_dir=run", *SHORT)
+        assert ran.code == 3, ran.stderr
+        rows = read_json(tmp_path / "run/preflight.json")["artefacts"]
+        sizes.append(next(r["size_bytes"] for r in rows if r["artefact"] == "student.onnx"))
+    assert sizes[1] < 0.8 * sizes[0]
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from distill.contract import HASH_KEY, Contract, ImageInput, Normalization, save
 from distill.deployment.export import embed_metadata
 from distill.errors import UserError
 from distill.training.teachers.classes import match_classes
-from distill.training.teachers.onnx import OnnxTeacher
+from distill.training.teachers.onnx import OnnxTeacher, weights_files
 
 MEAN, STD = [0.2, 0.5, 0.7], [0.3, 0.2, 0.5]
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
@@ -189,19 +189,23 @@ def test_a_fingerprint_changes_with_the_file_and_how_it_is_used(tmp_path):
     assert OnnxTeacher(first, mean=MEAN, std=STD).fingerprint == prints[0]
 
 
-def test_weights_beside_the_file_count_for_its_fingerprint(tmp_path):
+@pytest.mark.parametrize("location", ["a.onnx.data", "weights.bin"])
+def test_weights_beside_the_file_count_for_its_fingerprint(tmp_path, location):
     prints = []
     for seed in (0, 1):
         path = linear(tmp_path / "a.onnx", ["batch", 8, 6, 3], dtype=UINT8, seed=seed)
-        (tmp_path / "a.onnx.data").unlink(missing_ok=True)
+        (tmp_path / location).unlink(missing_ok=True)
         onnx.save(
-            onnx.load(path), path, save_as_external_data=True, location="a.onnx.data",
+            onnx.load(path), path, save_as_external_data=True, location=location,
             size_threshold=0,
         )  # fmt: skip
         assert path.stat().st_size < 1000
+        assert weights_files(path) == [path, tmp_path / location]
         prints.append((OnnxTeacher(path).fingerprint, path.read_bytes()))
     assert prints[0][1] == prints[1][1]  # the file itself is the same
     assert prints[0][0] != prints[1][0]
+    path.write_bytes(b"nonsense")
+    assert weights_files(path) == [path]
 
 
 def test_a_session_is_opened_anew_for_a_copy_and_after_a_fork(images, tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ VERDICT = {
 def made(tmp_path, monkeypatch):
     """A run folder with one stage, the data it read, the class it used, and its configuration."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # as the front door has it
     run_dir, data = tmp_path / "run", tmp_path / "photos"
     write_text(data / "cat" / "1.png", "a cat")
     write_text(tmp_path / "mine.py", "class Net: ...")

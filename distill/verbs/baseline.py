@@ -1,6 +1,5 @@
 """`baseline`: what a model must beat, scored before any training; `annotate` asks people."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -126,12 +125,6 @@ def _check_fits(workspace: Workspace, name: str, baseline: Any) -> None:
 
 
 def _files(workspace: Workspace) -> tuple[Path, ...]:
-    """List the files that baselines read, and the sources of those that are the user's own."""
-    found = []
-    for baseline in configured_baselines(workspace).values():
-        keywords = getattr(baseline, "keywords", {})
-        found += [Path(value) for value in keywords.values() if isinstance(value, str)]
-        module = sys.modules.get(getattr(baseline, "func", type(baseline)).__module__)
-        source = Path(getattr(module, "__file__", None) or __file__)
-        found += [] if source.is_relative_to(Path(__file__).parents[1]) else [source]
-    return tuple(found)
+    """List the files that baselines read."""
+    given = (getattr(one, "keywords", {}) for one in configured_baselines(workspace).values())
+    return tuple(Path(v) for keywords in given for v in keywords.values() if isinstance(v, str))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from torch import Tensor, nn
@@ -75,7 +76,7 @@ class OnnxFile(Teacher):
         self._opened: tuple[int, OnnxModel] | None = None
         known = classes_of(self.path, self._model.metadata) if classes is None else classes
         self.classes = None if known is None else tuple(known)
-        self._sha256 = [sha256(path) for path in _files(self.path)]
+        self._sha256 = [sha256(path) for path in weights_files(self.path)]
         self.train()
 
     @property
@@ -242,8 +243,11 @@ def _read_normalization(
     return [float(value) for value in mean], [float(value) for value in std]
 
 
-def _files(path: Path) -> list[Path]:
-    """Name the file and those beside it that hold its weights, as torch exports them."""
-    weights = onnx.load(path, load_external_data=False).graph.initializer
+def weights_files(path: Path) -> list[Path]:
+    """Name an ONNX file, and those beside it that hold its weights, whatever they are called."""
+    try:
+        weights = onnx.load(path, load_external_data=False).graph.initializer
+    except (DecodeError, OSError):  # who opens it says what is wrong with it
+        return [path]
     beside = {ExternalDataInfo(w).location for w in weights if uses_external_data(w)}
     return [path, *(path.parent / name for name in sorted(beside))]

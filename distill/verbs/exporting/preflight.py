@@ -62,6 +62,7 @@ def preflight_stage(workspace: Workspace, students: Mapping[str, Workspace]) -> 
         "head": plain(workspace.cfg.head),
         "embedding": workspace.cfg.embedding,
         "classes": workspace.data.classes,
+        "encoder": repr(workspace.data.encoder),  # it is in the file
         "inputs": digest(inputs),
         "starts": [workspace.budget.latency.cold_start_ms, workspace.budget.peak_rss_bytes],
     }

@@ -19,11 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from distill.files import sha256, sha256_json, to_json, write_arrays, write_json
 from distill.production.registry.connection import be_quick
-from distill.statistics.metrics import fit_temperature, score
+from distill.statistics.class_metrics import score
+from distill.statistics.metrics import fit_temperature
 from distill.statistics.scoring import scoring_of
 from distill.tasks import TaskKind
 from distill.training.teachers.classes import class_columns
 from distill.verbs.learning.networks import weights_path
+from distill.verbs.run.own_code import with_own_code
 from distill.verbs.run.ranks import agree
 from distill.verbs.run.workspace import Workspace, is_terminal, plain
 
@@ -69,13 +71,13 @@ def fit_stage(
 
     values = values | {
         "data": workspace.data.fingerprint,
-        "training": {part: plain(training[part]) for part in RECIPE},
+        "training": _training(training),
         "views": [plain(workspace.cfg.views), views.VERSION],
         "mixing": plain(workspace.cfg.mixing),
         "callbacks": plain(workspace.cfg.callbacks),
         "compile": workspace.cfg.compile,
     }
-    recipe = sha256_json([values, [sha256(path) for path in inputs]])
+    recipe = sha256_json([with_own_code(values), [sha256(path) for path in inputs]])
     if workspace.data.is_numeric:  # marks are by the metric, and what is trained stays
         values |= {"metric": workspace.scoring.metric}
 
@@ -104,6 +106,19 @@ def fit_stage(
         outputs=outputs_of(role),
         together=True,
     )
+
+
+def _training(training: DictConfig) -> dict[str, Any]:
+    """Take the settings of a training; the fastest precision is that, whatever it is here.
+
+    A folder that is carried to another processor would otherwise be trained again.
+    """
+    found = {part: plain(training[part]) for part in RECIPE}
+    asked = OmegaConf.to_container(training.trainer, resolve=False)
+    assert isinstance(asked, dict)
+    if str(asked.get("precision")).startswith("${fastest_precision:"):
+        found["trainer"]["precision"] = "fastest"
+    return found
 
 
 def _fit(
@@ -260,7 +275,8 @@ def score_test(
     scores |= workspace.scoring.score(test, data.test.truth, confidence=confidence)
     if validation is not None and data.task.kind is TaskKind.CLASSIFICATION:
         temperature = fit_temperature(validation, data.validation.labels)
-        scaled = score(test / temperature, data.test.labels, confidence=confidence)
+        given: dict[str, Any] = {"blocks": data.test.blocks, "confidence": confidence}
+        scaled = score(test / temperature, data.test.labels, **given)
         scores |= {"temperature": temperature}
         scores |= {f"{name}_scaled": scaled[name] for name in ("nll", "ece")}
     return to_json(scores)

@@ -6,8 +6,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from distill.errors import UserError
+from distill.files import sha256_json
 from distill.verbs.learning.networks import load_network, weights_path
 from distill.verbs.learning.views import check_views_of_teacher
+from distill.verbs.run.own_code import own_code
 from distill.verbs.run.workspace import Workspace, named_in_errors, plain
 
 if TYPE_CHECKING:
@@ -30,6 +32,12 @@ def load_teacher(workspace: Workspace) -> "Teacher":
         return teachers[0]
     task = workspace.data.task
     return EnsembleTeacher(teachers, plain(cfg.weights), task.answers, kind=task.kind)
+
+
+def fingerprint_of(workspace: Workspace, teacher: "Teacher") -> str:
+    """Tell by what a teacher is known: what it holds, and the user's own code that it runs."""
+    code = own_code(plain(workspace.cfg.teacher))
+    return sha256_json([teacher.fingerprint, code]) if code else teacher.fingerprint
 
 
 def teacher_members(teacher: DictConfig) -> dict[str, DictConfig]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distill.production.teacher_answers import TeacherAnswers, read_answers
 from distill.run_folder import run_folder_lock
 from distill.tasks import TaskKind
-from distill.verbs.learning.members import TEACHER_FACTS, load_teacher
+from distill.verbs.learning.members import TEACHER_FACTS, fingerprint_of, load_teacher
 from distill.verbs.learning.store import (
     num_views,
     shown_dataset,
@@ -39,9 +39,10 @@ def logged_stage(workspace: Workspace, ids: NDArray[np.str_]) -> dict[str, Any]:
     data = workspace.data
     teacher_stage(workspace)
     teacher = load_teacher(workspace)
+    fingerprint = fingerprint_of(workspace, teacher)
     path = workspace.run_dir / ANSWERS
     known = read_answers(path) if path.is_file() else None
-    if known is not None and known.model_sha256 != teacher.fingerprint:
+    if known is not None and known.model_sha256 != fingerprint:
         known = None  # another teacher's opinion
     new = np.flatnonzero(known.places(ids) < 0) if known else np.arange(len(ids))
     if len(new):
@@ -50,7 +51,7 @@ def logged_stage(workspace: Workspace, ids: NDArray[np.str_]) -> dict[str, Any]:
         answers = TeacherAnswers(
             ids=ids[new],
             logits=answer(teacher.folded(), BatchDataset(data.unlabelled), 0, rows),
-            model_sha256=teacher.fingerprint,
+            model_sha256=fingerprint,
             classes=data.classes,
         )
         known = answers if known is None else known.joined(answers)
@@ -62,7 +63,7 @@ def logged_stage(workspace: Workspace, ids: NDArray[np.str_]) -> dict[str, Any]:
         "num_answers": len(known.ids),
         "num_new": len(new),
         "num_classes": known.num_classes,
-        "teacher": teacher.fingerprint,
+        "teacher": fingerprint,
     }
 
 
@@ -103,19 +104,17 @@ def _build(workspace: Workspace, folder: Path, own: bool) -> dict[str, Any]:
 
     start = time.monotonic()
     cfg, teacher = workspace.cfg, load_teacher(workspace)
-    dataset = shown_dataset(workspace)
+    dataset, fingerprint = shown_dataset(workspace), fingerprint_of(workspace, teacher)
     asked = ask_as_they_are(workspace, teacher) if workspace.leads else None
     precision = cfg.soft_labels.precision
     if precision == "auto":
         if workspace.leads:
-            stored = stored_precision(
-                folder, store_recipe(workspace, teacher.fingerprint, precision)
-            )
+            stored = stored_precision(folder, store_recipe(workspace, fingerprint, precision))
             of_classes = workspace.data.task.kind is TaskKind.CLASSIFICATION
             chosen = choose_precision if of_classes else lambda *_: "float32"  # too coarse
             precision = stored or chosen(teacher.folded(), dataset)
         precision = agree(precision)
-    recipe = store_recipe(workspace, teacher.fingerprint, precision)
+    recipe = store_recipe(workspace, fingerprint, precision)
     writer = StoreWriter(
         folder, recipe, workspace.data.taught.indices, num_views(workspace), replace=own
     )

@@ -12,6 +12,7 @@ from distill.files import read_json
 from distill.tasks import TaskKind
 from distill.verbs.learning.members import TEACHER_FACTS, load_teacher
 from distill.verbs.learning.views import check_views_of_data, shows_samples_as_they_are
+from distill.verbs.run.own_code import with_own_code
 from distill.verbs.run.workspace import OUTPUTS, Workspace, plain
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def store_recipe(workspace: Workspace, teacher: str, precision: str) -> "Recipe"
         teacher=teacher,
         data=data.fingerprint,
         classes=data.classes,
-        views={"views": plain(cfg.views), "mixing": plain(cfg.mixing)},
+        views=with_own_code({"views": plain(cfg.views), "mixing": plain(cfg.mixing)}),
         views_version=VERSION,
         num_samples=len(data.taught),
         top_k=stored_top_k(workspace),

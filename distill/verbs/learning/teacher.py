@@ -7,12 +7,18 @@ from typing import Any
 import lightning
 from omegaconf import DictConfig
 
+from distill.contract import CONTRACT_FILE
 from distill.files import write_json
 from distill.training.modules import SupervisedModule
 from distill.training.teachers.ensemble import check_weights
 from distill.verbs.learning.elsewhere import warnings_about_test_set
 from distill.verbs.learning.fitting import HISTORY, fit_stage, keep, outputs_of, score_test
-from distill.verbs.learning.members import TEACHER_FACTS, load_teacher, teacher_members
+from distill.verbs.learning.members import (
+    TEACHER_FACTS,
+    fingerprint_of,
+    load_teacher,
+    teacher_members,
+)
 from distill.verbs.learning.networks import (
     existing,
     load_network,
@@ -46,7 +52,7 @@ def teacher_stage(workspace: Workspace) -> dict[str, Any]:
         whole = load_teacher(workspace)
         for warning in warnings_about_test_set(workspace):
             log.warning("WARNING: %s", warning)
-        facts = {"fingerprint": whole.fingerprint, "kind": type(whole).__name__}
+        facts = {"fingerprint": fingerprint_of(workspace, whole), "kind": type(whole).__name__}
         write_json(run_dir / TEACHER_FACTS, facts)
         scores = trained["teacher"] if "teacher" in trained else _score_teacher(workspace, whole)
         return scores | facts
@@ -60,11 +66,15 @@ def teacher_stage(workspace: Workspace) -> dict[str, Any]:
 def _files(member: DictConfig) -> list[Path]:
     """List the files that a teacher reads which is no network of ours: other bytes, other answers.
 
-    An ONNX file may keep its weights beside it, in `<name>.data`.
+    An ONNX file may keep its weights beside it, and a contract that names its classes.
     """
-    named = [member.get(key) for key in ("path", "test_path")]
-    paths = [Path(f"{name}{suffix}") for name in named if name for suffix in ("", ".data")]
-    return [path for path in paths if path.is_file()]
+    from distill.training.teachers.onnx import weights_files
+
+    found: list[Path] = []
+    for path in (Path(member[key]) for key in ("path", "test_path") if member.get(key)):
+        is_onnx = path.suffix == ".onnx"
+        found += [*weights_files(path), path.with_name(CONTRACT_FILE)] if is_onnx else [path]
+    return [path for path in found if path.is_file()]
 
 
 def _score_teacher(workspace: Workspace, teacher: Any) -> dict[str, Any]:

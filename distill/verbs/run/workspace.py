@@ -26,6 +26,7 @@ from distill.run_folder import Stage, run_folder_lock
 from distill.statistics.scoring import Scoring, scoring_of
 from distill.tasks import TaskKind
 from distill.verbs.run.command import CONFIG, check_same_run, header
+from distill.verbs.run.own_code import with_own_code
 from distill.verbs.run.ranks import agree, launched
 
 if TYPE_CHECKING:
@@ -153,18 +154,20 @@ class Workspace:
     ) -> dict[str, Any]:
         """Run a stage, or return what it left if nothing that it depends on has changed.
 
+        What the values name of the user's own code counts, too.
+
         Of several processes the leader runs it alone, or all do where it is done `together`; what
         the others compute is not looked at.
         """
         start = time.monotonic()
         self.console.rule(f"[bold]{name}", align="left")
-        stage = Stage(name=name, values=values, inputs=inputs, outputs=outputs)
-        result = agree(stage.finished(self.run_dir) if self.leads else None)
+        own = Stage(name=name, values=with_own_code(values), inputs=inputs, outputs=outputs)
+        result = agree(own.finished(self.run_dir) if self.leads else None)
         if result is not None:
             log.info("%s: unchanged, not run again", name)
             return result
         if self.leads:
-            result = stage.run(self.run_dir, compute)
+            result = own.run(self.run_dir, compute)
         elif together:
             compute()
         log.info("%s: %.1f s", name, time.monotonic() - start)

@@ -1,9 +1,9 @@
 """Whether a finished pipeline is still that of its command: told in a second, without torch.
 
 Looks at the configuration, at the package versions and the processor, at every file that the run
-promised, and at every file, folder and module that the configuration names. Files outside the run
-folder count as the same if their size and their time of change are (as `make` and `git status` do
-it).
+promised, and at every file, folder and module of the user's own that the configuration names. Files
+outside the run folder count as the same if their size and their time of change are (as `make` and
+`git status` do it).
 """
 
 import logging
@@ -20,6 +20,7 @@ from distill.deployment.device.machine import processor
 from distill.files import read_json, sha256, sha256_json, write_json
 from distill.run_folder import promised, versions
 from distill.verbs.production.registry import champion_sha256
+from distill.verbs.run.own_code import own_code
 from distill.verbs.run.ranks import launched
 from distill.verbs.run.summary import show_verdict
 from distill.verbs.run.workspace import Workspace, plain
@@ -68,10 +69,6 @@ def needs_of(cfg: DictConfig) -> dict[str, Any]:
         path = Path(value).expanduser()
         if _is_outside(path, own):
             looked_at[value] = sha256_json([_state(file) for file in _files(path, own)])
-        package = Path(value.partition(".")[0])
-        for module in (package, package.with_suffix(".py")):
-            if "." in value and module.exists():  # a class in the folder where the command starts
-                looked_at[str(module)] = sha256_json([_state(f) for f in _files(module, own)])
     starts = cfg.get("start_from"), cfg.get("teacher_training", {}).get("start_from")
     uses_champion = "champion" in (cfg.get("against"), *starts)
     champion = champion_sha256(cfg) if uses_champion else None
@@ -80,6 +77,7 @@ def needs_of(cfg: DictConfig) -> dict[str, Any]:
         "versions": versions(),
         "processor": processor(),
         "files": looked_at,
+        "own_code": own_code(values),
         "champion": champion,
     }
 
