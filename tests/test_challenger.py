@@ -186,13 +186,24 @@ def test_a_frame_gives_back_the_arrays_that_it_was_given():
     facts, found = unpack(data[PREFIX_BYTES:end], data[end:])
     assert (prefix.number, facts, prefix.body_bytes) == (7, {"fact": 1}, len(data) - end)
     for name, array in {**arrays, "objects": arrays["names"]}.items():
-        assert found[name].dtype == array.dtype
+        assert found[name].dtype == (object if array.dtype.kind == "U" else array.dtype)
         np.testing.assert_array_equal(found[name], array)
 
 
+def test_a_long_text_takes_no_room_in_its_neighbours():
+    texts = np.array([["x" * 1_000_000], *[["y"]] * 999], object)
+    data = pack(7, {}, {"names": texts})
+    assert len(data) < 1_020_000
+    end = PREFIX_BYTES + Prefix.parse(data[:PREFIX_BYTES]).header_bytes
+    np.testing.assert_array_equal(unpack(data[PREFIX_BYTES:end], data[end:])[1]["names"], texts)
+
+
 def test_a_frame_of_objects_or_of_nonsense_lengths_is_refused():
-    with pytest.raises(ValueError, match="objects"):
-        unpack(b'{"arrays": [["x", "|O", [1]]]}', b"\0" * 8)
+    for code in ("|O", "|V8", "<U2"):
+        with pytest.raises(ValueError, match="a frame of"):
+            unpack(b'{"arrays": [["x", "%s", [1]]]}' % code.encode(), b"\0" * 8)
+    with pytest.raises(ValueError, match="a frame of 8 bytes for 17"):
+        unpack(b'{"arrays": [["x", "text", [1]]]}', b"\x09" + b"\0" * 7)
     with pytest.raises(ValueError, match="bytes"):
         Prefix.parse(b"\xff" * PREFIX_BYTES)
 

@@ -85,7 +85,7 @@ def test_a_proven_teacher_saves_labels_and_teaches_where_it_differs(loop, log, t
     num = label_all(log, truth)
     label_all(log, truth, who="bob")  # two against a teacher, where it takes two
     done = loop("select", AUDIT, named, "limits.budget=20")
-    assert done["audit"]["num_judged"] == num
+    assert done["audit"]["num_judged"] == done["audit"]["num_judged_of_this_version"] == num
     assert done["teacher"]["threshold"] == 0.5
     assert done["teacher"]["may_teach"]
     assert done["tiers"]["agree"] > 100

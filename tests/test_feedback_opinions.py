@@ -87,7 +87,7 @@ def test_what_is_known_of_a_row(own, verdict, label):
 
 def test_what_is_contested_counts_against_the_model_and_the_teacher():
     rows = [row(0, settled=0)] * 3 + [row(0, 1)] + [row()]
-    found = audited(rows)
+    found = audited(rows, "a")
     assert found.accuracy(confidence=0.95).estimate == 3 / 4
     assert (found.num_drawn, found.num_open) == (5, 1)
     proof = found.proof(np.array([[9.0, 0]] * 4), target=0.9)
@@ -95,13 +95,26 @@ def test_what_is_contested_counts_against_the_model_and_the_teacher():
 
 
 def test_a_teacher_without_an_answer_is_not_judged_by_it():
-    found = audited([row(0, settled=0), row(0, settled=0)])
+    found = audited([row(0, settled=0), row(0, settled=0)], "a")
     proof = found.proof(np.array([[9.0, 0], [np.nan, np.nan]]), target=0.9)
     assert proof.levels[0].num_audited == 1
 
 
+def test_what_another_version_answered_judges_the_teacher_alone():
+    own = row(1, settled=1, predicted=0)
+    others = replace(own, prediction=replace(own.prediction, artefact_sha256="b"))
+    found = audited([own, row(0, settled=0), *[others] * 8], "a")
+    assert found.num_answered == 2
+    assert found.accuracy(confidence=0.95).estimate == 1 / 2
+    proof = found.proof(np.array([[0, 9.0]] * 10), target=0.5)
+    level = proof.levels[0]
+    assert (level.num_audited, level.num_right) == (10, 9)
+    assert (level.num_differing, level.num_differing_right) == (2, 1)
+    assert audited([others], "a").accuracy(confidence=0.95) is None
+
+
 def test_chosen_rows_do_not_judge():
-    found = audited([row(1, settled=1, split="active")] * 5)
+    found = audited([row(1, settled=1, split="active")] * 5, "a")
     assert found.accuracy(confidence=0.95) is None
     assert found.num_drawn == 0
 
@@ -112,6 +125,6 @@ def test_rows_of_a_time_with_a_larger_share_do_not_count_more():
     for i, one in enumerate(ids):
         own = row(0, settled=0, probability=0.9 if i < 100 else 0.3)
         rows.append(replace(own, item=replace(own.item, prediction=one)))
-    found = audited(rows)
+    found = audited(rows, "a")
     assert found.ids == [one for one in ids if place_of(one) < 0.3]
     assert found.num_drawn == 200

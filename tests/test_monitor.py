@@ -169,10 +169,40 @@ def test_a_new_model_is_left_alone_for_a_while_and_the_page_says_that_it_is_wors
     assert "Answers are worse (audited accuracy" in " ".join(ran.stderr.split())
 
 
+def test_gaps_that_training_knew_are_no_skew_and_what_it_never_saw_is(cli, world, tmp_path):
+    fill(f"sqlite:///{tmp_path}/l.db", world, days=9)
+    given = (f"run={world}", f"log.url=sqlite:///{tmp_path}/l.db", f"out={tmp_path}/out")
+
+    def skew(statement):
+        with closing(sqlite3.connect(tmp_path / "l.db")) as log, log:
+            log.execute(statement)
+        ran = cli("monitor", *given, "alarm_rate=0.0001")
+        found = json.loads(ran.stdout.splitlines()[-1])["found"]
+        return found["skew"], "skew" in fired(found)
+
+    gaps = "INSERT INTO distill_skew VALUES ('g', strftime('%s') - 60, 'm', 1, 'gap', 'age', 9999)"
+    assert skew(gaps) == (0, False)
+    page = (tmp_path / "out/monitor.html").read_text()
+    assert "gap: age" in page
+    assert "9,999" in page
+    by_chance = "UPDATE distill_predictions SET odd = '%s' WHERE abs(random()) %% 10 = 0"
+    assert skew(by_chance % "champion") == (0, False)
+    share, fires = skew(by_chance % "own")
+    assert share == pytest.approx(0.1, abs=0.04)
+    assert fires
+
+
 def test_rules_of_the_calendar_and_of_labels(asked):
     ran, found = asked("rules.max_age_days=14", "rules.min_new_labels=100")
     assert ran.code == 3
     assert fired(found) == {"age", "new labels"}
+
+
+@pytest.mark.parametrize("verb", ["monitor", "experiment"])
+def test_no_log_is_one_message(cli, world, verb):
+    ran = cli(verb, "log.url=null", *([f"run={world}"] if verb == "monitor" else []))
+    assert (ran.code, "Traceback" in ran.stderr) == (2, False)
+    assert "Expected `log.url=` to name a database but got None" in ran.stderr
 
 
 def test_an_empty_log_is_one_message(cli, world, tmp_path):

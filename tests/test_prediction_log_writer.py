@@ -181,6 +181,14 @@ def test_rows_that_the_database_refuses_are_found_among_others(engine, writing):
     assert writer.health.num_refused == 4
 
 
+def test_a_unit_that_no_index_can_hold_takes_no_other_with_it(engine, writing, rng):
+    writer = writing(sync=True, batch=8)
+    long = "".join(map(chr, rng.integers(33, 127, 20_000)))
+    records = [prediction(experiment="e", unit=unit) for unit in ("ann", long, "bob")]
+    kept = [writer.put(record).result(60) for record in records]
+    assert kept == [True, engine.dialect.name == "sqlite", True]
+
+
 def test_the_same_record_twice_is_one_row(engine, writing):
     writer = writing()
     record, skew = prediction(), Skew(model="m", kind="missing", column="age", count=1)

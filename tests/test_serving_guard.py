@@ -24,7 +24,9 @@ LIMIT = 10_000
 @pytest.fixture(scope="module")
 def client(pets):
     service = make_service(pets, admin_token="sesame-Ünïcode")
-    limits = Limits(max_body_bytes=LIMIT, allowed_origins=("https://shop.example",))
+    hosts = (*Limits().allowed_hosts, "Box.Example")
+    origins = ("https://Shop.example",)
+    limits = Limits(max_body_bytes=LIMIT, allowed_hosts=hosts, allowed_origins=origins)
     with running(service, limits, Listening(port=0, read_timeout_s=1.0)) as client:
         yield client
 
@@ -214,6 +216,7 @@ def test_others_are_answered_while_slow_clients_hang(client):
         ({"Host": "localhost:8000"}, 200),
         ({"Host": "[::1]:8000"}, 200),
         ({"Host": "LOCALHOST"}, 200),
+        ({"Host": "box.example"}, 200),
         ({"Host": "evil.example"}, 403),
         ({"Host": "127.0.0.1.evil.example"}, 403),
         ({"Host": ""}, 403),
@@ -233,6 +236,7 @@ def test_writes_come_from_here(client, headers, status, path):
     assert (answer.status_code == 403) == (status == 403)
     if status == 403:
         assert set(answer.json()) == {"error"}
+        assert "`limits.allowed_" in answer.json()["error"] or "cross-site" in str(headers)
 
 
 def test_reads_may_come_under_any_name_unless_they_are_guarded(client, pets):

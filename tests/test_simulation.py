@@ -112,7 +112,20 @@ def test_first_days_without_rows_for_the_first_model_are_refused():
         simulate(gap, Plan(first_days=14, window_days=7))
 
 
-@pytest.mark.parametrize("wrong", [{"first_days": 0}, {"labels": 0}, {"audit_share": 0.0}])
+def test_a_training_for_which_there_are_too_few_rows_is_none_and_costs_nothing():
+    own = stream("still")
+    per_day = len(own.days) // own.num_days
+    rows = np.arange(len(own.days))
+    asked = (own.days < 14) | (rows % per_day < 5)  # from then on 35 rows a week
+    few = Stream(days=own.days[asked], inputs=own.inputs[asked], labels=own.labels[asked])
+    (found,) = simulate(few, Plan(first_days=14, every_days=7), policies=["calendar"])
+    assert (found.trainings, found.labels) == ((), 0)
+
+
+wrong_plans = [{"first_days": 0}, {"labels": 0}, {"labels": 49}, {"audit_share": 0.0}]
+
+
+@pytest.mark.parametrize("wrong", wrong_plans)
 def test_plans_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Plan(**wrong)

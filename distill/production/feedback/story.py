@@ -20,6 +20,7 @@ def audit_facts(seen: Survey, looking: Looking) -> dict[str, Any]:
         "num_drawn": seen.audit.num_drawn,
         "num_open": seen.audit.num_open,
         "num_judged": len(seen.audit.ids),
+        "num_judged_of_this_version": seen.audit.num_answered,
         "accuracy": to_json(accuracy),
         "confidence": looking.confidence,
     }

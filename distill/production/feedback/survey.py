@@ -129,7 +129,7 @@ def survey(
         pool=pool,
         teacher_logits=teacher_logits,
         tiers=found,
-        audit=audited([*queue.values()]),
+        audit=audited([*queue.values()], model.sha256),
         proof=proof,
         num_drawn=num_drawn,
         shares=audit.shares,
@@ -196,7 +196,7 @@ class _Judge:
     looking: Looking
 
     def proof(self, rows: Sequence[Reviewed]) -> Proof | None:
-        so_far, looking = audited(rows), self.looking
+        so_far, looking = audited(rows, self.model.sha256), self.looking
         logits = self.ask(so_far.ids)
         if logits is None:
             return None

@@ -97,6 +97,8 @@ def _audit(seen: Survey) -> str:
     judged = own.num_drawn - own.num_open
     found = own.accuracy(confidence=0.95)
     accuracy = "" if found is None else f", accuracy {found.estimate:.1%}"
+    if found is not None and own.num_answered < len(own.ids):
+        accuracy += f" on the {own.num_answered:,} that this version answered"
     return f"{drawn}{judged:,} have a label{accuracy}, {own.num_open:,} are open."
 
 

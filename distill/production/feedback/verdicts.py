@@ -23,6 +23,7 @@ DELAYED = "delayed_truth"
 TEACHER = "teacher"
 NOBODY = "nobody"
 CONTESTED = -2  # people said something, and differ
+NOT_ASKED = -1  # another version answered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Audited:
     Attributes:
         ids: of the rows whose truth is known or contested, [n], all drawn with one probability.
         labels: the truth, [n]; `CONTESTED` where people differ.
-        predicted: by the model, [n].
+        predicted: by the model, [n]; -1 where another version answered, which says nothing of it.
         num_drawn: rows that were drawn.
         num_open: of them, of which nothing is known yet.
     """
@@ -43,11 +44,17 @@ class Audited:
     num_drawn: int
     num_open: int
 
+    @property
+    def num_answered(self) -> int:
+        """Rows that the model itself answered."""
+        return int((self.predicted >= 0).sum())
+
     def accuracy(self, *, confidence: float) -> Estimate | None:
         """Of the model; None before anything is known."""
-        if not self.ids:
+        own = self.predicted >= 0
+        if not self.num_answered:
             return None
-        return proportion(self.labels == self.predicted, confidence=confidence)
+        return proportion(self.labels[own] == self.predicted[own], confidence=confidence)
 
     def proof(self, teacher_logits: NDArray[np.floating], **targets: Any) -> Proof:
         """Tell above which confidence a teacher may label; see `precision.prove`.
@@ -59,7 +66,8 @@ class Audited:
         sure = confidences(teacher_logits)
         known = np.isfinite(sure)
         says = teacher_logits[known].argmax(axis=1)
-        right, differs = says == self.labels[known], says != self.predicted[known]
+        predicted = self.predicted[known]
+        right, differs = says == self.labels[known], (says != predicted) & (predicted >= 0)
         return prove(sure[known], right, differs, **targets)
 
 
@@ -119,11 +127,13 @@ def judged(row: Reviewed) -> tuple[int, str] | None:
     return verdict, DELAYED if row.truth is not None and row.truth_source != HUMAN else HUMAN
 
 
-def audited(rows: Sequence[Reviewed]) -> Audited:
+def audited(rows: Sequence[Reviewed], artefact_sha256: str) -> Audited:
     """Put the audited rows of a queue together.
 
     Args:
         rows: of the queue; chosen ones are left out.
+        artefact_sha256: of the model that is judged. Rows that other versions of it answered tell
+            of the teacher alone.
     """
     drawn = [row for row in rows if row.item.split == "audit"]
     probabilities = np.array([row.item.inclusion_probability for row in drawn], np.float64)
@@ -133,7 +143,14 @@ def audited(rows: Sequence[Reviewed]) -> Audited:
     return Audited(
         ids=[row.item.prediction for row, _ in known],
         labels=np.array([label for _, label in known], np.int64),
-        predicted=np.array([row.prediction.label for row, _ in known], np.int64),
+        predicted=np.array([_predicted(row, artefact_sha256) for row, _ in known], np.int64),
         num_drawn=len(drawn),
         num_open=sum(verdict_on(row) is None for row in drawn),
     )
+
+
+def _predicted(row: Reviewed, artefact_sha256: str) -> int:
+    own = row.prediction
+    if own.artefact_sha256 != artefact_sha256 or own.label is None:
+        return NOT_ASKED
+    return own.label

@@ -71,7 +71,7 @@ class Seen:
         first: the model's first answer.
         num_rows: of the window, of all models.
         rows: drawn from the window, in the order of time.
-        skews: what did not fit, in the window.
+        skews: gaps and new categories, in the window, of all models.
         labels: see there.
         teacher: what it says of `rows` and of audited rows, as far as it was asked.
         lost: what could not be had, and why, for people.

@@ -70,8 +70,9 @@ def page(found: Report, model: str) -> str:
             ],
             "together": found.together,
             "has_effect": any(one.effect is not None for one in found.changes),
+            "skew": percent(found.skew),
             "skews": [
-                {"what": f"{one.kind}: {one.column}", "share": percent(one.count / found.num_rows)}
+                {"what": f"{one.kind}: {one.column}", "count": f"{one.count:,}"}
                 for one in found.skews
             ],
             "triggers": [

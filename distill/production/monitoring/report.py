@@ -66,7 +66,8 @@ class Report:
         teacher_accuracy: on the audited rows of the window.
         changes: those first that matter most.
         together: of what points those are that look at all at once, for people.
-        skews: what did not fit, and the share of rows that it is.
+        skew: share of the rows looked at with what the model's training has never seen.
+        skews: values that are gaps or new categories, by column, in requests to any model.
         windows, decay: of the model's whole life.
         baseline: what it must beat, and how good that is on the test set.
         triggers: every rule, and whether it fires.
@@ -90,6 +91,7 @@ class Report:
     teacher_accuracy: float | None
     changes: list[Changed]
     together: str
+    skew: float
     skews: list[SkewCount]
     windows: list[Window]
     decay: Decay | None
@@ -142,7 +144,7 @@ def report(
     windows = _windows(world, seen, window_days)
     baseline = world.baseline
     age = (seen.until - seen.first) / DAY
-    skewed = sum(one.count for one in seen.skews) / max(seen.num_rows, 1)
+    skew = sum(row.odd in ("own", "both") for row in seen.rows) / len(seen.rows)
     by_teacher = estimates.get("disagreement")
     known_now = Known(
         age_days=age,
@@ -151,7 +153,7 @@ def report(
         audited=None if audited is None else audited.interval,
         estimated=None if by_teacher is None else by_teacher.interval,
         drifted=tuple(dict.fromkeys(one.name for one in changes if one.stands_out)),
-        skew=min(skewed, 1.0),
+        skew=skew,
         num_new_labels=seen.labels.num_known,
         num_retrainings=num_retrainings,
     )
@@ -172,6 +174,7 @@ def report(
         teacher_accuracy=teacher_accuracy,
         changes=changes,
         together=together,
+        skew=skew,
         skews=list(seen.skews),
         windows=windows,
         decay=fit_decay(

@@ -62,6 +62,11 @@ class Plan:
         for name in ("first_days", "window_days", "every_days", "labels", "cooldown_days"):
             if not getattr(self, name) >= 1:
                 raise UsageError(f"Expected `plan.{name}` >= 1 but got {getattr(self, name)}.")
+        if self.labels < MIN_ROWS:
+            raise UsageError(
+                f"Expected `plan.labels` >= {MIN_ROWS}, with which a stand-in can be trained, but "
+                f"got {self.labels}."
+            )
         if not 0 < self.audit_share <= 1:
             raise UsageError(
                 f"Expected `plan.audit_share` above 0 and up to 1 but got {self.audit_share}."
@@ -194,12 +199,13 @@ class _Life:
             if self.policy == "best":
                 self._train(day + 1, everything=True)
             elif day - self.trained >= plan.cooldown_days and self._asks(day):
+                if not self._train(day + 1):
+                    continue  # too few rows have their truth: it asks again tomorrow
                 trainings.append(day)
                 needed += int(is_low)
                 if fell is not None:
                     delays.append(day - fell)
                     fell = None
-                self._train(day + 1)
         days = np.array(by_day)
         days = np.where(np.isnan(days), np.nanmean(days), days)
         return Outcome(
@@ -213,15 +219,18 @@ class _Life:
             by_day=tuple(days.tolist()),
         )
 
-    def _train(self, until: int, *, everything: bool = False) -> None:
-        """Train on rows of the window before a day; on all, or on as many as are bought."""
+    def _train(self, until: int, *, everything: bool = False) -> bool:
+        """Train on rows of the window before a day; on all, or on as many as are bought.
+
+        Tell whether there were enough.
+        """
         stream = self.stream
         rows = self._window(until - 1)
         if not everything:
             rows = rows[self.rng.permutation(len(rows))[: self.plan.labels]]
-            self.num_labels += len(rows)
         if len(rows) < MIN_ROWS:
-            return
+            return False
+        self.num_labels += 0 if everything else len(rows)
         x, y = stream.inputs[rows], stream.labels[rows]
         folds = np.arange(len(rows)) % 5
         right = np.zeros(len(rows), bool)
@@ -230,6 +239,7 @@ class _Life:
             right[unseen] = fit(x[~unseen], y[~unseen], self.num_classes)(x[unseen]) == y[unseen]
         self.model, self.accepted = fit(x, y, self.num_classes), float(right.mean())
         self.trained, self.known, self.was_right = until - 1, rows, right
+        return True
 
     def _window(self, day: int) -> NDArray[np.int64]:
         days = self.stream.days

@@ -181,6 +181,8 @@ def shown(url: sa.URL) -> str:
 
 def _parsed(url: str) -> sa.URL:
     known = "Write `sqlite:///path/log.db` or `postgresql://user@host/database`."
+    if not isinstance(url, str):
+        raise UsageError(f"Expected `log.url=` to name a database but got {url}. {known}")
     try:
         parsed = sa.make_url(url)
     except (exc.ArgumentError, ValueError) as error:

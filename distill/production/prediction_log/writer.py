@@ -35,7 +35,14 @@ from distill.production.prediction_log.schema import PREDICTIONS, SKEW, insert_n
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 5.0  # between tries, doubled each time
-_ROWS_AT_FAULT = (exc.DataError, exc.IntegrityError)  # of all else the database is
+_BEYOND_A_LIMIT = "54"  # the class of PostgreSQL's codes for what is too large to be kept
+
+
+def _are_at_fault(error: Exception) -> bool:
+    """Tell whether the rows are at fault; of all else the database is."""
+    code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    is_fault = isinstance(error, exc.DataError | exc.IntegrityError)
+    return is_fault or code.startswith(_BEYOND_A_LIMIT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,12 +249,12 @@ class LogWriter:
         while rows:
             try:
                 self._commit([(item.record, row) for item, row in rows])
-            except _ROWS_AT_FAULT as error:
-                if len(rows) == 1:
-                    return self._refuse(rows[0][0], error)
-                self._write(rows[: len(rows) // 2])
-                return self._write(rows[len(rows) // 2 :])
             except Exception as error:  # the thread must outlive whatever a driver raises
+                if _are_at_fault(error):
+                    if len(rows) == 1:
+                        return self._refuse(rows[0][0], error)
+                    self._write(rows[: len(rows) // 2])
+                    return self._write(rows[len(rows) // 2 :])
                 self._note(reason(error))
                 if not self._may_retry(pause):
                     return self._finish([item for item, _ in rows], "lost")

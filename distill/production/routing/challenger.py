@@ -144,9 +144,10 @@ class Challenger:
             self._heard = loop.time()
         self._number = number = self._number + 1
         answer: asyncio.Future[Arrays] = loop.create_future()
+        frame = pack(number, {}, feeds)
         self._waiting[number] = answer
         try:
-            self._writer.write(pack(number, {}, feeds))
+            self._writer.write(frame)
             async with asyncio.timeout(seconds):
                 outputs = await answer
         except TimeoutError:

@@ -1,7 +1,8 @@
 """Arrays through a socket between two processes of ours: a frame is a header and bytes.
 
-Nothing is pickled: what arrives is a JSON header and the numbers or fixed-length strings that it
-announces. Knows nothing of models.
+Nothing is pickled: what arrives is a JSON header and the numbers, or the strings and their lengths,
+that it announces. A string takes its own length alone, whatever that of its neighbours is. Knows
+nothing of models.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_TEXT, _LENGTH = "text", np.dtype("<i8")
 _LENGTHS = struct.Struct("<QIQ")  # number, bytes of the header, of the arrays
 PREFIX_BYTES = _LENGTHS.size
 MAX_HEADER_BYTES = 1 << 20
@@ -58,16 +60,20 @@ def pack(
     """
     layout, parts = [], []
     for name, array in (arrays or {}).items():
-        plain = array.astype(np.str_) if array.dtype.hasobject else np.ascontiguousarray(array)
-        layout.append((name, plain.dtype.str, array.shape))
-        parts.append(plain.tobytes())
+        if array.dtype.kind in "OU":
+            texts = [text.encode("utf-8", "surrogatepass") for text in array.ravel().tolist()]
+            layout.append((name, _TEXT, array.shape))
+            parts += [np.array([len(text) for text in texts], _LENGTH).tobytes(), *texts]
+        else:
+            layout.append((name, array.dtype.str, array.shape))
+            parts.append(np.ascontiguousarray(array).tobytes())
     header = json.dumps({**facts, "arrays": layout}).encode()
     body = b"".join(parts)
     return b"".join((_LENGTHS.pack(number, len(header), len(body)), header, body))
 
 
 def unpack(header: bytes, body: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read what `pack` wrote, without its prefix; strings of any length come as fixed ones.
+    """Read what `pack` wrote, without its prefix; strings come as objects.
 
     Raises:
         ValueError: it is something else.
@@ -75,11 +81,18 @@ def unpack(header: bytes, body: bytes) -> tuple[dict[str, Any], dict[str, NDArra
     facts = json.loads(header)
     arrays, start = {}, 0
     for name, descr, shape in facts.pop("arrays"):
-        dtype = np.dtype(descr)
-        if dtype.hasobject:
-            raise ValueError("a frame of objects")
-        count = math.prod(shape)
-        array = np.frombuffer(body, dtype, count, start) if count * dtype.itemsize else None
-        arrays[name] = np.empty(shape, dtype) if array is None else array.reshape(shape)
+        is_text, count = descr == _TEXT, math.prod(shape)
+        dtype = _LENGTH if is_text else np.dtype(descr)
+        if dtype.kind not in "biufc":
+            raise ValueError(f"a frame of {dtype}")
+        array = np.frombuffer(body, dtype, count, start) if count else np.empty(0, dtype)
         start += count * dtype.itemsize
+        if is_text:
+            ends = start + np.cumsum(array)
+            array = np.empty(count, object)
+            for place, end in enumerate(ends.tolist()):
+                array[place], start = body[start:end].decode("utf-8", "surrogatepass"), end
+        arrays[name] = array.reshape(shape)
+    if start > len(body):
+        raise ValueError(f"a frame of {len(body)} bytes for {start}")
     return facts, arrays

@@ -73,7 +73,9 @@ class Trial:
         )
 
     def counted(self, error: ChallengerError | None) -> None:
-        """Count a failure, or that there was none."""
+        """Count a failure, or that there was none; to be asked too much at once is neither."""
+        if error is not None and error.kind == "busy":
+            return  # one that hangs is ended by its watch
         self.num_failures = 0 if error is None else self.num_failures + 1
         if self.ban is None and self.num_failures >= self.setting.policy.max_consecutive_failures:
             self.ban = f"it failed {self.num_failures} times in a row; the last time: {error}"

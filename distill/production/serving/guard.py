@@ -50,11 +50,11 @@ class Limits:
         """
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if "*" not in self.allowed_hosts and name not in self.allowed_hosts:
+        if "*" not in self.allowed_hosts and name not in map(str.lower, self.allowed_hosts):
             raise RefusedError(
                 Kind.FORBIDDEN,
                 f"Expected `Host` to be one of {', '.join(self.allowed_hosts)} but got "
-                f"{host[:60]!r}. Add it to `allowed_hosts` if it is yours.",
+                f"{host[:60]!r}. Add it to `limits.allowed_hosts` if it is yours.",
                 status=403,
             )
         return host
@@ -73,7 +73,7 @@ class Limits:
             raise _foreign("a page of another site")
 
     def _check_origin(self, origin: str, host: str) -> None:
-        if origin in self.allowed_origins:
+        if origin in map(str.lower, self.allowed_origins):
             return
         try:
             own = urlsplit(origin).netloc == host and bool(host)
@@ -87,7 +87,7 @@ def _foreign(origin: str) -> RefusedError:
     return RefusedError(
         Kind.FORBIDDEN,
         f"Expected a request from a page of this service but it comes from {origin[:60]}. Add it "
-        "to `allowed_origins` if it is yours.",
+        "to `limits.allowed_origins` if it is yours.",
         status=403,
     )
 

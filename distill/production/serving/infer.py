@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from distill import __version__
-from distill.production.serving.documents import aside, write_document
+from distill.production.serving.documents import MAX_TEXT, aside, write_document
 from distill.production.serving.editions import Edition
 from distill.production.serving.guard import Receive, Scope, Send, body_of, send_refusal
 from distill.production.serving.protocol import (
@@ -24,7 +24,6 @@ from distill.production.serving.service import Asker, Service, defect
 from distill.production.serving.signature import Checked
 
 UNIT = b"x-unit"
-MAX_UNIT = 256
 
 
 class Infer:
@@ -102,8 +101,8 @@ def unit_of(headers: dict[bytes, bytes]) -> str | None:
     unit = headers.get(UNIT)
     if unit is None or not unit:
         return None
-    if len(unit) > MAX_UNIT:
-        raise malformed(f"Expected `X-Unit` of at most {MAX_UNIT} bytes but got {len(unit):,}.")
+    if len(unit) > MAX_TEXT:
+        raise malformed(f"Expected `X-Unit` of at most {MAX_TEXT} bytes but got {len(unit):,}.")
     return unit.decode("utf-8", "replace")
 
 

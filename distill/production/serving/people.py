@@ -171,8 +171,7 @@ async def _uploaded(request: Request) -> tuple[bytes, str | None]:
             files = [part for part in form.values() if isinstance(part, UploadFile)]
             if len(files) != 1:
                 raise malformed("Expected one file in the form: `-F file=@picture.png`.")
-            unit = form.get("unit")
-            return await files[0].read(), unit if isinstance(unit, str) else None
+            return await files[0].read(), text_field(dict(form), "unit")
     except HTTPException as error:
         raise malformed(f"Expected a form with one file but {error.detail}.") from error
     except (KeyError, ValueError) as error:  # a form without a boundary, or in no charset

@@ -22,6 +22,8 @@ from distill.production.serving.tensors import TensorSpec, datatype_of
 from distill.runtime import answers_among
 from distill.tables.columns import NO_DATE, Column, Kind
 
+MAX_TEXT = 1024  # characters in a table's column, unless training has seen longer ones
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
@@ -140,7 +142,7 @@ class Signature:
             return []
         column = self.columns.get(spec.name)
         if values.dtype.kind == "O":
-            return [] if column is None else self._odd_texts(column, values)
+            return [] if column is None else self._odd_texts(column, values.ravel())
         if values.dtype.kind == "i":
             gaps = 0 if column is None else int(np.count_nonzero(values == NO_DATE))
         elif np.isfinite(values).all():
@@ -158,10 +160,18 @@ class Signature:
         return [Oddity(kind="gap", column=spec.name, count=gaps)] if gaps else []
 
     def _odd_texts(self, column: Column, values: NDArray[Any]) -> list[Oddity]:
+        # Who reads the log gives every row of a column the room of its longest text.
+        longest = max(map(len, values), default=0)
         seen = self.seen.categories.get(column.name)
+        if longest > MAX_TEXT and longest > max(map(len, seen or ()), default=0):
+            raise bad_input(
+                f"Expected texts of at most {MAX_TEXT:,} characters in the input `{column.name}` "
+                f"but got one of {longest:,}.",
+                Oddity(kind="range", column=column.name),
+            )
         if seen is None:
             return []
-        unseen = sum(value not in seen for value in values.ravel())
+        unseen = sum(value not in seen for value in values)
         return [Oddity(kind="category", column=column.name, count=unseen)] if unseen else []
 
 
