@@ -340,7 +340,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, default=Path("outputs/loop"))
+    fresh = Path("outputs/loop") / time.strftime("%Y-%m-%d_%H-%M-%S")
+    parser.add_argument("--work", type=Path, default=fresh, help="default: new in outputs/loop")
     options = parser.parse_args()
     if options.work.exists() and any(options.work.iterdir()):
         parser.error(f"expected a new or empty folder but {options.work} is none; name another")

@@ -60,13 +60,16 @@ def test_one_row_an_answer_by_index(tmp_path):
     assert found.table(4, 3).tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]]
 
 
-def test_counts_by_path(tmp_path):
-    path = table(tmp_path / "a.parquet", path=["c.png", "a.png"], label=[9, 9],
-                 counts=[[0, 3, 2], [51, 0, 0]])  # fmt: skip
+@pytest.mark.parametrize("column", ["path", "name"])
+def test_counts_by_path(tmp_path, column):
+    keys = {column: ["c.png", "a.png"]}
+    path = table(tmp_path / "a.parquet", label=[9, 9], counts=[[0, 3, 2], [51, 0, 0]], **keys)
     found = read(path)
     assert found.table(4, 3).tolist() == [[51, 0, 0], [0, 0, 0], [0, 3, 2], [0, 0, 0]]
     assert found.annotators is None
-    written = text(tmp_path / "a.csv", "path,counts", 'c.png,"[0, 3, 2]"', 'a.png,"[51, 0, 0]"')
+    written = text(
+        tmp_path / "a.csv", f"{column},counts", 'c.png,"[0, 3, 2]"', 'a.png,"[51, 0, 0]"'
+    )
     assert read(written).table(4, 3).tolist() == found.table(4, 3).tolist()
 
 
@@ -125,7 +128,7 @@ def test_names_that_look_like_numbers_are_names(tmp_path):
         (["index,label", "10,cat", "20,dig"], "1 of 2 are none, such as `dig`.*Did you mean `dog`"),
         (["index,label", "10,0", "20,3"], r"numbers \(0 to 2\).*1 of 2 are none, such as 3"),
         (["index,annotator,label", "10,ann,cat", "10,ann,dog"], "`ann` answers index 10 twice"),
-        (["sample,label", "10,cat"], "column `index` or `path`.*found 1 with sample, label"),
+        (["sample,label", "10,cat"], "`index`, `path` or `name`.*found 1 with sample, label"),
         (["index,said", "10,cat"], "full column `label`.*found index, said"),
         (["index,label"], "found 0 with index, label"),
         (["index,label", "10"], "damaged or something else"),

@@ -246,7 +246,9 @@ def test_a_sample_is_drawn_at_random_and_shows_no_label(cli, data, tmp_path):
     assert read_json(tmp_path / "again/annotate/sample.json")["indices"] == drawn
     other = cli("baseline", "annotate", "n=50", "seed=1", "run_dir=other")
     assert read_json(tmp_path / "other/annotate/sample.json")["indices"] != drawn
-    assert (again.code, other.code) == (0, 0)
+    everything = cli("baseline", "annotate", "run_dir=everything")
+    assert everything.document["num_drawn"] == 719  # all there are, as they are fewer than 1,000
+    assert (again.code, other.code, everything.code) == (0, 0, 0)
 
 
 def test_answers_of_the_sample_are_read_back(cli, data, tmp_path):

@@ -26,7 +26,7 @@ from distill.training.data.sources import (
     parquet_images,
     torchvision_images,
 )
-from distill.training.data.splits import Rows, split_stratified
+from distill.training.data.splits import RowsOnDisk, split_stratified
 
 SPLIT = {"validation_fraction": 0.25, "seed": 0}
 
@@ -136,7 +136,7 @@ def test_images_that_do_not_fit_in_memory_are_read_from_disk_and_are_the_same(
     held = parquet_images(**options)
     mapped = parquet_images(**options, scratch=str(tmp_path / "scratch"))
     assert list((tmp_path / "scratch").iterdir()) == []  # nothing is left behind
-    assert isinstance(mapped.train.inputs, Rows)
+    assert isinstance(mapped.train.inputs, RowsOnDisk)
     assert mapped.fingerprint == held.fingerprint
     assert mapped.channel_statistics == held.channel_statistics
     asked = {"centroid": NearestCentroid(), "linear": LogisticRegressionOnPixels()}
@@ -273,6 +273,10 @@ def test_cifar10_through_torchvisions_own_loader(tmp_path, rng, monkeypatch):
     data = torchvision_images(dataset=dataset, root=str(tmp_path), validation_fraction=0.1, seed=0)
     assert data.classes == tuple(classes)
     assert (len(data.train), len(data.validation), len(data.test)) == (90, 10, 20)
+    options = {"dataset": dataset, "root": str(tmp_path), **SPLIT}
+    assert torchvision_images(**options, classes=list("klmnopqrst")).classes == tuple("klmnopqrst")
+    with pytest.raises(UserError, match=r"Expected 10 names in `data\.classes`.*but got 3"):
+        torchvision_images(**options, classes=list("abc"))
     assert data.image_shape == (32, 32, 3)
 
 

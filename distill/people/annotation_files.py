@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from distill.errors import UserError
 from distill.people.label_studio import read_export
 
-KEYS = ("index", "path")
-_TEXT = {"path": pa.string(), "annotator": pa.string(), "label": pa.string(), "counts": pa.string()}
+KEYS = ("index", "path", "name")  # a name is a path, as `predict` writes it
+_TEXT = dict.fromkeys(("path", "name", "annotator", "label", "counts"), pa.string())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Rows:
     """A file as it is, one row for each answer, or for each sample where answers are counted.
 
     Attributes:
-        by: what names the samples, `index` or `path`.
+        by: what names the samples, one of `KEYS`.
         keys: of the samples, [A].
         labels: class names or numbers [A], or counts by class [A, C].
         annotators: who, [A].
@@ -56,7 +56,7 @@ def read_column(path: Path, column: str) -> tuple[str, list[Any], NDArray[Any]]:
     """Read a column of a CSV or Parquet file that names its samples.
 
     Returns:
-        `index` or `path`, the samples' keys [A] and the values [A].
+        one of `KEYS`, the samples' keys [A] and the values [A].
 
     Raises:
         UserError: the file is missing or damaged, or lacks a column.
@@ -117,7 +117,7 @@ def _from_table(read: Callable[[Path], pa.Table]) -> Callable[[Path], Rows]:
 
 
 def _label_studio(path: Path) -> Rows:
-    export = read_export(path, KEYS, "baseline annotate")
+    export = read_export(path, ("index", "path"), "baseline annotate")
     given = export.answers
     if not given:
         raise UserError(
@@ -138,8 +138,8 @@ def _key(table: pa.Table, path: Path) -> str:
     found = [name for name in KEYS if name in table.column_names]
     if not found or not len(table):
         raise UserError(
-            f"Expected rows with a column `index` or `path` in {path} but found {len(table)} with "
-            f"{', '.join(table.column_names[:10])}. Name each row's sample in one of the two."
+            f"Expected rows with a column `index`, `path` or `name` in {path} but found "
+            f"{len(table)} with {', '.join(table.column_names[:10])}. Name each row's sample."
         )
     return found[0]
 

@@ -58,9 +58,9 @@ def read_annotations(
 
     A file is one of
 
-        .parquet, .csv  columns `index` or `path`, and `label`, with `annotator` and `seconds` where
-                        known: one row for each answer; or `counts`, a list with one number for each
-                        class: one row for each sample
+        .parquet, .csv  columns `index`, `path` or `name`, and `label`, with `annotator` and
+                        `seconds` where known: one row for each answer; or `counts`, a list with
+                        one number for each class: one row for each sample
         .json           as Label Studio exports it, `index` or `path` in each task's `data`;
                         cancelled answers are left out
 
@@ -92,7 +92,7 @@ def read_answers(path: Path, column: str, samples: Samples) -> NDArray[Any]:
     """Read a column of existing predictions, one for every sample of a split, as it is, [N].
 
     Args:
-        path: a .csv or .parquet file with a column `index` or `path` and the predictions.
+        path: a .csv or .parquet file with a column `index`, `path` or `name`, and the predictions.
         column: of class names or numbers.
         samples: of the split; the file may know more of them.
 
@@ -179,7 +179,7 @@ def _positions(
     keys: Sequence[Any], by: str, samples: Samples, path: Path, *, others_matter: bool = True
 ) -> NDArray[np.int64]:
     """Find samples by their keys; -1 for those of other splits, where these do not matter."""
-    names = samples.indices.tolist() if by == "index" else _paths(samples, path)
+    names = samples.indices.tolist() if by == "index" else _paths(samples, by, path)
     place = {name: position for position, name in enumerate(names)}
     if len(place) < len(names):
         raise UserError(
@@ -196,10 +196,10 @@ def _positions(
     return np.array([place.get(key, -1) for key in keys], np.int64)
 
 
-def _paths(samples: Samples, path: Path) -> list[str]:
+def _paths(samples: Samples, by: str, path: Path) -> list[str]:
     if samples.paths is None:
         raise UserError(
-            f"Expected samples named by `index` in {path} but it has a column `path`, and this "
+            f"Expected samples named by `index` in {path} but it has a column `{by}`, and this "
             "data has no paths. Add a column `index`: a sample's place in its file or folder."
         )
     return samples.paths.to_pylist()

@@ -23,7 +23,7 @@ def saved_predictions(
 
     Args:
         train: not looked at.
-        test: whose samples are looked up, by `index` or `path`.
+        test: whose samples are looked up, by `index`, `path` or `name`.
         num_classes: not looked at.
         path: a .csv or .parquet file; samples of other splits in it are passed over.
         column: of class names or numbers; of numbers, or a list of them in each row, in the

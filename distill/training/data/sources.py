@@ -216,6 +216,7 @@ def torchvision_images(
     root: str,
     validation_fraction: float,
     seed: int,
+    classes: Sequence[str] | None = None,
     download: bool = False,
 ) -> ImageData:
     """Read CIFAR-10, CIFAR-100 or Fashion-MNIST through torchvision's own loader.
@@ -225,13 +226,15 @@ def torchvision_images(
         root: the folder that holds the published files.
         validation_fraction: of the training set, by class.
         seed: of that split.
+        classes: names to call them by, in the order of the labels; None takes the loader's.
         download: whether torchvision may fetch the files.
 
     Raises:
-        UserError: the files are not there or are damaged; says which and where they belong.
+        UserError: the files are not there or are damaged, and says which and where they belong; or
+            there are more or fewer names than classes.
     """
     splits = []
-    classes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     for train in (True, False):
         try:
             loaded = dataset(root, train=train, download=download)
@@ -241,12 +244,19 @@ def torchvision_images(
                 f"{str(error).rstrip('.')}. Put {_published_files(dataset)} "
                 "there, or set `data.download=true`."
             ) from error
-        classes = tuple(loaded.classes)
+        names = tuple(loaded.classes)
         images = np.asarray(loaded.data)
         images = images if images.ndim == 4 else images[..., None]
         splits.append(_numbered(images, np.asarray(loaded.targets, np.int64)))
+    if classes is not None:
+        if len(classes) != len(names):
+            raise UserError(
+                f"Expected {len(names)} names in `data.classes`, of the classes of "
+                f"{dataset.__name__}, but got {len(classes)}. Set `data.classes=null` for its own."
+            )
+        names = tuple(map(str, classes))
     name = dataset.__name__.lower()
-    return _with_validation(name, classes, splits, validation_fraction, seed)
+    return _with_validation(name, names, splits, validation_fraction, seed)
 
 
 def _published_files(dataset: Any) -> str:

@@ -63,11 +63,14 @@ def champion_weights(cfg: DictConfig, role: str) -> Path:
     """
     place = registry_place(cfg)
     package = fetch(place, place.champion().version)
-    name = {"student": STUDENT_WEIGHTS, "teacher": TEACHER_WEIGHTS}[role]
+    name, option = {
+        "student": (STUDENT_WEIGHTS, "start_from"),
+        "teacher": (TEACHER_WEIGHTS, "teacher_training.start_from"),
+    }[role]
     if name not in package.files:
         raise UserError(
             f"Expected weights of the champion's {role} but its version has none: that is no "
-            f"single network. Set `{role}_training.start_from=null`."
+            f"single network. Set `{option}=null`."
         )
     return package.root / name
 
