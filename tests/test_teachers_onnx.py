@@ -189,6 +189,12 @@ def test_a_fingerprint_changes_with_the_file_and_how_it_is_used(tmp_path):
     assert OnnxTeacher(first, mean=MEAN, std=STD).fingerprint == prints[0]
 
 
+def test_one_number_is_the_mean_of_every_channel(tmp_path):
+    path = linear(tmp_path / "a.onnx", ["batch", 3, 8, 6])
+    one, three = (OnnxTeacher(path, mean=m, std=s) for m, s in ((0.5, 0.2), ([0.5] * 3, [0.2] * 3)))
+    assert one.fingerprint == three.fingerprint
+
+
 @pytest.mark.parametrize("location", ["a.onnx.data", "weights.bin"])
 def test_weights_beside_the_file_count_for_its_fingerprint(tmp_path, location):
     prints = []

@@ -23,6 +23,7 @@ from distill.errors import UserError
 from distill.files import sha256, sha256_json
 from distill.runtime import ModelError, OnnxModel
 from distill.tasks import TaskKind
+from distill.training.channels import Written, per_channel
 from distill.training.teachers.base import Teacher, TeacherOutput
 from distill.training.teachers.outputs import check_width, to_outputs
 
@@ -146,7 +147,7 @@ class OnnxTeacher(OnnxFile):
     Args:
         path: see `OnnxFile`.
         classes: likewise.
-        mean: per channel, in units of 0..1; of a float input alone.
+        mean: per channel, or one number for all, in units of 0..1; of a float input alone.
         std: as `mean`.
         outputs_probabilities: see `OnnxFile`.
 
@@ -160,8 +161,8 @@ class OnnxTeacher(OnnxFile):
         path: str | Path,
         classes: Sequence[str] | None = None,
         *,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: Written = None,
+        std: Written = None,
         outputs_probabilities: bool | None = None,
     ) -> None:
         super().__init__(path, classes, outputs_probabilities=outputs_probabilities)
@@ -223,7 +224,7 @@ def _read_input(model: OnnxModel) -> _Input:
 
 
 def _read_normalization(
-    wanted: _Input, mean: Sequence[float] | None, std: Sequence[float] | None, path: Path
+    wanted: _Input, mean: Written, std: Written, path: Path
 ) -> tuple[list[float], list[float]] | None:
     if wanted.dtype is np.uint8:
         if mean is not None or std is not None:
@@ -232,15 +233,7 @@ def _read_normalization(
                 "images and normalises them itself. Set both to null."
             )
         return None
-    number = wanted.channels
-    given = mean is not None and std is not None and len(mean) == len(std) == number
-    if mean is None or std is None or not given or min(std) <= 0:
-        raise UserError(
-            f"Expected `teacher.mean` and `teacher.std` (above 0) of {number} channels in units of "
-            f"0..1 for {path}, which takes floats, but got {mean} and {std}. Use those it was "
-            f"trained with; mean {[0.0] * number} and std {[1.0] * number} feed it pixels / 255."
-        )
-    return [float(value) for value in mean], [float(value) for value in std]
+    return per_channel(mean, std, wanted.channels, f"{path}, which takes floats")
 
 
 def weights_files(path: Path) -> list[Path]:

@@ -108,17 +108,29 @@ def build_teacher_network(workspace: Workspace, teacher: DictConfig, num_classes
             network = instantiate(teacher.network)
             return build_table_network(network, num_classes=num_classes, layout=encoder.layout)
     data = workspace.images
-    mean, std = data.channel_statistics
+    mean, std = _configured_normalization(workspace, teacher) or data.channel_statistics
     size = plain(teacher.get("input_size"))
     with named_in_errors("teacher.network"):
         return build_classifier(
             instantiate(teacher.network),
             num_classes=num_classes,
             image_shape=data.image_shape,
-            mean=plain(teacher.get("mean")) or mean,
-            std=plain(teacher.get("std")) or std,
+            mean=mean,
+            std=std,
             input_size=tuple(size) if size else None,
         )
+
+
+def _configured_normalization(
+    workspace: Workspace, teacher: DictConfig
+) -> tuple[list[float], list[float]] | None:
+    """Read a torch teacher's mean and std per channel; None where the configuration has none."""
+    from distill.training.channels import per_channel
+
+    mean, std = plain(teacher.get("mean")), plain(teacher.get("std"))
+    if mean is None and std is None:
+        return None
+    return per_channel(mean, std, workspace.images.image_shape[2], "the teacher's network")
 
 
 def starting_teacher(workspace: Workspace, teacher: DictConfig) -> Any:
@@ -195,9 +207,9 @@ def load_network(
     _check_units(workspace, content, path)
     model = build_teacher_network(workspace, member, len(classes))
     _load_state(model, content, path, "teacher", classes)
-    mean, std = plain(member.get("mean")), plain(member.get("std"))
-    if mean and std:  # what is configured goes before what lies in the file
-        model.set_normalization(mean, std)
+    configured = _configured_normalization(workspace, member)
+    if configured:  # goes before what lies in the file
+        model.set_normalization(*configured)
     return model.eval()
 
 
