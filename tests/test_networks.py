@@ -8,7 +8,12 @@ from omegaconf import OmegaConf
 
 from distill.errors import UserError
 from distill.training.models import ImageClassifier, PlainCNN
-from distill.verbs.learning.networks import _load_state, build_teacher_network, load_network
+from distill.verbs.learning.networks import (
+    _load_state,
+    build_teacher_network,
+    load_network,
+    start_path,
+)
 
 
 def network(num_classes, widths=(4, 8)):
@@ -38,6 +43,28 @@ def test_weights_for_another_number_of_classes_are_named_as_such(
 def test_weights_of_another_network_are_not_taken_for_those_of_other_classes(other, tmp_path):
     with pytest.raises(UserError, match="but they do not fit"):
         _load_state(network(3), other.state_dict(), tmp_path / "x.pt", "teacher", ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("role", "advice"),
+    [
+        ("student", r"\(`student=\.\.\.`\)\."),  # it has no `classes`
+        ("teacher", r"\(`teacher=\.\.\.`\), or its classes \(`teacher\.classes=\[\.\.\.\]`\)\."),
+    ],
+)
+def test_weights_that_do_not_fit_are_answered_with_settings_that_there_are(role, advice, tmp_path):
+    other = network(4, (4, 6)).state_dict()
+    with pytest.raises(UserError, match=f"Name the network they were made with {advice}$"):
+        _load_state(network(3), other, tmp_path / "x.pt", role, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("role", "setting"), [("student", "start_from"), ("teacher", "teacher_training.start_from")]
+)
+def test_weights_to_start_from_that_are_not_there_are_named_by_their_setting(role, setting):
+    cfg = OmegaConf.create({"start_from": "x.pt", "teacher_training": {"start_from": "x.pt"}})
+    with pytest.raises(UserError, match=f"`{setting}=x.pt` but there are none"):
+        start_path(cfg, role)
 
 
 def teacher(mean, std):

@@ -211,7 +211,7 @@ def _numbers(values: pa.ChunkedArray, column: Column) -> NDArray[np.float64]:
     except pa.ArrowException as error:
         raise UserError(
             f"Expected `{column.name}` to hold numbers but {_first_bad(values, pa.float64())}. "
-            f"Mend it, or say that it is text: `data.kinds.{column.name}=category`."
+            f"Mend it, or say that it is text: `+data.kinds.{column.name}=category`."
         ) from error
     found = numbers.to_numpy().astype(np.float64, copy=False)
     infinite = np.isinf(found)

@@ -71,7 +71,8 @@ def start_path(cfg: DictConfig, role: str) -> Path | None:
     Raises:
         UserError: there are none.
     """
-    own = cfg.teacher_training.start_from if role == "teacher" else cfg.start_from
+    setting = "teacher_training.start_from" if role == "teacher" else "start_from"
+    own = OmegaConf.select(cfg, setting)
     if own == "champion":
         from distill.verbs.production.registry import champion_weights
 
@@ -81,8 +82,8 @@ def start_path(cfg: DictConfig, role: str) -> Path | None:
     path = Path(str(own))
     if not path.is_file():
         raise UserError(
-            f"Expected weights of a {role} at `start_from={path}` but there are none. Name a "
-            f"run's train/{role}/best.pt, or `champion`."
+            f"Expected weights of a {role} at `{setting}={path}` but there are none. Name a run's "
+            f"train/{role}/best.pt, or `champion`."
         )
     return path
 
@@ -244,10 +245,11 @@ def _load_state(
         _check_width(state, target, path, role, classes)
         reason = " ".join(str(error).split())
         reason = reason if len(reason) <= 300 else f"{reason[:300]}..."
+        # Of a student they are the data's: it is asked for no others.
+        otherwise = ", or its classes (`teacher.classes=[...]`)" if role == "teacher" else ""
         raise UserError(
             f"Expected weights of the {role} network in {path} but they do not fit: {reason} "
-            f"Name the network they were made with (`{role}=...`), or its classes "
-            f"(`{role}.classes=[...]`)."
+            f"Name the network they were made with (`{role}=...`){otherwise}."
         ) from error
 
 
