@@ -108,6 +108,31 @@ def test_by_time_the_latest_rows_are_the_test_set(tmp_path):
     assert "since" not in [c.name for c in data.encoder.takes]
 
 
+@pytest.mark.parametrize(
+    ("choice", "values", "message"),
+    [
+        ("time", ["2024-01-01", ""], r"a date in every row of `own` \(`data\.time`\) but 200 have"),
+        ("group", ["Ulm", ""], r"a group in every row of `own` \(`data\.group`\) but 200 have"),
+        ("group", ["7", ""], r"a group in every row .* the first in row 1\. .*or leave those"),
+    ],
+)
+def test_rows_without_a_date_or_a_group_are_refused(tmp_path, choice, values, message):
+    lines = churn(tmp_path / "churn.csv").read_text().splitlines()
+    own = ["own", *(values * 200)]
+    whole = "\n".join(f"{line},{more}" for line, more in zip(lines, own, strict=True))
+    (tmp_path / "gaps.csv").write_text(whole + "\n")
+    with pytest.raises(UserError, match=message):
+        read(tmp_path / "gaps.csv", **{choice: "own"})
+
+
+def test_a_group_of_no_text_or_no_number_is_none(tmp_path):
+    table = pa_csv.read_csv(churn(tmp_path / "churn.csv"))
+    for values in (["a", ""], [0.5, float("nan")]):
+        pq.write_table(table.append_column("own", [values * 200]), tmp_path / "gaps.parquet")
+        with pytest.raises(UserError, match="200 have none, the first in row 1"):
+            read(tmp_path / "gaps.parquet", group="own")
+
+
 def test_a_test_set_of_its_own_and_another_seed_leave_the_test_set_as_it_is(tmp_path):
     first, second = churn(tmp_path / "a.csv"), churn(tmp_path / "b.csv", 100, seed=1)
     data = read(first, test_path=str(second))

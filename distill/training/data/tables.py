@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distill.errors import UsageError, UserError, nearest
-from distill.tables.columns import Column, Kind, Records
+from distill.tables.columns import NO_DATE, Column, Kind, Records
 from distill.tables.encoding import Encoder, fit_encoder
 from distill.tables.table_files import (
     column_of,
@@ -169,13 +169,7 @@ def from_table(
     task, labels = read_labels(whole, choice.labels, kind)
     task = with_quantiles(task, choice.quantiles)
     columns, left_out = _choose(whole, choice)
-    times, groups = None, None
-    if choice.time is not None:
-        moment = Column(name=choice.time, kind=Kind.DATE)
-        values = column_of(whole, choice.time, "`data.time`")
-        times = raw_values(values, moment, date_format=choice.date_format)
-    if choice.group is not None:
-        groups = np.asarray(column_of(whole, choice.group, "`data.group`").to_numpy())
+    times, groups = _times(whole, choice), _groups(whole, choice)
 
     def split(
         rows: NDArray[np.int64], fraction: float, seed: int
@@ -301,6 +295,50 @@ def _below(first: pa.Table, second: pa.Table, path: str) -> pa.Table:
             f"Expected columns of the same types in the test set {path} but found: "
             f"{str(error).splitlines()[0]}"
         ) from error
+
+
+def _times(whole: pa.Table, choice: Choice) -> NDArray[np.int64] | None:
+    """Read the column by which rows are split, [N]; None where there is none.
+
+    Raises:
+        UserError: a row has no date: as the smallest number it would be the oldest row.
+    """
+    if choice.time is None:
+        return None
+    moment = Column(name=choice.time, kind=Kind.DATE)
+    values = column_of(whole, choice.time, "`data.time`")
+    times = raw_values(values, moment, date_format=choice.date_format)
+    _refuse_gaps(times == NO_DATE, choice.time, "a date", "`data.time`", "Fill them in")
+    return times
+
+
+def _groups(whole: pa.Table, choice: Choice) -> NDArray[Any] | None:
+    """Read the column whose equal rows stay together, [N]; None where there is none.
+
+    Raises:
+        UserError: a row has no group: together, such rows would be one large group.
+    """
+    if choice.group is None:
+        return None
+    values = column_of(whole, choice.group, "`data.group`")
+    groups = np.asarray(values.to_numpy())
+    missing = values.is_null(nan_is_null=True).to_numpy()
+    if groups.dtype == object:  # text
+        missing = missing | (groups == "")
+    advice = "Give each a group of its own where it stands alone"
+    _refuse_gaps(missing, choice.group, "a group", "`data.group`", advice)
+    return groups
+
+
+def _refuse_gaps(
+    missing: NDArray[np.bool_], name: str, what: str, setting: str, advice: str
+) -> None:
+    rows = np.flatnonzero(missing)
+    if len(rows):
+        raise UserError(
+            f"Expected {what} in every row of `{name}` ({setting}) but {len(rows):,} have none, "
+            f"the first in row {rows[0]:,}. {advice}, or leave those rows out."
+        )
 
 
 def _choose(whole: pa.Table, choice: Choice) -> tuple[list[Column], dict[str, str]]:
