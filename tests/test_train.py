@@ -284,6 +284,39 @@ def test_bad_input_ends_in_one_message_before_training(cli, overrides, message):
     assert "train/teacher ──" not in ran.stderr
 
 
+ENDLESS = "trainer.max_epochs=-1"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([ENDLESS], "Add `callbacks=early_stopping`"),
+        ([ENDLESS, "callbacks=early_stopping"], "or take `scheduler=constant`"),
+        ([ENDLESS, "callbacks=early_stopping", "scheduler=cosine"], "got `scheduler.T_max=-1`"),
+        (
+            [f"teacher_training.{ENDLESS}", "callbacks=early_stopping"],
+            "or take `scheduler@teacher_training.scheduler=constant`",
+        ),
+        ([f"repair.{ENDLESS}", "scheduler@repair.scheduler=constant"], "`repair.trainer.max_epoch"),
+    ],
+)
+def test_a_training_without_an_end_is_refused_before_the_teachers(cli, overrides, message):
+    ran = cli("train", "run_dir=run", *overrides)
+    assert ran.code == 1, ran.stderr
+    assert message in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "train/teacher ──" not in ran.stderr
+
+
+@pytest.mark.parametrize("scheduler", ["constant", "multistep"])
+def test_a_training_without_a_limit_ends_by_early_stopping(cli, tmp_path, scheduler):
+    stopping = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1")
+    ran = cli("train", "control", "run_dir=run", ENDLESS, f"scheduler={scheduler}", *stopping)
+    assert ran.code == 0, ran.stderr
+    assert "\nepoch 2  loss" in ran.stderr
+    assert len(read_json(tmp_path / "run/train/control/history.json")) > 1
+
+
 def test_ctrl_c_says_so_and_the_run_goes_on_from_there(run_dir, tmp_path):
     overrides = ["student", "run_dir=run", "trainer.max_epochs=400", *SHORT[1:]]
     said = tmp_path / "stderr"

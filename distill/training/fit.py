@@ -23,6 +23,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from distill.errors import UserError
 from distill.files import read_json, write_bytes, write_json
+from distill.training.endings import check_end
 from distill.training.hardware import TunedProcess, interruptible, quiet
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def fit(
 
     Raises:
         DivergenceError: the loss is no longer a number.
-        UserError: a checkpoint is damaged.
+        UserError: a checkpoint is damaged, or nothing would end the training.
     """
     options = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
     checkpoints = [
@@ -91,6 +92,7 @@ def fit(
         use_distributed_sampler=False,  # our samplers share out whole batches themselves
         plugins=[WholeCheckpoints()],
     )
+    check_end(fitter)
     last = folder / "last.ckpt"
     with quiet():
         resume = str(last) if last.exists() else None
@@ -215,10 +217,11 @@ class EpochLines(Callback):
         """Log the epoch's figures."""
         figures = trainer.callback_metrics
         name = next(name for name in figures if name.startswith("val/"))
+        is_endless = trainer.max_epochs == -1
         log.info(
-            "epoch %d/%s  loss %.4f  validation %s %.4f",
+            "epoch %d%s  loss %.4f  validation %s %.4f",
             trainer.current_epoch + 1,
-            trainer.max_epochs,
+            "" if is_endless else f"/{trainer.max_epochs}",
             figures["train/loss"],
             name.removeprefix("val/").replace("_", " "),
             figures[name],

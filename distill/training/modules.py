@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from distill.errors import UserError
 from distill.tasks import TaskKind
+from distill.training.endings import check_schedule
 from distill.training.losses.terms import FeatureTerm, LossTerm
 from distill.training.objectives import loss_on_labels, validation_figures
 from distill.training.taps import Taps
@@ -66,7 +67,8 @@ class _Module(lightning.LightningModule):
         built = self._optimizer([p for p in self.parameters() if p.requires_grad])
         if self._scheduler is None:
             return built
-        steps = int(self.trainer.estimated_stepping_batches)
+        check_schedule(self._scheduler, self.trainer)
+        steps = self.trainer.estimated_stepping_batches  # infinite for those that ask for no number
         schedule = make_schedule(self._scheduler, built, total_steps=steps)
         return {"optimizer": built, "lr_scheduler": schedule}
 
@@ -312,7 +314,7 @@ def validate(
 
 
 def make_schedule(
-    scheduler: SchedulerFactory, optimizer: torch.optim.Optimizer, *, total_steps: int
+    scheduler: SchedulerFactory, optimizer: torch.optim.Optimizer, *, total_steps: float
 ) -> dict[str, Any]:
     """Build a learning-rate schedule and say how often it is stepped.
 
@@ -321,6 +323,6 @@ def make_schedule(
     once an epoch.
     """
     if "total_steps" in inspect.signature(scheduler).parameters:
-        schedule = scheduler(optimizer, total_steps=total_steps)
+        schedule = scheduler(optimizer, total_steps=int(total_steps))
         return {"scheduler": schedule, "interval": "step"}
     return {"scheduler": scheduler(optimizer), "interval": "epoch"}

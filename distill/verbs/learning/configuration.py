@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from omegaconf import DictConfig, OmegaConf
 
 from distill.errors import UsageError, UserError
 from distill.tasks import TaskKind
+from distill.training.endings import check_end, check_schedule
 from distill.training.modules import make_schedule
 from distill.verbs.learning.members import is_fitted, load_member, teacher_members
 from distill.verbs.learning.networks import (
@@ -57,18 +59,11 @@ def check_configuration(workspace: Workspace) -> None:
             networks.append(starting_teacher(workspace, member))
         elif "network" in member:
             load_network(workspace, member, existing(member.checkpoint))
-    trainings = [(student, cfg), *((network, cfg.teacher_training) for network in networks)]
+    trainings = [(student, ""), *((network, "teacher_training.") for network in networks)]
     if cfg.get("repair"):
-        trainings.append((student, cfg.repair))
-    for model, training in trainings:
-        with named_in_errors("optimizer"):
-            optimizer = instantiate(training.optimizer)(model.parameters())
-        with named_in_errors("scheduler"):
-            scheduler = instantiate(training.scheduler)
-            if scheduler is not None:
-                make_schedule(scheduler, optimizer, total_steps=100)
-        with named_in_errors("trainer"):
-            _check_trainer(instantiate(training.trainer)(logger=False, enable_checkpointing=False))
+        trainings.append((student, "repair."))
+    for model, within in trainings:
+        _check_training(cfg, model, within)
     further(workspace)
     for group in ("quantize", "target", "scenario", "runtime", "effort"):
         with named_in_errors(group):
@@ -84,6 +79,24 @@ def check_configuration(workspace: Workspace) -> None:
     if uses_store(workspace):
         check_store_settings(workspace)
     _check_losses(workspace, student)
+
+
+def _check_training(cfg: DictConfig, model: Any, within: str) -> None:
+    """Build what trains a network, of the whole configuration or of a part, such as `repair.`."""
+    training = OmegaConf.select(cfg, within.removesuffix(".")) if within else cfg
+    with named_in_errors("callbacks"):
+        callbacks = [instantiate(callback) for callback in cfg.callbacks.values()]
+    with named_in_errors("trainer"):
+        trainer = instantiate(training.trainer)(callbacks=callbacks, logger=False)
+        _check_trainer(trainer)
+        check_end(trainer, within)
+    with named_in_errors("optimizer"):
+        optimizer = instantiate(training.optimizer)(model.parameters())
+    with named_in_errors("scheduler"):
+        scheduler = instantiate(training.scheduler)
+        if scheduler is not None:
+            check_schedule(scheduler, trainer, within)
+            make_schedule(scheduler, optimizer, total_steps=100)
 
 
 def _check_losses(workspace: Workspace, student: Any) -> None:
