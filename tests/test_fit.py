@@ -3,7 +3,7 @@ from functools import partial
 import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from distill.errors import UserError
@@ -93,11 +93,12 @@ def test_the_checkpoint_holds_student_connectors_optimizer_and_random_states(dat
     assert set(state["callbacks"]["RandomStates"]) == {"torch", "cuda", "numpy", "python"}
 
 
-def test_the_last_epoch_is_kept_where_it_is_not_the_best(data, tmp_path, monkeypatch):
-    def worse_every_epoch(module, model, batch, *_):
-        module.log("val/selection", -float(module.current_epoch), batch_size=1)
-        module.log("val/accuracy", 0.0, batch_size=1)
+def worse_every_epoch(module, model, batch, *_):
+    module.log("val/selection", -float(module.current_epoch), batch_size=1)
+    module.log("val/accuracy", 0.0, batch_size=1)
 
+
+def test_the_last_epoch_is_kept_where_it_is_not_the_best(data, tmp_path, monkeypatch):
     monkeypatch.setattr(modules, "validate", worse_every_epoch)
     fitted = trained(data, tmp_path, epochs=3)
     assert fitted.best_epoch == 0
@@ -107,6 +108,16 @@ def test_the_last_epoch_is_kept_where_it_is_not_the_best(data, tmp_path, monkeyp
     )
     assert load_weights(tmp_path / "last.ckpt")["epoch"] == 2
     assert load_weights(tmp_path / "best.ckpt")["epoch"] == 0
+
+
+def test_a_training_that_was_stopped_trains_no_more_when_it_is_resumed(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(modules, "validate", worse_every_epoch)
+    stopped, resumed = (
+        trained(data, tmp_path, [EarlyStopping("val/selection", mode="max", patience=1)])
+        for _ in range(2)  # the second as if the first were killed before anything else was written
+    )
+    assert len(stopped.history) == len(resumed.history) == 2
+    assert all(torch.equal(tensor, resumed.last[name]) for name, tensor in stopped.last.items())
 
 
 def test_the_students_weights_hold_nothing_else(data, tmp_path):

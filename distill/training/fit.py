@@ -81,9 +81,10 @@ def fit(
         # Not `save_last` of the above: that saves only when the best is saved, too.
         ModelCheckpoint(filename="last", **options),
     ]
+    kept = [RandomStates(), Stopped(), History()]
     progress = RichProgressBar(console_kwargs={"stderr": True}) if show_bar else EpochLines()
     fitter = trainer(
-        callbacks=[*callbacks, TunedProcess(), RandomStates(), History(), *checkpoints, progress],
+        callbacks=[*callbacks, TunedProcess(), *kept, *checkpoints, progress],
         logger=list(loggers) or False,
         default_root_dir=folder,
         enable_model_summary=False,
@@ -166,6 +167,32 @@ class RandomStates(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self._states = state_dict
+
+
+class Stopped(Callback):
+    """Whether something has stopped the training, such as early stopping.
+
+    It travels in the checkpoint, for Lightning forgets it: a run that was killed after its last
+    epoch and before its weights were kept would train on, and end with others.
+    """
+
+    def on_save_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Keep it: what watches a figure, as early stopping does, has looked at it by now."""
+        checkpoint["was_stopped"] = trainer.should_stop
+
+    def on_load_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Train no more where the checkpoint is a stopped training's."""
+        trainer.should_stop = checkpoint.get("was_stopped", False)
 
 
 class History(Callback):
