@@ -13,7 +13,7 @@ from warm import command, kill_when, signal_when
 from distill.files import read_json
 from distill.runtime import OnnxModel
 from distill.statistics.metrics import nll
-from distill.training.fit import fit
+from distill.training.fit import fit, load_weights
 
 pytestmark = pytest.mark.slow
 
@@ -243,6 +243,8 @@ def test_two_processes_share_batches_and_labels_and_end_as_well_as_one(tmp_path)
     assert [len(history) for history in histories] == [10, 10]
     for epochs in zip(*histories, strict=True):
         assert epochs[0]["learning_rate"] == pytest.approx(epochs[1]["learning_rate"])
+    states = load_weights(tmp_path / "two/train/student/last.ckpt")["callbacks"]["RandomStates"]
+    assert [len(of_each) for of_each in states.values()] == [2, 2, 2, 2]  # processes
     one, two = (history[-1]["val/accuracy"] for history in histories)
     assert two == pytest.approx(one, abs=0.06)  # of 160 validation samples
 

@@ -5,7 +5,6 @@ Knows Lightning and files; knows nothing of what is trained, nor of configuratio
 
 import io
 import logging
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from distill.errors import UserError
 from distill.files import read_json, write_bytes, write_json
 from distill.training.endings import check_end
 from distill.training.hardware import TunedProcess, interruptible, quiet
+from distill.training.random_states import RandomStates
 
 log = logging.getLogger(__name__)
 
@@ -116,57 +116,6 @@ def fit(
         last=_student_weights(finished),
         seconds=sum(epoch["seconds"] for epoch in history),
     )
-
-
-class RandomStates(Callback):
-    """The random states at the end of an epoch, with which the next begins.
-
-    They travel in the checkpoint, so dropout in a resumed run draws what it would have drawn in a
-    run that was not killed. They are set in either case, and not before the first batch is there,
-    because what happens between two epochs (loaders draw their seeds) differs between the two.
-    """
-
-    def __init__(self) -> None:
-        self._states: dict[str, Any] = {}
-
-    def on_train_batch_start(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Begin an epoch with the states at the end of the last one."""
-        if batch_idx or not self._states:
-            return
-        torch.set_rng_state(self._states["torch"])
-        if torch.cuda.is_available() and self._states["cuda"]:
-            torch.cuda.set_rng_state_all(self._states["cuda"])
-        algorithm, keys, *rest = self._states["numpy"]
-        np.random.set_state((algorithm, np.array(keys, dtype=np.uint32), *rest))
-        version, words, gauss = self._states["python"]
-        random.setstate((version, tuple(words), gauss))
-
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Keep the states."""
-        algorithm, keys, *rest = np.random.get_state()
-        version, words, gauss = random.getstate()
-        self._states = {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy": [algorithm, np.asarray(keys).tolist(), *rest],
-            "python": [version, list(words), gauss],
-        }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Travel in the checkpoint."""
-        return self._states
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self._states = state_dict
 
 
 class Stopped(Callback):
