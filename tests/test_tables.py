@@ -108,6 +108,19 @@ def test_by_time_the_latest_rows_are_the_test_set(tmp_path):
     assert "since" not in [c.name for c in data.encoder.takes]
 
 
+def test_groups_that_time_puts_into_two_splits_are_told(tmp_path):
+    path = churn(tmp_path / "churn.csv")
+    data = read(path, time="since", group="customer")
+    customers = [set(part.indices // 4) for part in (data.train, data.test)]
+    both, tested = len(set.intersection(*customers)), len(customers[1])
+    assert both > 0
+    assert f"{both} of the {tested} groups in the test set are trained on" in data.remarks[0]
+    assert read(path, group="customer").remarks == ()
+    named = {"columns": ["age"], "time": "since"}
+    prints = {read(path, **named, group=own).fingerprint for own in (None, "customer")}
+    assert len(prints) == 2  # intervals are others
+
+
 @pytest.mark.parametrize(
     ("choice", "values", "message"),
     [

@@ -261,7 +261,7 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of every input, label and class name, and of which sample is in which split.
+        """Hash of every input, label, block and class name, and of which sample is in which split.
 
         Logged inputs do not count: nothing is learnt from them, and they are others each day.
         """
@@ -295,7 +295,10 @@ class Data:
         for split in splits:
             for part in chunks(split.served):
                 digest.update(np.ascontiguousarray(part).data)
-            for array in (split.labels, split.indices):
+            arrays = [split.labels, split.indices]
+            if split.blocks is not None:
+                arrays.append(np.unique(split.blocks, return_inverse=True)[1])
+            for array in arrays:
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 

@@ -67,3 +67,15 @@ def split_by_time(times: NDArray[np.int64], fraction: float) -> tuple[Positions,
             "most are of one moment. Name a finer `data.time`, or split at random."
         )
     return order[:at], order[at:]
+
+
+def shared_groups(trained: NDArray[Any], tested: NDArray[Any]) -> tuple[str, ...]:
+    """Say how many groups are in both, as a split by time or a test set of its own lets be."""
+    known = np.isin(np.unique(tested), trained)
+    if not known.any():
+        return ()
+    return (
+        f"{known.sum():,} of the {known.size:,} groups in the test set are trained on, too: how "
+        "good the model is on new ones is not told. Without `data.time` and `data.test_path`, no "
+        "group is in two splits.",
+    )

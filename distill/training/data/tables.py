@@ -30,7 +30,12 @@ from distill.tasks import Task, TaskKind, with_quantiles
 from distill.training.data.labels import read_labels
 from distill.training.data.leaks import find_leaks
 from distill.training.data.splits import Data, Split
-from distill.training.data.splitting import split_at_random, split_by_group, split_by_time
+from distill.training.data.splitting import (
+    shared_groups,
+    split_at_random,
+    split_by_group,
+    split_by_time,
+)
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +64,8 @@ class Choice:
         columns: that a model takes; None takes all that can say anything.
         kinds: of columns whose kind would be guessed wrong.
         unavailable: columns that are not known yet when the model is asked.
-        group: a column whose equal rows stay in one split.
+        group: a column whose equal rows depend on each other, and stay in one split where neither
+            time nor a test set of its own splits them.
         time: a column by which the latest rows are the test set, and those before validate.
         test_fraction: of the rows, where there is no table of its own.
         validation_fraction: of the other rows.
@@ -198,6 +204,9 @@ def from_table(
     leaks = find_leaks(columns, learnt, task, labels[train], times=moments)
     for leak in leaks:
         log.warning("%s: %s", leak.name.replace("_", " "), leak.text)
+    remarks = () if groups is None else shared_groups(groups[train], groups[test])
+    for remark in remarks:
+        log.warning("%s", remark)
 
     def part(positions: NDArray[np.int64], own: Records) -> Split:
         return Split(
@@ -225,6 +234,7 @@ def from_table(
         numbered=tuple(
             own.name for own in columns if own.kind is Kind.CATEGORY and is_number(whole, own.name)
         ),
+        remarks=remarks,
     )
 
 
