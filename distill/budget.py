@@ -33,7 +33,8 @@ class AccuracyBudget:
     Attributes:
         metric: that decides; None takes the first that the task has.
         min: of a metric of which more is better.
-        max: of one of which less is, in its own unit.
+        max: of one of which less is, in its own unit; of several numbers in units of their own, in
+            the spread of each in training.
         max_drop_on_old_test: of the model in production over the new one on what was the test set
             before, where newer data judge; see `Data.old_test`.
     """

@@ -198,31 +198,42 @@ def replay_golden(folder: Path, artefact: str, *, tolerance: float = 1e-3) -> fl
     """Run the golden samples through an artefact again.
 
     Returns:
-        The largest difference of a logit.
+        The largest difference, see `check_golden`.
 
     Raises:
         UserError: the answers differ, or the golden samples are not the contract's.
     """
     inputs, expected = read_golden(folder, artefact)
     found = OnnxModel(folder / artefact).predict(inputs)
-    check_golden(found, expected, folder / artefact, tolerance=tolerance)
-    return float(np.abs(found - expected).max())
+    return check_golden(found, expected, folder / artefact, tolerance=tolerance)
 
 
 def check_golden(
     found: NDArray[Any], expected: NDArray[Any], artefact: Path, *, tolerance: float = 1e-3
-) -> None:
-    """Hold an artefact's answers against those it gave when it was exported.
+) -> float:
+    """Hold an artefact's answers, [N, C], against those it gave when it was exported.
+
+    Each output is held in units of its own spread over the samples, whatever the label's are: of
+    prices a thousandth is what float32 rounds away, of a share it is half of everything.
+
+    Returns:
+        The largest difference, in units of the spread; what float32 rounds does not count.
 
     Raises:
         UserError: they differ.
     """
-    difference = float(np.abs(found - expected).max())
+    expected = np.asarray(expected, np.float64)
+    sizes = np.abs(expected).max(axis=0)
+    spread = np.ptp(expected, axis=0)  # 0 of a single sample, or of an output that never moves
+    spread = np.where(spread > 0, spread, np.where(sizes > 0, sizes, 1.0))
+    rounding = 4 * np.finfo(np.float32).eps * sizes
+    difference = float((np.maximum(np.abs(found - expected) - rounding, 0) / spread).max())
     if not difference <= tolerance:
         raise UserError(
-            f"Expected {artefact} to answer its golden samples within {tolerance} but a "
-            f"logit differs by {difference:.3g}. Export it again on this machine."
+            f"Expected {artefact} to answer its golden samples within {tolerance} of each output's "
+            f"spread but one differs by {difference:.3g} of it. Export it again on this machine."
         )
+    return difference
 
 
 def save_contract(contract: Contract, folder: Path) -> None:

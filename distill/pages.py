@@ -5,8 +5,9 @@ nothing of what it shows.
 """
 
 import io
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -76,11 +77,14 @@ def percent(value: float | None, digits: int = 2) -> str:
     return "" if value is None else f"{100 * value:.{digits}f} %"
 
 
-def percent_interval(interval: tuple[float, float] | None, digits: int = 2) -> str:
-    """Format an interval of fractions."""
+def percent_interval(interval: Sequence[float | None] | None, digits: int = 2) -> str:
+    """Format an interval of fractions; one without bounds is null in JSON."""
     if interval is None:
         return ""
-    return f"{100 * interval[0]:.{digits}f} to {100 * interval[1]:.{digits}f} %"
+    known = [end for end in interval if end is not None and math.isfinite(end)]
+    if len(known) < len(interval):
+        return "unknown"
+    return f"{100 * known[0]:.{digits}f} to {100 * known[1]:.{digits}f} %"
 
 
 def figure(value: float | None) -> str:

@@ -104,7 +104,7 @@ def class_name(value: Any) -> str:
     """Write a class as a file would: true, 3, setosa."""
     if isinstance(value, bool):
         return str(value).lower()
-    return str(int(value)) if isinstance(value, float) else str(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def with_quantiles(task: Task, levels: Sequence[float] | None) -> Task:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.errors import UserError
-from distill.people.annotations import Samples, class_numbers, read_annotations
+from distill.people.annotations import Samples, as_written, class_numbers, read_annotations
 
 CLASSES = ("cat", "dog", "owl")
 SAMPLES = Samples(
@@ -116,7 +116,10 @@ def test_names_that_look_like_numbers_are_names(tmp_path):
     assert read(path, classes=("1", "2", "3")).labels.tolist() == [2, 0, 1]
     path = text(tmp_path / "a.csv", "index,annotator,label", "10,a,2", "20,a,0")
     assert read(path).labels.tolist() == [2, 0]  # no such names: class numbers
-    assert class_numbers([1, 2], ("1", "2", "3"), "x").tolist() == [1, 2]  # numbers are numbers
+    path = table(tmp_path / "a.parquet", index=[10, 20, 30], label=[3, 1, 2])
+    assert read(path, classes=("1", "2", "3")).labels.tolist() == [2, 0, 1]  # as a CSV is read
+    assert as_written(np.array([0.5])).tolist() == [0.5]
+    assert class_numbers([1, 2], ("1", "2", "3"), "x").tolist() == [1, 2]  # a rule's are numbers
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sklearn.metrics import mean_absolute_error, mean_pinball_loss, mean_squared
 
 from distill.contract import Contract
 from distill.deployment.export import export_onnx
-from distill.deployment.report.sentences import coverage_sentences
+from distill.deployment.report.sentences import coverage_sentences, unit_sentences
 from distill.deployment.series_graph import wrap_windows
 from distill.deployment.table_graph import in_units, prepend_encoder
 from distill.errors import UsageError, UserError
@@ -150,6 +150,16 @@ def test_the_report_sets_coverage_beside_the_nominal_one():
     said = coverage_sentences({"models": {"student": {"coverage": found}}, "quantiles": LEVELS})
     assert "covers 76.7 % of the test labels (69.2 to 83.5 %), nominal 80 %" in said[0]
     assert not coverage_sentences({"models": {"student": {}}, "quantiles": ()})
+    found["interval"] = [None, None]  # a single stretch of time tells nothing of others
+    said = coverage_sentences({"models": {"student": {"coverage": found}}, "quantiles": LEVELS})
+    assert "covers 76.7 % of the test labels (unknown), nominal 80 %" in said[0]
+
+
+def test_the_report_names_what_several_numbers_are_measured_in():
+    units = {"price": 231_000.0, "rooms": 1.2}
+    (said,) = unit_sentences({"metric": "rmse", "units": units})
+    assert "1 is 231,000 of price, 1.2 of rooms" in said
+    assert unit_sentences({"metric": "rmse", "units": {}}) == []
 
 
 @pytest.mark.parametrize("name", ["houses", "sales"])

@@ -98,6 +98,17 @@ def test_no_label_of_one_split_is_another_s_nor_comes_before_it(gap, stride, lat
     np.testing.assert_allclose(shares[1:], [0.12, 0.2], atol=0.05)
 
 
+def test_what_happens_to_all_series_at_once_is_one_stretch_of_time():
+    data = made(frame(160), gap=0)
+    moments = data.pool.origin_times[data.test.indices]
+    assert len(set(data.pool.series[data.test.indices])) > 1
+    assert len(set(data.test.blocks)) == len({m // (6 * 3_600_000) for m in moments})
+    by_moment = {}
+    for moment, block in zip(moments.tolist(), data.test.blocks.tolist(), strict=True):
+        by_moment.setdefault(moment, set()).add(block)
+    assert max(map(len, by_moment.values())) == 1
+
+
 def test_the_latest_window_is_there_whatever_the_stride():
     rows = frame(100)
     for stride in (1, 4, 7):

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
@@ -106,6 +107,21 @@ def test_by_time_the_latest_rows_are_the_test_set(tmp_path):
     assert train.max() < validation.min()
     assert validation.max() < test.min()
     assert "since" not in [c.name for c in data.encoder.takes]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (pa.array([0.0, 1.0, float("nan"), 1.0] * 25), "has 25 gaps, the first in row 2"),
+        (pa.array([0, 1, 2, 3] * 25, pa.date32()), r"classes or numbers but .* type date32"),
+        (pa.array([[0], [1]] * 50), "type list"),
+    ],
+)
+def test_labels_that_are_none_are_refused(tmp_path, labels, message):
+    path = tmp_path / "own.parquet"
+    pq.write_table(pa.table({"age": np.arange(100.0), "churned": labels}), path)
+    with pytest.raises(UserError, match=message):
+        read(path)
 
 
 def test_groups_that_time_puts_into_two_splits_are_told(tmp_path):

@@ -108,6 +108,7 @@ def evaluate(
         "metric": scoring.metric,
         "figures": scoring.figures,
         "quantiles": task.quantiles,
+        "units": _units(task),
         "models": models,
         "margins": margins,
         "per_class_vs_control": _per_class(task, marks, truth, confidence),
@@ -232,6 +233,12 @@ def _numbers(task: Task, references: References) -> dict[str, Answers]:
     """Name the best baseline's answers, where it gives more than a class."""
     best = references.baselines[references.best]
     return {} if task.kind is TaskKind.CLASSIFICATION else {"baseline": best}
+
+
+def _units(task: Task) -> dict[str, float]:
+    """What each number's errors are divided by, before they are put together; none if nothing."""
+    unit = task.unit if task.kind is TaskKind.REGRESSION else np.ones(1)
+    return {} if (unit == 1).all() else dict(zip(task.outputs, unit.tolist(), strict=True))
 
 
 def _by_output(

@@ -152,6 +152,16 @@ def class_numbers(values: Any, classes: Sequence[str], where: str) -> NDArray[np
     return found.astype(np.int64)
 
 
+def as_written(values: Any) -> NDArray[Any]:
+    """Take whole numbers of a file for text: class names may be numbers, and a CSV has text alone.
+
+    Args:
+        values: of a column, [A].
+    """
+    found = np.asarray(values)
+    return found.astype(str) if found.dtype.kind in "iu" else found
+
+
 def _join(rows: Rows, path: Path, samples: Samples, classes: Sequence[str]) -> Annotations:
     """Find the samples and the classes that a file names."""
     positions = _positions(rows.keys, rows.by, samples, path)
@@ -167,7 +177,7 @@ def _join(rows: Rows, path: Path, samples: Samples, classes: Sequence[str]) -> A
         return Annotations(samples=positions[row], labels=number, counts=labels[row, number])
     return Annotations(
         samples=positions,
-        labels=class_numbers(labels, classes, str(path)),
+        labels=class_numbers(as_written(labels), classes, str(path)),
         counts=np.ones(len(positions), np.int64),
         annotators=None if rows.annotators is None else np.array(rows.annotators, str),
         seconds=None if rows.seconds is None else np.array(rows.seconds, float),

@@ -34,6 +34,7 @@ from distill.deployment.report.sentences import (
     epoch_sentence,
     measured_through,
     role_name,
+    unit_sentences,
 )
 from distill.deployment.report.write import choice_sentence, write_report
 from distill.pages import size
@@ -102,6 +103,7 @@ def write_pipeline_report(
             distillation_sentence(gain, evaluation["metric"], confidence, evaluation["models"]),
             choice_sentence(choice, results.benchmark["target"]),
             *coverage_sentences(evaluation),
+            *unit_sentences(evaluation),
             *_prospect(results, limits),
             *([] if results.over_seeds is None else [results.over_seeds]),
             epoch_sentence(results.training["student"], evaluation["metric"]),

@@ -1,6 +1,7 @@
 """What the report of a pipeline says in sentences. Words from plain values; decides nothing."""
 
 from distill.deployment.report.cells import Values
+from distill.pages import figure, percent, percent_interval
 from distill.statistics.metrics import estimate_from
 from distill.wording import ERRORS, gain_phrase, gain_range, metric_name, metric_text, test_name
 
@@ -52,11 +53,22 @@ def coverage_sentences(evaluation: Values) -> list[str]:
     found, levels = evaluation["models"]["student"].get("coverage"), evaluation["quantiles"]
     if found is None:
         return []
-    low, high = found["interval"]
     return [
         "From its lowest to its highest quantile the student covers "
-        f"{100 * found['estimate']:.1f} % of the test labels ({100 * low:.1f} to {100 * high:.1f} "
-        f"%), nominal {100 * (levels[-1] - levels[0]):g} %."
+        f"{percent(found['estimate'], 1)} of the test labels "
+        f"({percent_interval(found['interval'], 1)}), nominal {100 * (levels[-1] - levels[0]):g} %."
+    ]
+
+
+def unit_sentences(evaluation: Values) -> list[str]:
+    """Say what errors of several numbers in units of their own are measured in."""
+    units = evaluation.get("units")  # of an older run there is none
+    if not units:
+        return []
+    each = ", ".join(f"{figure(size)} of {name}" for name, size in units.items())
+    return [
+        f"{metric_name(evaluation['metric'])} is of all numbers together, each divided by its "
+        f"spread in training: 1 is {each}. So are limits on it."
     ]
 
 

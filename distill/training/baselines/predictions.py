@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.people.annotations import Samples, read_answers
+from distill.people.annotations import Samples, as_written, read_answers
 from distill.training.data.splits import Split
 
 
@@ -37,7 +37,7 @@ def saved_predictions(
     """
     answers = read_answers(Path(path), column, Samples(indices=test.indices, paths=test.paths))
     if test.labels.ndim == 1:
-        return answers
+        return as_written(answers)
     try:
         return answers.astype(np.float64).reshape(len(test), -1)
     except ValueError as error:

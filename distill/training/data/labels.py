@@ -60,10 +60,17 @@ def read_labels(
 
 
 def _check(name: str, values: pa.ChunkedArray) -> None:
-    if values.null_count:
-        row = pc.call_function("index", [values.is_null()], pc.IndexOptions(pa.scalar(True)))
+    if pa.types.is_temporal(values.type) or pa.types.is_nested(values.type):
         raise UserError(
-            f"Expected a label in every row but `{name}` has {values.null_count:,} gaps, the first "
+            f"Expected labels that are classes or numbers but `{name}` is of the type "
+            f"{values.type}. Name another column, or write it as a number, such as days from today."
+        )
+    missing = values.is_null(nan_is_null=True)
+    count = pc.call_function("sum", [missing]).as_py()
+    if count:
+        row = pc.call_function("index", [missing], pc.IndexOptions(pa.scalar(True)))
+        raise UserError(
+            f"Expected a label in every row but `{name}` has {count:,} gaps, the first "
             f"in row {row.as_py():,}. Leave those rows out; give them as `data.unlabelled=` to "
             "have the teacher label them."
         )

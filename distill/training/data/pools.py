@@ -133,12 +133,12 @@ class Pool:
         return self.panel.series[self.starts]
 
     def stretches(self, positions: Positions) -> NDArray[np.int64]:
-        """Number stretches of time of twice the horizon, each series' own, [N].
+        """Number stretches of time of twice the horizon, those of all series as one, [N].
 
-        Windows whose origins are less than a horizon apart share labels, and so errors.
+        Windows whose origins are less than a horizon apart share labels, and so errors; series of
+        one time share what happened to all of them, such as a holiday.
         """
-        stretch = self.first[positions] // (2 * self.choice.horizon)
-        return stretch * len(self.panel.names) + self.series[positions]
+        return self.first[positions] // (2 * self.choice.horizon)
 
     def naive_errors(self, positions: Positions) -> NDArray[np.float64]:
         """Find how far each series' value moves in a step, up to the last label of some windows.

@@ -323,7 +323,7 @@ def _times(whole: pa.Table, choice: Choice) -> NDArray[np.int64] | None:
 
 
 def _groups(whole: pa.Table, choice: Choice) -> NDArray[Any] | None:
-    """Read the column whose equal rows stay together, [N]; None where there is none.
+    """Number the column whose equal rows stay together, [N]; None where there is none.
 
     Raises:
         UserError: a row has no group: together, such rows would be one large group.
@@ -337,7 +337,7 @@ def _groups(whole: pa.Table, choice: Choice) -> NDArray[Any] | None:
         missing = missing | (groups == "")
     advice = "Give each a group of its own where it stands alone"
     _refuse_gaps(missing, choice.group, "a group", "`data.group`", advice)
-    return groups
+    return np.unique(groups, return_inverse=True)[1]
 
 
 def _refuse_gaps(

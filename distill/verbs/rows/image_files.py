@@ -13,7 +13,7 @@ from distill.contract import Contract
 from distill.decode import ImageFormat
 from distill.errors import UserError
 from distill.image_sources import encoded_images, image_files
-from distill.people.annotations import class_numbers
+from distill.people.annotations import as_written, class_numbers
 
 Sources = tuple[Sequence[bytes | Path], list[str]]
 
@@ -76,7 +76,8 @@ def read_labels(path: Path, column: str, classes: Sequence[str]) -> NDArray[np.i
     Raises:
         UserError: there is no such column, or a label is no class.
     """
-    return class_numbers(_column(path, column).to_pylist(), classes, str(path))
+    labels = as_written(_column(path, column).to_pylist())
+    return class_numbers(labels, classes, str(path))
 
 
 def _column(path: Path, column: str) -> pa.ChunkedArray:

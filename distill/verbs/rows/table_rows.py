@@ -90,10 +90,11 @@ def labels_of(table: pa.Table, contract: Contract, names: Sequence[str]) -> NDAr
     task = contract.asks
     columns = {name: column_of(table, name, "`label_column`") for name in names}
     for name, values in columns.items():
-        if values.null_count:
+        num_gaps = int(values.is_null(nan_is_null=True).to_numpy().sum())
+        if num_gaps:
             raise UserError(
-                f"Expected a label in every row but `{name}` has {values.null_count:,} gaps. Leave "
-                "those rows out."
+                f"Expected a label in every row but `{name}` has {num_gaps:,} gaps. Leave those "
+                "rows out."
             )
     wanted = 1 if task.kind is TaskKind.CLASSIFICATION else len(task.outputs)
     if len(columns) != wanted:
