@@ -125,12 +125,17 @@ def test_on_another_processor_it_is_measured_again_and_nothing_is_trained(
     finished, cli, tmp_path, monkeypatch
 ):
     shutil.copytree(finished[0], tmp_path / "run")
-    modules = "deployment.targets.local", "verbs.stages.unchanged", "verbs.baseline"
+    modules = (
+        "deployment.targets.local",
+        "verbs.stages.unchanged",
+        "verbs.baseline",
+        "verbs.evaluate",
+    )
     for module in modules:
         monkeypatch.setattr(f"distill.{module}.processor", lambda: "another")
     again = cli("pipeline", "run_dir=run", *SHORT)
     unchanged = set(re.findall(r"(\S+): unchanged, not run again", again.stderr))
-    assert unchanged == STAGES - {"preflight", "baseline", "benchmark", "verdict"}
+    assert unchanged == STAGES - {"preflight", "baseline", "evaluate", "benchmark", "verdict"}
     # What is trained is judged there, and not refused as a student that nobody has trained.
     slow = cli("pipeline", "run_dir=run", "budget.latency.p95_ms=0.0001", *SHORT)
     assert slow.code == 3
@@ -144,6 +149,28 @@ def test_on_another_processor_it_is_measured_again_and_nothing_is_trained(
     older = cli("pipeline", "run_dir=run", "budget.latency.p95_ms=0.0001", *SHORT)
     assert older.code == 3
     assert older.document["models"]
+
+
+def test_a_measurement_that_broke_off_is_not_the_last_word(finished, cli, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    result = tmp_path / "run/benchmark.json"
+    write_json(result, read_json(result) | {"incomplete": "the device went away"})
+    manifest = tmp_path / "run/manifests/benchmark.json"
+    made = read_json(manifest)
+    made["outputs"]["benchmark.json"] = sha256(result)
+    write_json(manifest, made)
+    again = cli("pipeline", "run_dir=run", *SHORT)
+    assert "benchmark: unchanged" not in again.stderr
+    assert "train/student: unchanged" in again.stderr
+    assert read_json(result)["incomplete"] is None
+
+
+def test_what_judges_a_run_leaves_the_record_of_how_it_was_trained(finished, cli, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    before = (tmp_path / "run/config.yaml").read_text()
+    for given in (["evaluate"], ["baseline", "annotate", "n=30"]):
+        assert cli(*given, "run_dir=run", "loss=dkd").code == 0
+        assert (tmp_path / "run/config.yaml").read_text() == before
 
 
 def test_the_stages_as_verbs_leave_what_the_pipeline_then_finds(cli):

@@ -56,6 +56,36 @@ def test_the_verdict_comes_back(made):
     assert _again(made) == VERDICT
 
 
+def test_what_a_measurement_left_open_is_measured_again(made):
+    report = Path(made.run_dir) / "benchmark.json"
+    write_json(report, {"incomplete": None, "problems": ["another program ran"]})
+    assert _again(made) == VERDICT  # which stands all the same
+    write_json(report, {"incomplete": "the device went away", "problems": []})
+    assert _again(made) is None
+
+
+def test_the_users_own_data_are_read_whatever_they_are(made):
+    own = {"_target_": "mine.photos"}
+    cfg = OmegaConf.merge(made, {"data": own})
+    record = Path(made.run_dir) / RECORD
+    write_json(record, json.loads(record.read_text()) | {"needs": needs_of(cfg)})
+    assert _again(cfg) is None
+
+
+def test_links_are_followed_and_one_to_nothing_is_told_from_one_to_something(made, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    write_text(elsewhere / "1.png", "a dog")
+    (tmp_path / "photos" / "dog").symlink_to(elsewhere)
+    (tmp_path / "photos" / "loop").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "gone.png").symlink_to(tmp_path / "nothing")
+    needs = needs_of(made)
+    write_text(elsewhere / "1.png", "another dog")
+    assert needs_of(made) != needs
+    needs = needs_of(made)
+    write_text(tmp_path / "nothing", "something")
+    assert needs_of(made) != needs
+
+
 @pytest.mark.parametrize(
     "changed",
     ["photos/cat/1.png", "mine.py", "house/net.py", "run/report.html", "run/verdict.json"],

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from distill.deployment.device.machine import processor
 from distill.deployment.evaluate import OldTest, References, evaluate, on_old_test
 from distill.errors import UserError
 from distill.files import read_json, write_arrays
@@ -81,6 +82,7 @@ def evaluate_stage(workspace: Workspace) -> dict[str, Any]:
             "test": data.test_fingerprint,
             "confidence": confidence,
             "metric": workspace.scoring.metric,
+            "processor": processor(),  # int8 may saturate on one and not on another
             "incumbent": None if incumbent is None else plain(workspace.cfg.incumbent),
         },
         inputs=inputs,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from rich.markup import escape
 
+from distill.budget import Outcome
 from distill.deployment.device.machine import processor
 from distill.deployment.measurement import Measurement, TargetReport
-from distill.files import write_arrays
+from distill.files import read_json, write_arrays
 from distill.verbs.run.workspace import Workspace, named_in_errors, plain
 
 RAW = "benchmark.npz"
@@ -44,7 +45,21 @@ def benchmark_stage(
         return facts(report) | {"raw_nanoseconds": RAW}
 
     files = (*artefacts, *getattr(target, "files", ()))  # such as results that someone carried
-    return workspace.stage("benchmark", compute, values=values, inputs=files, outputs=(RAW,))
+    return workspace.stage(
+        "benchmark",
+        compute,
+        values=values,
+        inputs=files,
+        outputs=(RAW,),
+        again=lambda report: may_tell_more(workspace.run_dir, report),
+    )
+
+
+def may_tell_more(run_dir: Path, report: Mapping[str, Any]) -> bool:
+    """Whether to measure once more: it broke off, or a disturbed machine left the verdict open."""
+    verdict = run_dir / "verdict.json"
+    is_open = verdict.is_file() and read_json(verdict)["verdict"] == Outcome.INCONCLUSIVE
+    return bool(report["incomplete"]) or (is_open and bool(report["problems"]))
 
 
 def compatibility_stage(

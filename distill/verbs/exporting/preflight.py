@@ -75,8 +75,14 @@ def preflight_stage(workspace: Workspace, students: Mapping[str, Workspace]) -> 
         write_arrays(workspace.run_dir / RAW, report.samples)
         return facts(report) | {"candidates": candidates, "raw_nanoseconds": RAW}
 
-    measured = workspace.stage(STAGE, compute, values=values, outputs=(RAW,))
-    for problem in measured["problems"]:
+    measured = workspace.stage(
+        STAGE,
+        compute,
+        values=values,
+        outputs=(RAW,),
+        again=lambda report: bool(report["incomplete"]),
+    )
+    for problem in (*measured["problems"], *filter(None, [measured["incomplete"]])):
         log.warning("during preflight, %s", problem)
     return judge(workspace.budget, measured, raw_samples(workspace, RAW))
 

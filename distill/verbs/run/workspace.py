@@ -25,7 +25,7 @@ from distill.redaction import without_secrets
 from distill.run_folder import Stage, run_folder_lock
 from distill.statistics.scoring import Scoring, scoring_of
 from distill.tasks import TaskKind
-from distill.verbs.run.command import CONFIG, check_same_run, header
+from distill.verbs.run.command import CONFIG, check_same_run, header, launched_verb
 from distill.verbs.run.own_code import with_own_code
 from distill.verbs.run.ranks import agree, launched
 
@@ -40,6 +40,7 @@ OUTPUTS = {
     TaskKind.MULTI_LABEL: "labels",
     TaskKind.REGRESSION: "numbers",
 }
+TRAINING = ("pipeline", "train", "soft_labels", "search")  # verbs whose configuration is the run's
 QUANTILES = "quantiles"  # a part for these, where they are asked for, goes before that of numbers
 
 
@@ -151,10 +152,12 @@ class Workspace:
         inputs: tuple[Path, ...] = (),
         outputs: tuple[str, ...] = (),
         together: bool = False,
+        again: Callable[[dict[str, Any]], bool] = lambda result: False,
     ) -> dict[str, Any]:
         """Run a stage, or return what it left if nothing that it depends on has changed.
 
-        What the values name of the user's own code counts, too.
+        What the values name of the user's own code counts, too. `again` says of a result that is
+        there whether it is to be had anew all the same.
 
         Of several processes the leader runs it alone, or all do where it is done `together`; what
         the others compute is not looked at.
@@ -162,7 +165,8 @@ class Workspace:
         start = time.monotonic()
         self.console.rule(f"[bold]{name}", align="left")
         own = Stage(name=name, values=with_own_code(values), inputs=inputs, outputs=outputs)
-        result = agree(own.finished(self.run_dir) if self.leads else None)
+        result = own.finished(self.run_dir) if self.leads else None
+        result = agree(None if result is None or again(result) else result)
         if result is not None:
             log.info("%s: unchanged, not run again", name)
             return result
@@ -178,8 +182,8 @@ class Workspace:
 def open_workspace(cfg: DictConfig, data: "Data | None" = None) -> Iterator[Workspace]:
     """Check what can be checked at once, lock the run folder and write its `config.yaml`.
 
-    A verb that reads no data leaves the configuration of a training as it is. `data` is given where
-    it was read before.
+    A verb that trains nothing leaves the configuration of a training as it is. `data` is given
+    where it was read before.
     """
     run_dir = Path(cfg.run_dir)
     workspace = Workspace(cfg, run_dir, Console(stderr=True, quiet=not launched().leads))
@@ -195,7 +199,7 @@ def open_workspace(cfg: DictConfig, data: "Data | None" = None) -> Iterator[Work
         log.info("run folder: %s", run_dir)
         if "data" in cfg:
             _ = workspace.data
-        if "data" in cfg or not (run_dir / "manifests" / "train").exists():
+        if not (run_dir / "manifests" / "train").exists() or launched_verb() in TRAINING:
             text = header(run_dir) + OmegaConf.to_yaml(redacted(cfg))
             write_text(run_dir / CONFIG, text)
         yield workspace

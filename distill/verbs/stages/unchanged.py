@@ -19,6 +19,7 @@ from rich.console import Console
 from distill.deployment.device.machine import processor
 from distill.files import read_json, sha256, sha256_json, write_json
 from distill.run_folder import promised, versions
+from distill.verbs.exporting.measuring import may_tell_more
 from distill.verbs.production.registry import champion_sha256
 from distill.verbs.run.own_code import own_code
 from distill.verbs.run.ranks import launched
@@ -39,8 +40,12 @@ def nothing_to_do(cfg: DictConfig, needs: Mapping[str, Any]) -> dict[str, Any] |
         needs: what `needs_of` says of it.
     """
     run_dir = Path(cfg.run_dir)
-    record = run_dir / RECORD
+    record, report = run_dir / RECORD, run_dir / "benchmark.json"
     if launched().num_ranks > 1 or not record.is_file():
+        return None
+    if own_code(plain(cfg.data)):  # reads whatever it likes
+        return None
+    if report.is_file() and may_tell_more(run_dir, read_json(report)):
         return None
     if read_json(record) != {"needs": needs, "files": _as_it_is(run_dir)}:
         return None
@@ -97,14 +102,20 @@ def _is_outside(path: Path, own: Path) -> bool:
 def _files(path: Path, own: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
-    for folder, folders, names in os.walk(path):
+    seen = {own}
+    for folder, folders, names in os.walk(path, followlinks=True):
         here = Path(folder)
-        folders[:] = sorted(n for n in folders if n[0] != "." and (here / n).resolve() != own)
+        seen.add(here.resolve())  # a link may lead back
+        yield from (here / name for name in sorted(folders) if (here / name).is_symlink())
+        folders[:] = sorted(n for n in folders if n[0] != "." and (here / n).resolve() not in seen)
         yield from (here / name for name in sorted(names))
 
 
 def _state(path: Path) -> tuple[str, int, int]:
-    found = path.stat()
+    try:
+        found = path.stat()
+    except OSError:  # a link to nothing
+        found = path.lstat()
     return str(path), found.st_size, found.st_mtime_ns
 
 
