@@ -1,14 +1,19 @@
 """Claims about trainings that have no limit, and what may end them."""
 
+from datetime import timedelta
 from functools import partial
 
 import lightning
 import pytest
 from lightning.pytorch.callbacks import EarlyStopping
-from torch.optim import lr_scheduler
+from torch.optim import SGD, lr_scheduler
 
 from distill.errors import UserError
+from distill.training.data.loading import BatchDataModule
 from distill.training.endings import check_end, check_schedule
+from distill.training.fit import fit
+from distill.training.models import ImageClassifier, PlainCNN
+from distill.training.modules import SupervisedModule
 
 STOPPING = EarlyStopping("val/selection")
 ONE_CYCLE = partial(lr_scheduler.OneCycleLR, max_lr=0.1)
@@ -68,3 +73,23 @@ def test_a_schedule_over_a_length_that_nobody_knows_is_refused(scheduler, option
 )
 def test_other_schedules_are_taken(scheduler, options):
     check_schedule(scheduler, trainer(**options))
+
+
+def fitted(data, folder, **options):
+    network = ImageClassifier(PlainCNN(10, 1, widths=(4, 8)), [0.3], [0.4])
+    module = SupervisedModule(network, partial(SGD, lr=0.05))
+    own = partial(lightning.Trainer, accelerator="cpu", **options)
+    return fit(module, BatchDataModule(data, batch_size=64), own, folder)
+
+
+def test_time_that_is_up_within_an_epoch_ends_it_with_its_figures(data, tmp_path):
+    limit = {"max_epochs": -1, "max_time": timedelta(milliseconds=1)}
+    (epoch,) = fitted(data, tmp_path, **limit).history  # of one batch
+    assert {"train/loss", "val/accuracy"} <= set(epoch)
+    assert fitted(data, tmp_path, **limit).history == [epoch]  # there is no more time
+
+
+@pytest.mark.parametrize("limit", [{"max_epochs": 0}, {"max_epochs": -1, "max_steps": 2}])
+def test_less_than_an_epoch_by_another_limit_is_one_message(data, tmp_path, limit):
+    with pytest.raises(UserError, match="at least one whole epoch but the training ended before"):
+        fitted(data, tmp_path, **limit)

@@ -105,7 +105,10 @@ def fit(
         except ProcessRaisedException as error:
             raise _from_child(error) from error
     if not last.exists():
-        raise UserError("Expected at least one epoch but `trainer.max_epochs` is 0.")
+        raise UserError(
+            "Expected at least one whole epoch but the training ended before. Raise "
+            "`trainer.max_epochs`, and `trainer.max_steps` where it is set."
+        )
     # From the file, because the processes that trained may have been others.
     finished = load_weights(last)
     history = finished["callbacks"][History.__name__]["epochs"]

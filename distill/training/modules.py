@@ -51,8 +51,11 @@ class _Module(lightning.LightningModule):
         self._sums, self._num_steps = {}, 0
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Log the epoch's means, `train/loss` and every term, once they are complete."""
-        if batch_idx + 1 == self.trainer.num_training_batches:
+        """Log the epoch's means, `train/loss` and every term, at its last batch.
+
+        A timer may end an epoch before.
+        """
+        if batch_idx + 1 == self.trainer.num_training_batches or self.trainer.should_stop:
             means = {f"train/{n}": total / self._num_steps for n, total in self._sums.items()}
             self.log_dict(
                 means, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=1
