@@ -1,11 +1,12 @@
 """Which editions are at hand, and how the registry's changes reach them without a dropped request.
 
 One reference is swapped: a request goes on with the edition that it began with, the one before
-stays warm, and one that does not load changes nothing but the health report.
+stays warm, and one that does not load changes nothing but the health report, and is tried again.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from distill.runtime import ModelError
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # before what did not load is tried again
 NUM_WARM = 2  # the one that answers, and the one before
 RETIRE_S = 120.0  # longer than any request that began with an edition can still be under way
 
@@ -137,6 +139,8 @@ class Catalogue:
     problem: str | None = None
     on_change: Callable[[Edition], None] = lambda edition: None
     _mark: Any = None
+    _pause_s: float = FIRST_PAUSE_S  # after the next failure
+    _again_at: float = 0.0  # by `time.monotonic`, where there is a problem
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @staticmethod
@@ -179,31 +183,42 @@ class Catalogue:
         )
 
     async def watch(self) -> None:
-        """Follow the source until cancelled."""
+        """Follow the source until cancelled.
+
+        What did not load is tried again after a pause that grows: it may have been for want of
+        memory or files, and the source need not change any more.
+        """
         while True:
             await asyncio.sleep(POLL_S)
-            if self.source.mark() != self._mark:
+            is_due = self.problem is not None and time.monotonic() >= self._again_at
+            if is_due or self.source.mark() != self._mark:
                 await self.reload()
 
     async def reload(self) -> bool:
         """Load what is in production now, if it is another; tell whether it answers from now on."""
         async with self._reloading:
-            self._mark = self.source.mark()
+            mark = self.source.mark()
+            if mark != self._mark:  # perhaps another one, which has failed at nothing yet
+                self._mark, self._pause_s = mark, FIRST_PAUSE_S
             try:
                 artefact = await asyncio.to_thread(self.source.read)
                 edition = self._at_hand(artefact)
                 if edition is None:
                     edition = await asyncio.to_thread(load, artefact, self.loading)
             except (UserError, ModelError, OSError) as error:
-                self.problem = str(error)
+                self._failed(str(error))
                 log.error("%s goes on answering: %s", self.current, error)
                 return False
             except Exception as error:  # whatever a file does, the old edition answers
-                self.problem = f"The new version does not load: {error}"
+                self._failed(f"The new version does not load: {error}")
                 log.exception("%s goes on answering.", self.current)
                 return False
-            self.problem = None
+            self.problem, self._pause_s = None, FIRST_PAUSE_S
             return self._swap(edition)
+
+    def _failed(self, problem: str) -> None:
+        self.problem, self._again_at = problem, time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     async def keep_warm(self, artefact: Artefact | None) -> None:
         """Load an edition that does not answer now, so that it can at once; if there is room.
