@@ -64,6 +64,16 @@ def test_writers_get_their_turn_after_every_few_rows(engine, monkeypatch):
     assert left[:31] == [300 - 9 * i for i in range(31)]
 
 
+@pytest.mark.parametrize("num_batches", [0, 1, 3])
+def test_a_purge_stops_between_batches_and_the_next_one_goes_on(engine, num_batches):
+    write(engine, *(prediction(time=1.0) for _ in range(50)))
+    answers = iter([False] * num_batches + [True] * 3)
+    done = purge(engine, 1, batch=10, pause_s=0, is_over=lambda: next(answers))
+    assert done.num_predictions == 10 * num_batches
+    assert count(engine) == 50 - 10 * num_batches
+    assert purge(engine, 1, batch=10, pause_s=0).num_predictions == 50 - 10 * num_batches
+
+
 def test_the_room_goes_back_to_the_disk(tmp_path, opened):
     engine = opened(f"sqlite:///{tmp_path}/log.db")
     write(engine, *(prediction(time=1.0, input=bytes(20_000)) for _ in range(1_000)))

@@ -1,18 +1,25 @@
 """The service and its prediction log on a database: what is answered is kept, and joined."""
 
+import asyncio
 import io
 import json
+import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+from prediction_logs import count, prediction, write
 from served import ROW, make_service, running
 
+from distill.production.prediction_log import retention
 from distill.production.prediction_log.connection import open_log
 from distill.production.prediction_log.privacy import Privacy
 from distill.production.prediction_log.reader import find, skews, stream
+from distill.production.prediction_log.retention import purge
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
+from distill.production.serving.background import Background
 from distill.production.serving.exchange import SingleRouter
 from distill.production.serving.log import KeptLog
 
@@ -164,6 +171,30 @@ def test_what_is_too_old_goes_when_the_service_starts(pets, tmp_path):
         while everything(tmp_path)[0]:
             assert time.monotonic() < until
             time.sleep(0.05)
+    log.close()
+
+
+def test_a_service_that_ends_leaves_the_rest_of_what_is_too_old(pets, tmp_path, monkeypatch):
+    log = kept_log(tmp_path, retention_days=1)
+    write(log.engine, *(prediction(time=1.0) for _ in range(20)))
+    begun, ended = threading.Event(), threading.Event()
+    delete = retention._delete
+
+    def one_row(engine, query):
+        begun.set()
+        assert ended.wait(PATIENCE_S)
+        return delete(engine, query)
+
+    monkeypatch.setattr(retention, "_delete", one_row)
+    monkeypatch.setattr("distill.production.serving.log.purge", partial(purge, batch=1, pause_s=0))
+
+    async def main():
+        async with Background(make_service(pets, log=log)):
+            assert await asyncio.to_thread(begun.wait, PATIENCE_S)
+        ended.set()
+
+    asyncio.run(main())  # which waits for its threads
+    assert count(log.engine) == 19
     log.close()
 
 

@@ -5,6 +5,7 @@ The truth of a prediction goes with it. Knows nothing of what is worth keeping.
 
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -32,11 +33,12 @@ def purge(
     now: float | None = None,
     batch: int = 500,
     pause_s: float = 0.02,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Purged:
     """Delete what is older than some days.
 
-    Writers get their turn between batches; each holds them up for milliseconds. A killed purge
-    goes on where it stopped.
+    Writers get their turn between batches; each holds them up for milliseconds. A purge that was
+    killed or stopped goes on where it was at the next one.
 
     Args:
         engine: an open log.
@@ -44,6 +46,7 @@ def purge(
         now: UTC, in seconds since 1970; None is now.
         batch: rows of one transaction.
         pause_s: between two of them.
+        is_over: asked before each of them whether to stop: millions of old rows take minutes.
 
     Raises:
         UsageError: days or batch are none.
@@ -58,11 +61,11 @@ def purge(
             old = sa.select(table.c.id).where(table.c.time < until).order_by(table.c.time)
             delete = sa.delete(table).where(table.c.id.in_(old.limit(batch)))
             counts.append(0)
-            while count := _delete(engine, delete):
+            while not is_over() and (count := _delete(engine, delete)):
                 counts[-1] += count
                 time.sleep(pause_s)
         if engine.dialect.name == "sqlite":  # PostgreSQL does that by itself
-            while _give_back(engine):
+            while not is_over() and _give_back(engine):
                 time.sleep(pause_s)
     return Purged(num_predictions=counts[0], num_skews=counts[1])
 

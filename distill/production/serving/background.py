@@ -6,6 +6,7 @@ Knows the service; knows nothing of HTTP.
 import asyncio
 import contextlib
 import logging
+import threading
 from types import TracebackType
 
 from distill.errors import UserError
@@ -28,6 +29,7 @@ class Background:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._running: list[asyncio.Task[None]] = []
+        self._is_over = threading.Event()  # for threads, which no cancellation reaches
 
     async def __aenter__(self) -> "Background":
         """Begin."""
@@ -48,7 +50,7 @@ class Background:
     async def _tidy(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(self._service.recorder.log.tidy)
+                await asyncio.to_thread(self._service.recorder.log.tidy, self._is_over.is_set)
             except UserError as error:
                 log.warning("What is too old in the prediction log stays for now. %s", error)
             await asyncio.sleep(TIDY_S)
@@ -60,6 +62,7 @@ class Background:
         trace: TracebackType | None,
     ) -> None:
         """End."""
+        self._is_over.set()
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

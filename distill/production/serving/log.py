@@ -4,6 +4,7 @@ Knows records; what a database is, the prediction log knows.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -66,8 +67,8 @@ class Log(Protocol):
         """Say what is wrong with it; None where nothing is."""
         ...
 
-    def tidy(self) -> None:
-        """Let go of what is too old."""
+    def tidy(self, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Let go of what is too old; `is_over` says when to leave the rest to the next time."""
         ...
 
     def close(self) -> None:
@@ -111,10 +112,10 @@ class KeptLog:
         said = [health.problem or "", f"{lost:,} records were lost" if lost else ""]
         return "; ".join(part for part in said if part) or None
 
-    def tidy(self) -> None:
+    def tidy(self, is_over: Callable[[], bool] = lambda: False) -> None:
         """Let go of what is too old."""
         if self.retention_days is not None:
-            purge(self.engine, self.retention_days)
+            purge(self.engine, self.retention_days, is_over=is_over)
 
     def close(self) -> None:
         """Write what is left, and let the database go."""
@@ -164,7 +165,7 @@ class MemoryLog:
         """Memory has none."""
         return None
 
-    def tidy(self) -> None:
+    def tidy(self, is_over: Callable[[], bool] = lambda: False) -> None:
         """It is bounded as it is."""
 
     def close(self) -> None:
