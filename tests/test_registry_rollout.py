@@ -47,7 +47,7 @@ def test_a_step_is_in_the_history_with_its_evidence_and_changes_nobody(home, two
 
 
 def test_a_promotion_by_an_experiment_is_one_and_mlflow_follows(home, two):
-    rollout.note(home, 2, "promoted: it is better", EVIDENCE, promotes=True)
+    rollout.promote(home, 2, 1, "promoted: it is better", EVIDENCE)
     assert home.read().state.aliases == {"champion": 2, "fallback": 1}
     assert [period.version for period in periods(home.read().entries)] == [1, 2]
     with open_registry(home) as registry:
@@ -71,7 +71,7 @@ def test_a_held_registry_is_waited_for_and_then_said(home, two, monkeypatch):
 
 
 def test_a_promotion_is_taken_back_once_with_its_evidence_and_mlflow_follows(home, two):
-    rollout.note(home, 2, "promoted: it is better", promotes=True)
+    rollout.promote(home, 2, 1, "promoted: it is better")
     entry = rollout.take_back(home, 2, 1, "rolled back: it failed", EVIDENCE)
     assert entry is not None
     assert (entry.action, entry.version, entry.evidence) == ("rollback", 1, EVIDENCE)
@@ -85,7 +85,7 @@ def test_a_promotion_is_taken_back_once_with_its_evidence_and_mlflow_follows(hom
 
 
 def test_a_version_that_somebody_promoted_meanwhile_is_left_alone(home, two, register, promote):
-    rollout.note(home, 2, "promoted: it is better", promotes=True)
+    rollout.promote(home, 2, 1, "promoted: it is better")
     register(seed=2)
     promote(version=3)
     assert rollout.take_back(home, 2, 1, "rolled back: it failed") is None
@@ -95,10 +95,64 @@ def test_a_version_that_somebody_promoted_meanwhile_is_left_alone(home, two, reg
 def test_who_replaced_a_champion_is_told_from_a_promotion_that_is_not_written_yet(home, two):
     now = time.time()
     assert rollout.replaced(home, 2, now) is None
-    rollout.note(home, 2, "promoted: it is better", promotes=True)
+    rollout.promote(home, 2, 1, "promoted: it is better")
     assert rollout.replaced(home, 2, now) is None
     rollback(home, None, "the shop complains")
     assert rollout.replaced(home, 2, now) == home.read().entries[-1]
     assert rollout.replaced(home, 2, now + 3600) is None  # of an earlier time as champion
-    rollout.note(home, 2, "promoted again", promotes=True)
+    rollout.promote(home, 2, 1, "promoted again")
     assert rollout.replaced(home, 2, now) is None
+
+
+def test_a_promotion_that_is_told_again_is_written_once(home, two):
+    now = time.time()
+    first = rollout.promote(home, 2, 1, "promoted: it is better", EVIDENCE, since=now)
+    assert first is not None
+    assert (first.action, first.alias, first.evidence) == ("promote", "champion", EVIDENCE)
+    assert rollout.promote(home, 2, 1, "promoted: it is better", since=now) is None
+    rollback(home, None, "the shop complains")
+    assert rollout.promote(home, 2, 1, "promoted: it is better", since=now) is None
+    assert home.read().state.champion == 1
+
+
+def test_a_promotion_that_is_told_late_leaves_whom_a_person_chose_since(
+    home, two, register, promote
+):
+    register(seed=2)
+    promote(version=3)
+    now = time.time()
+    assert rollout.promote(home, 2, 1, "promoted: it is better", since=now) is None
+    replaced = rollout.replaced(home, 2, now, former=1)
+    assert replaced is not None
+    assert replaced.version == 3
+    rollback(home)  # to the champion that it was tried against, and a day after
+    assert rollout.promote(home, 2, 1, "promoted", since=now - 86_400) is None
+    assert rollout.replaced(home, 2, now - 86_400, former=1) == home.read().entries[-1]
+    assert rollout.replaced(home, 2, now, former=1) is None
+    assert rollout.promote(home, 2, 1, "promoted", since=now) is not None
+
+
+def test_whoever_makes_it_champion_again_after_it_was_taken_back_knows_why(home, two, promote):
+    now = time.time()
+    rollout.promote(home, 2, 1, "promoted: it is better", since=now)
+    assert rollout.is_behind(home, 2, 1, now, is_back=True)
+    rollout.take_back(home, 2, 1, "rolled back: it failed", since=now)
+    promote(version=2, force=True, reason="it was the network")
+    assert not rollout.is_behind(home, 2, 1, now, is_back=True)
+    assert rollout.take_back(home, 2, 1, "rolled back: it failed", since=now) is None
+    assert home.read().state.champion == 2
+
+
+def test_what_a_person_tried_a_moment_before_is_not_the_experiments(home, two, promote):
+    promote(version=2, force=True, reason="to have a look")
+    rollback(home)
+    now = time.time() + 2.0  # the person was there two seconds ago
+    assert rollout.replaced(home, 2, now, former=1) is None
+    assert rollout.promote(home, 2, 1, "promoted: it is better", since=now) is not None
+    assert rollout.take_back(home, 2, 1, "rolled back: it failed", since=now) is not None
+    assert home.read().state.champion == 1
+
+
+def test_nobody_is_waited_for_where_there_is_nothing_to_write(home, two):
+    with open_registry(home):
+        assert rollout.take_back(home, 2, 1, "rolled back: it failed") is None

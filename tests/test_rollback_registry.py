@@ -29,7 +29,7 @@ from distill.production.serving.refusals import RefusedError
 from distill.production.serving.service import Asker, Service
 from distill.production.serving.signature import Checked
 from distill.production.serving.telemetry import Telemetry
-from distill.verbs.production.trials import _history, _old, _replaced, _unproven
+from distill.verbs.production.trials import _due, _history, _old, _replaced, _unproven
 
 EAGER = Policy(
     steps=(0.5,),
@@ -136,6 +136,7 @@ def serving(
             conducting=Conducting(deadline_ms=20_000.0, slow_ms=20_000.0),
             replaced=_replaced(home),
             old=_old(home),
+            due=_due(home),
             unproven=_unproven(home),
         )
         return Process(service, conductor, log)

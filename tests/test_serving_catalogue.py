@@ -4,6 +4,7 @@ import asyncio
 import errno
 import itertools
 import os
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -83,3 +84,36 @@ def test_the_pause_grows_up_to_a_minute(pets, tmp_path, clock):
     times = tried(pets, tmp_path, clock, 9)
     paused = [after - before for before, after in itertools.pairwise(times)]
     assert paused == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60], abs=2 * LOOK_S)
+
+
+def test_one_that_was_rejected_while_it_was_being_loaded_does_not_answer(
+    pets, tmp_path, monkeypatch
+):
+    source = Failing(pets / ARTEFACT, SimpleNamespace(now=0.0))
+    begun, rejected = threading.Event(), threading.Event()
+
+    def load(artefact, loading):
+        edition = module_load(artefact, loading)
+        begun.set()
+        assert rejected.wait(PATIENCE_S)
+        return edition
+
+    async def main():
+        catalogue = Catalogue.open(source, Loading())
+        before = catalogue.current
+        source.becomes(make_run(tmp_path / "run", Run(seed=5)) / "export" / ARTEFACT, 0)
+        monkeypatch.setattr(module, "load", load)
+        loading = asyncio.create_task(catalogue.reload())
+        assert await asyncio.to_thread(begun.wait, PATIENCE_S)
+        own, other = (None, before.artefact_sha256), (None, sha256(source.path))
+        await catalogue.bring_back(own, other, source.read)
+        rejected.set()
+        assert await loading is False
+        assert catalogue.warm == [catalogue.current] == [before]
+        assert catalogue.release()
+        assert await catalogue.reload()
+        assert catalogue.current.artefact_sha256 == other[1]
+        catalogue.close()
+
+    module_load = module.load
+    asyncio.run(main())

@@ -4,7 +4,9 @@ Knows nothing of evidence, nor of pages.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from distill.files import from_json
 from distill.production.experiment.policy import Setting
@@ -29,11 +31,13 @@ class Course:
         name: of the experiment.
         setting: what it was set out to be.
         steps: the first one is the beginning.
+        findings: on which the last one rests, as plain values; none where a person moved it.
     """
 
     name: str
     setting: Setting
     steps: tuple[Step, ...]
+    findings: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def state(self) -> State:
@@ -78,7 +82,12 @@ def read_course(engine: Engine, name: str) -> Course:
     """
     moves = moves_of(engine, name)
     setting = from_json(Setting, json.loads(moves[0].evidence), where="setting")
-    return Course(name=name, setting=setting, steps=tuple(map(step_of, moves)))
+    return Course(
+        name=name,
+        setting=setting,
+        steps=tuple(map(step_of, moves)),
+        findings=tuple((json.loads(moves[-1].evidence) or {}).get("findings", ())),
+    )
 
 
 def step_of(move: Move) -> Step:

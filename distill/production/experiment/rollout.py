@@ -40,6 +40,11 @@ class Stage(StrEnum):
         """Whether nobody is answered by the challenger any more."""
         return self in (Stage.ABORTED, Stage.ROLLED_BACK)
 
+    @property
+    def changes_champion(self) -> bool:
+        """Whether another one is champion with it."""
+        return self in (Stage.PROMOTED, Stage.ROLLED_BACK)
+
 
 @dataclass(frozen=True, kw_only=True)
 class State:

@@ -31,14 +31,13 @@ from distill.production.routing.challenger import Challenger, Limits
 from distill.production.routing.entrance import contract_beside, seen_otherwise, why_not
 from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
+from distill.production.routing.settling import Due, Settling
 from distill.production.routing.trial import Trial
 from distill.production.serving.catalogue import Catalogue, Source
 from distill.production.serving.editions import Artefact, Edition
 from distill.runtime import ModelError
 
 log = logging.getLogger(__name__)
-
-_CHAMPIONS = (Stage.PROMOTED, Stage.ROLLED_BACK)  # who is champion changes with them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +93,7 @@ class Conductor:
         replaced: finds what has put another in the place of a champion that was promoted at a
             moment; None while nothing has.
         old: finds the champion before, to be kept warm; None where it answers anyway.
+        due: finds what the registry has yet to be told of who is champion.
         unproven: says why a challenger may not become champion by itself; None where it may.
     """
 
@@ -105,21 +105,27 @@ class Conductor:
     conducting: Conducting
     replaced: Callable[[Setting, float], Entry | None] = lambda *_: None
     old: Callable[[Setting], Artefact | None] = lambda _: None
+    due: Due = lambda _: None
     unproven: Callable[[Setting], str | None] = lambda _: None
+    _settling: Settling = field(init=False)
+    _untold: str | None = None  # why the registry does not have our moves
     _announcer: Announcer = field(default_factory=Announcer)
     _nobody: str = ""
     _mark: Any = None
     _wanted: Artefact | None = None
 
+    def __post_init__(self) -> None:
+        """Begin with what a service before this one left."""
+        self._settling = Settling(
+            engine=self.mover.engine, catalogue=self.catalogue, due=self.due, old=self.old
+        )
+
     async def run(self) -> None:
         """Lead until cancelled."""
         try:
             while True:
-                started = time.monotonic()
-                await self.tick()
                 # A long log takes long to read: at most a tenth of the time goes to it.
-                spent = time.monotonic() - started
-                await asyncio.sleep(max(self.conducting.tick_seconds, 9 * spent))
+                await asyncio.sleep(max(self.conducting.tick_seconds, 9 * await self.tick()))
         finally:
             await self.close()
 
@@ -127,28 +133,50 @@ class Conductor:
         """End the challenger's process; the experiment goes on when somebody leads it again."""
         await self._end_trial()
 
-    async def tick(self) -> None:
-        """Look once."""
+    async def tick(self) -> float:
+        """Look once, whether or not the registry can be told; the seconds that looking took."""
+        if not self._settling.has_begun:
+            await self._tell()
+        started = time.monotonic()
+        await self._look()
+        spent = time.monotonic() - started
+        await self._tell()
+        return spent
+
+    async def _look(self) -> None:
         try:
-            await asyncio.to_thread(self.mover.tell)
             await self._follow_challenger()
             trial = self.router.trial
             if trial is None:
                 return
-            self.router.problem = None
-            before = trial.state.stage
+            self.router.problem = self._untold
             await asyncio.get_running_loop().run_in_executor(_ASIDE, self.mover.advance, trial)
             if trial.is_over and trial.challenger is not None:
                 await trial.challenger.stop()
-            after = trial.state.stage
-            if after is not before and after in _CHAMPIONS and _is_registered(trial.setting):
-                await self.catalogue.reload()  # before it would look by itself
         except (UserError, ModelError, OSError) as error:
             self.router.problem = str(error)
             log.warning("The experiment does not move: %s", error)
         except Exception as error:  # it must be looked at again, whatever it was
             self.router.problem = f"The experiment does not move: {error}"
             log.exception("The experiment does not move.")
+
+    async def _tell(self) -> None:
+        """Tell the registry what it does not know yet; where that fails, again at the next look."""
+        before = self._untold
+        try:
+            write = await self._settling.find(self.router.trial)
+            await asyncio.to_thread(self.mover.tell)
+            await self._settling.settle(write)
+            self._untold = None
+        except (UserError, ModelError, OSError) as error:
+            self._untold = str(error)
+            if self._untold != before:  # it may be held for minutes
+                log.warning("What the experiment did is told later: %s", error)
+        except Exception as error:  # it must be told again, whatever it was
+            self._untold = f"What the experiment did cannot be told: {error}"
+            log.exception("What the experiment did cannot be told.")
+        if self.router.problem in (None, before):  # what keeps the experiment comes first
+            self.router.problem = self._untold
 
     async def _follow_challenger(self) -> None:
         """Begin a trial where there is somebody to try, and end one that is of the past."""
@@ -202,7 +230,8 @@ class Conductor:
         if trial is None or not _is_registered(trial.setting):
             return False
         if not await asyncio.to_thread(self._stands, trial):
-            return trial.state.stage is Stage.ROLLED_BACK and self._wanted is None
+            is_back = trial.state.stage is Stage.ROLLED_BACK
+            return is_back and (self._wanted is None or not self._settling.is_settled(trial))
         if self.router.trial is None:
             self.router.trial = trial
             await self._keep_old_warm(trial)

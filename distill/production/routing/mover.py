@@ -30,7 +30,8 @@ class Mover:
 
     Attributes:
         engine: the log.
-        on_move: told of each move of ours, with what it rests on: the registry's history.
+        on_move: told of each move of ours, with what it rests on, once `tell` is called: the
+            registry's history.
     """
 
     engine: Engine
@@ -72,10 +73,9 @@ class Mover:
         trial.num_moves, trial.state = move.number, state
         log.info("%s: %s, because %s.", trial.setting.experiment, state.name, state.why)
         self._untold.append((trial.setting, state, why if isinstance(why, Decision) else None))
-        self.tell()
 
     def tell(self) -> None:
-        """Tell of our moves, in order; of one that nobody can be told of now, at the next look."""
+        """Tell of our moves, in order; of one that nobody can be told of now, the next time."""
         while self._untold:
             self.on_move(*self._untold[0])
             self._untold.pop(0)

@@ -28,6 +28,9 @@ NUM_WARM = 2  # the one that answers, and the one before
 RETIRE_S = 120.0  # longer than any request that began with an edition can still be under way
 
 
+Name = tuple[int | None, str]  # version in the registry, and hash of the file
+
+
 class Source(Protocol):
     """Where it is said which artefact is in production."""
 
@@ -141,6 +144,8 @@ class Catalogue:
     _mark: Any = None
     _pause_s: float = FIRST_PAUSE_S  # after the next failure
     _again_at: float = 0.0  # by `time.monotonic`, where there is a problem
+    _rejected: Name | None = None  # does not answer, though the source may name it
+    _instead: Callable[[], Artefact] | None = None  # does
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @staticmethod
@@ -202,7 +207,11 @@ class Catalogue:
                 self._mark, self._pause_s = mark, FIRST_PAUSE_S
             try:
                 artefact = await asyncio.to_thread(self.source.read)
-                edition = self._at_hand(artefact)
+                if self._instead and (artefact.version, artefact.sha256) == self._rejected:
+                    artefact = await asyncio.to_thread(self._instead)
+                else:
+                    self.release()
+                edition = self._at_hand(artefact.version, artefact.sha256)
                 if edition is None:
                     edition = await asyncio.to_thread(load, artefact, self.loading)
             except (UserError, ModelError, OSError) as error:
@@ -228,17 +237,48 @@ class Catalogue:
             ModelError: it is no ONNX file.
         """
         async with self._reloading:
-            if artefact is None or len(self.warm) == NUM_WARM or self._at_hand(artefact):
+            if artefact is None or len(self.warm) == NUM_WARM:
                 return
-            self.warm.insert(0, await asyncio.to_thread(load, artefact, self.loading))
+            if self._at_hand(artefact.version, artefact.sha256) is None:
+                self.warm.insert(0, await asyncio.to_thread(load, artefact, self.loading))
 
-    def _at_hand(self, artefact: Artefact) -> Edition | None:
-        wanted = (artefact.version, artefact.sha256)
+    async def bring_back(
+        self, former: Name, rejected: Name, instead: Callable[[], Artefact]
+    ) -> None:
+        """Let another answer from now on, also while the source names one that does harm.
+
+        That holds until the source names a third, or `release`; repeated it does nothing.
+
+        Args:
+            former: who answers.
+            rejected: who does not.
+            instead: gets the former's artefact, where it is not at hand.
+        """
+        if rejected == self._rejected:
+            return
+        self._rejected, self._instead = rejected, instead
+        edition = self._at_hand(*former)
+        if edition is not None:
+            self._swap(edition)
+        else:
+            await self.reload()
+
+    def release(self) -> bool:
+        """Let the source alone say who answers; tell whether somebody was rejected till now."""
+        was, self._rejected, self._instead = self._rejected, None, None
+        return was is not None
+
+    def _at_hand(self, version: int | None, artefact_sha256: str | None) -> Edition | None:
+        wanted = version, artefact_sha256
         same = (e for e in self.warm if (e.version, e.artefact_sha256) == wanted)
         return next(same, None)
 
     def _swap(self, edition: Edition) -> bool:
         if edition is self.current:
+            return False
+        if (edition.version, edition.artefact_sha256) == self._rejected:  # since it was read
+            if all(edition is not one for one in self.warm):
+                edition.batcher.close()
             return False
         before, self.current = self.current, edition
         self.warm = [*(e for e in self.warm if e is not edition), edition]

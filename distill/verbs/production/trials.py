@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from distill.files import from_json, to_json
+from distill.production.experiment.course import Course
 from distill.production.experiment.decision import Decision
 from distill.production.experiment.policy import Policy, Setting
 from distill.production.experiment.rollout import Stage, State
@@ -20,6 +22,7 @@ from distill.production.routing.conductor import Conducting, Conductor
 from distill.production.routing.doors import doors
 from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
+from distill.production.routing.settling import Due, Write
 from distill.production.serving.catalogue import (
     Catalogue,
     ChallengerSource,
@@ -119,6 +122,7 @@ def make_trials(
         conducting=wanted.conducting,
         replaced=_replaced(place),
         old=_old(place),
+        due=_due(place),
         unproven=_unproven(place),
     )
     return Trials(
@@ -139,22 +143,43 @@ def _challengers(cfg: DictConfig, place: Place | None) -> Source | None:
 
 
 def _history(place: Place | None) -> Callable[[Setting, State, Decision | None], None]:
-    """Write an experiment's moves into the registry, where both come from there."""
+    """Write an experiment's moves into the registry, where both come from there; but see `_due`."""
 
     def note(setting: Setting, state: State, decision: Decision | None) -> None:
         version = setting.challenger.version
-        if place is None or version is None:
+        if place is None or version is None or state.stage.changes_champion:
             return
-        reason = f"{state.name}: {state.why}"
         evidence = [] if decision is None else to_json(decision.findings)
-        old = setting.champion.version
-        if state.stage is Stage.ROLLED_BACK and old is not None:
-            rollout.take_back(place, version, old, reason, evidence)
-            return
-        promotes = state.stage is Stage.PROMOTED
-        rollout.note(place, version, reason, evidence, promotes=promotes)
+        rollout.note(place, version, _reason(state), evidence)
 
     return note
+
+
+def _due(place: Place | None) -> Due:
+    """Find what an experiment has decided about the champion that the registry does not have."""
+
+    def write(course: Course) -> Write | None:
+        setting, state, since = course.setting, course.state, course.promoted
+        version, former = setting.challenger.version, setting.champion.version
+        if place is None or version is None or former is None or since is None:
+            return None
+        known = place.read().state.registered
+        for one in (setting.champion, setting.challenger):
+            entry = known.get(one.version or 0)
+            if entry is None or entry.artefact_sha256 != one.artefact_sha256:
+                return None  # the log is about another registry
+        is_back = state.stage is Stage.ROLLED_BACK
+        if not rollout.is_behind(place, version, former, since, is_back=is_back):
+            return None
+        change = rollout.take_back if is_back else rollout.promote
+        told = _reason(state), course.findings
+        return partial(change, place, version, former, *told, since=since)
+
+    return write
+
+
+def _reason(state: State) -> str:
+    return f"{state.name}: {state.why}"
 
 
 def _replaced(place: Place | None) -> Callable[[Setting, float], Entry | None]:
@@ -164,7 +189,7 @@ def _replaced(place: Place | None) -> Callable[[Setting, float], Entry | None]:
         version = setting.challenger.version
         if place is None or version is None:
             return None
-        return rollout.replaced(place, version, since)
+        return rollout.replaced(place, version, since, former=setting.champion.version)
 
     return entry
 
