@@ -155,6 +155,13 @@ def test_an_entry_that_cannot_follow_is_refused_and_not_written(tmp_path):
     assert Ledger.read(ledger.path) == ledger
 
 
+def test_a_number_never_means_another_version(tmp_path):
+    ledger = written(tmp_path / "ledger.jsonl", ("r1", "c1"))
+    with pytest.raises(UserError, match="a number that no version has but 1 is cccccccccccc"):
+        ledger.append("register", 1, **OF | {"content": "d" * 64})
+    assert Ledger.read(ledger.path) == ledger
+
+
 def test_a_full_disk_leaves_the_ledger_as_it_was(tmp_path, monkeypatch):
     ledger = written(tmp_path / "ledger.jsonl", ("r1",))
     real = os.pwrite

@@ -1,17 +1,19 @@
 import os
+import shutil
 import sqlite3
 
 import pytest
 from registered import agree
-from registry_runs import make_run, place
+from registry_runs import Run, make_run, place
 
 from distill.errors import UserError
 from distill.production.registry.connection import UnreachableError, be_quick, talking_to
 from distill.production.registry.ledger import Ledger
 from distill.production.registry.package import collect
 from distill.production.registry.place import models
+from distill.production.registry.promotion import Request, Rules
 from distill.production.registry.registry import open_registry
-from distill.production.registry.store import Store
+from distill.production.registry.store import CONTENT, Store
 
 
 def test_an_unreachable_server_is_one_message_and_registering_can_be_repeated(home, tmp_path):
@@ -61,6 +63,73 @@ def test_a_champion_deleted_on_the_server_is_reported_and_can_be_rolled_back(
         assert "version 2, champion by the ledger, is gone from MLflow" in registry.repaired
         assert registry.rollback().version == 1
     assert agree(home)
+
+
+@pytest.fixture
+def two(register, promote):
+    """Two versions, the second of which is champion."""
+    for seed in range(2):
+        register(seed=seed)
+        promote()
+
+
+@pytest.fixture(params=["new server", "model deleted", "model made by hand", "model of others"])
+def rebuilt(request, home, two, mlflow_database):
+    """The registry, and a server that does not know its versions."""
+    if request.param == "model deleted":
+        home.store._client.delete_registered_model("pets")
+        return home
+    shutil.copy(mlflow_database, home.folder / "new.db")
+    away = place(home.folder, f"sqlite:///{home.folder}/new.db")
+    if request.param != "new server":
+        away.store._client.create_registered_model("pets")
+    if request.param == "model of others":
+        away.store._client.create_model_version("pets", str(home.folder), run_id=None)
+    return away
+
+
+def register_at(where, run):
+    with open_registry(where) as registry:
+        return registry.register(collect(run))
+
+
+def test_a_server_that_does_not_know_a_version_says_what_to_do(rebuilt):
+    with open_registry(rebuilt) as registry, pytest.raises(UserError) as refused:
+        registry.promote(Request(alias="champion", version=1), Rules())
+    assert "Register its run again" in str(refused.value)
+    assert "Start the server" not in str(refused.value)
+
+
+def test_a_version_that_is_registered_again_at_a_new_server_has_its_number_again(rebuilt, tmp_path):
+    before = rebuilt.read()
+    assert register_at(rebuilt, tmp_path / "run1") == before.state.registered[2]
+    assert rebuilt.read() == before
+    assert rebuilt.store.versions() == {2: before.state.registered[2].content}
+    assert rebuilt.store.aliases() == {"champion": 2}
+    with open_registry(rebuilt) as registry:
+        assert registry.promote(Request(alias="champion", version=2), Rules()).entry is None
+
+
+def test_no_number_that_a_new_server_begins_with_again_means_two_versions(rebuilt, tmp_path):
+    before = rebuilt.read().state
+    entry = register_at(rebuilt, make_run(tmp_path / "run7", Run(seed=7)))
+    assert entry.version == 3
+    assert list(rebuilt.store.versions()) == [3]
+    after = rebuilt.read().state
+    assert {number: after.registered[number] for number in (1, 2)} == before.registered
+    assert rebuilt.champion() == before.registered[2]
+
+
+def test_an_alias_is_given_to_no_version_that_another_has_put_under_its_number(rebuilt):
+    client = rebuilt.store._client
+    if not client.search_registered_models("name='pets'"):
+        client.create_registered_model("pets")
+    for _ in range(2):
+        client.create_model_version("pets", str(rebuilt.folder), tags={CONTENT: "d" * 64})
+    with open_registry(rebuilt) as registry:
+        registry.synchronise()
+    assert rebuilt.store.aliases() == {}
+    assert "version 2, champion by the ledger, is gone from MLflow" in registry.repaired
 
 
 def test_a_truncated_ledger_is_told_by_the_servers_anchor(home, register, promote):

@@ -240,8 +240,17 @@ class Ledger:
             facts: further fields of `Entry`.
 
         Raises:
-            UserError: the disk is full; nothing has happened.
+            UserError: the disk is full, or a version would be registered under the number of
+                another; nothing has happened.
         """
+        known = self.state.registered.get(version)
+        if action == "register" and known is not None and known.content != facts["content"]:
+            raise UserError(
+                f"Expected a number that no version has but {version} is {known.content[:12]} in "
+                f"{self.path} since entry {known.number}, and not {facts['content'][:12]}. Look at "
+                "`promote history`, and whether `registry.folder=` and `registry.tracking_uri=` "
+                "belong together."
+            )
         entry = Entry(
             number=len(self.entries) + 1,
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),

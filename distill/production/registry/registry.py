@@ -76,7 +76,12 @@ class Registry:
                 return entry
         source = str(package.root.resolve())
         package = keep(self.place, package)
-        version = self.store.upload(package.root, package.content, _tags(package))
+        known = self.ledger.state.registered
+        numbers = {number: entry.content for number, entry in known.items()}
+        version = self.store.upload(package.root, package.content, _tags(package), numbers)
+        if version in known:  # it was registered before, and is back where the server had lost it
+            self._follow(report=True)
+            return known[version]
         self._commit(
             "register",
             version,
@@ -178,12 +183,14 @@ class Registry:
     def _follow(self, *, report: bool) -> None:
         """Make the server say what the ledger says: aliases, then the head."""
         there, wanted = self.store.aliases(), self.ledger.state.aliases
+        contents = self.store.versions() if wanted else {}
         for alias in ALIASES:
             found, version = there.get(alias), wanted.get(alias)
-            if found == version:
-                continue
-            if version is not None and version not in self.store.versions():
+            own = None if version is None else self.ledger.state.registered[version].content
+            if version is not None and contents.get(version) != own:
                 self._report(f"version {version}, {alias} by the ledger, is gone from MLflow")
+                continue
+            if found == version:
                 continue
             self.store.set_alias(alias, version)
             if report:

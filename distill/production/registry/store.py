@@ -44,34 +44,47 @@ class Store:
                 if not page:
                     return found
 
-    def upload(self, folder: Path, content: str, tags: Mapping[str, str]) -> int:
+    def upload(
+        self, folder: Path, content: str, tags: Mapping[str, str], numbers: Mapping[int, str]
+    ) -> int:
         """Store a version's files, then the version itself; what a kill left is gone on with.
+
+        A new server, and one whose model was deleted, numbers versions from 1 again. A number that
+        means another content already is passed over there, so that none ever means two things.
 
         Args:
             folder: the files.
             content: their hash.
             tags: what the server's own page shows of the version.
+            numbers: version number to content hash, of all that were ever registered.
 
         Returns:
             The version number.
         """
-        known = [number for number, own in self.versions().items() if own == content]
-        if known:  # a kill came between it and the ledger
-            return known[0]
+        for number, own in self.versions().items():
+            if own == content == numbers.get(number, content):
+                return number  # a kill came between it and the ledger
         with talking_to(self.uri):
-            client = self._client
+            client, passed_over = self._client, []
             run = self._run(content)
             client.log_artifacts(run.info.run_id, str(folder), _FOLDER)
             client.set_terminated(run.info.run_id)
             self._model_exists()
-            version = client.create_model_version(
-                self.model,
-                f"{run.info.artifact_uri}/{_FOLDER}",
-                run_id=run.info.run_id,
-                tags={**tags, CONTENT: content},
-                await_creation_for=0,
-            )
-            return int(version.version)
+            while True:
+                version = client.create_model_version(
+                    self.model,
+                    f"{run.info.artifact_uri}/{_FOLDER}",
+                    run_id=run.info.run_id,
+                    tags={**tags, CONTENT: content},
+                    await_creation_for=0,
+                )
+                number = int(version.version)
+                if numbers.get(number, content) == content:
+                    break
+                passed_over.append(version.version)
+            for taken in passed_over:  # last: a server may give the last number again
+                client.delete_model_version(self.model, taken)
+            return number
 
     def download(self, version: int, folder: Path) -> None:
         """Fetch a version's files into an empty folder.
@@ -82,19 +95,23 @@ class Store:
         with talking_to(self.uri):
             client = self._client
             try:
-                run_id = client.get_model_version(self.model, str(version)).run_id
-                client.download_artifacts(run_id, _FOLDER, str(folder))
+                found = client.get_model_version(self.model, str(version))
+                if CONTENT not in found.tags:
+                    raise self._not_there(version, "that number is another's")
+                client.download_artifacts(found.run_id, _FOLDER, str(folder))
             except Exception as error:
                 if not missing(error):
                     raise
-                raise UserError(
-                    f"Expected version {version} of `{self.model}` at "
-                    f"{without_passwords(self.uri)} but it was deleted there. Register its run "
-                    "again, or take another version."
-                ) from error
+                raise self._not_there(version, "it was deleted there, or never was") from error
         for path in (folder / _FOLDER).iterdir():
             path.rename(folder / path.name)
         (folder / _FOLDER).rmdir()
+
+    def _not_there(self, version: int, found: str) -> UserError:
+        return UserError(
+            f"Expected version {version} of `{self.model}` at {without_passwords(self.uri)} but "
+            f"{found}. Register its run again, or take another version."
+        )
 
     def aliases(self) -> dict[str, int]:
         """Alias to version number, as the server has them now."""
@@ -119,6 +136,7 @@ class Store:
     def set_anchor(self, head: str) -> None:
         """Keep the ledger's head."""
         with talking_to(self.uri):
+            self._model_exists()  # a new server has none
             self._client.set_registered_model_tag(self.model, ANCHOR, head)
 
     def _registered_model(self) -> Any:
