@@ -1,12 +1,10 @@
 """What the main job must reach: the demo, CIFAR-10 on a short schedule, and a quick import.
 
-.venv/bin/python benchmarks/reach.py [--quick] [--cifar10 ROOT [--humans FILE]] [--runs FOLDER]
+.venv/bin/python benchmarks/reach.py [--quick] [--cifar10 ROOT] [--runs FOLDER]
 
-`--quick` leaves CIFAR-10 out. `--humans` is what people said of its test set: CIFAR-10H (Peterson
-et al., 2019) as a table of `index` or `path`, and `counts` by class. Run folders are kept under
-`--runs`, and a stage that is finished there is not run again: its seconds are those it took when it
-ran. The last line of stdout is the JSON document that is also written under `results/`, with the
-README's table and picture beside it.
+`--quick` leaves CIFAR-10 out. Run folders are kept under `--runs`, and a stage that is finished
+there is not run again: its seconds are those it took when it ran. The last line of stdout is the
+JSON document that is also written under `results/`, with the README's table and picture beside it.
 """
 
 import argparse
@@ -28,7 +26,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--cifar10", metavar="ROOT", help="folder of train.parquet, test.parquet")
-    parser.add_argument("--humans", metavar="FILE", help="people's answers to that test set")
     parser.add_argument("--runs", type=Path, default=Path("outputs/reach"))
     options = parser.parse_args()
     rows, checks = import_time()
@@ -43,7 +40,6 @@ def main() -> None:
     ]
     if options.cifar10 and not options.quick:
         overrides = ["experiment=cifar10", f"data.root={options.cifar10}"]
-        overrides += [f"humans=[{options.humans}]"] if options.humans else []
         cifar10 = pipeline(options.runs / "cifar10", overrides)
         rows.append(cifar10)
         checks += [
@@ -105,7 +101,6 @@ def pipeline(run_dir: Path, overrides: list[str]) -> dict:
         "student_p95_ms": models["student"]["p95_latency_ms"],
         "models": models,
         "checks_not_passed": [one for one in verdict["checks"] if one["result"] != "pass"],
-        "humans": read_json(run_dir / "baseline.json")["humans"],
         "distillation_gain": verdict["distillation_gain"],
         "did_distillation_help": verdict["did_distillation_help"],
     }
