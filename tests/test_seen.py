@@ -3,12 +3,14 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from served import COLUMNS, make_service
 
 from distill.contract import Contract, TableInput
 from distill.production.serving.protocol import Tensor
+from distill.production.serving.refusals import RefusedError
 from distill.production.serving.seen import Seen
 from distill.tables.columns import Column, Kind
 
@@ -73,6 +75,9 @@ def test_the_service_tells_odd_rows_apart(people_table):
         "since": Tensor(datatype="INT64", values=np.zeros((3, 1), np.int64)),
     }
     assert [column.name for column in COLUMNS] == list(values)
-    checked = service.catalogue.current.signature.check(values)
-    assert checked.odd_rows == {1}
+    signature = service.catalogue.current.signature
+    assert signature.check(values).odd_rows == {1}
+    values["city"].values[2] = "x" * 1025  # who reads the log gives every row that room
+    with pytest.raises(RefusedError, match=r"at most 1,024 characters in the input `city` .*1,025"):
+        signature.check(values)
     service.catalogue.close()

@@ -22,7 +22,7 @@ from distill.production.prediction_log.moves import moves_of
 from distill.production.prediction_log.reader import stream
 from distill.production.prediction_log.records import Feedback, Prediction
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
-from distill.production.routing.challenger import Limits
+from distill.production.routing.challenger import ChallengerError, Limits
 from distill.production.routing.conductor import Conducting, Conductor
 from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
@@ -226,6 +226,16 @@ def test_the_champion_answers_where_the_challenger_gives_nonsense_and_it_is_gone
         assert roles[("champion", "ok")] == 40 - fallbacks
 
     experiment(folder, tmp_path, NOTHING, use, policy=AT_ONCE)
+
+
+@pytest.mark.parametrize(("kind", "is_banned"), [("busy", False), ("error", True)])
+def test_a_burst_bans_nobody_and_failures_in_a_row_do(folder, tmp_path, kind, is_banned):
+    async def use(world: World) -> None:
+        for _ in range(20):
+            world.trial.counted(ChallengerError(kind, "why"))
+        assert (world.trial.ban is not None) == is_banned
+
+    experiment(folder, tmp_path, RIGHT, use)
 
 
 @pytest.mark.slow
