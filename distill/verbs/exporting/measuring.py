@@ -15,6 +15,7 @@ from distill.budget import Outcome
 from distill.deployment.device.machine import processor
 from distill.deployment.measurement import Measurement, TargetReport
 from distill.files import read_json, write_arrays
+from distill.verbs.run.command import launched_verb
 from distill.verbs.run.workspace import Workspace, named_in_errors, plain
 
 RAW = "benchmark.npz"
@@ -36,12 +37,12 @@ def benchmark_stage(
         inputs: to rotate through, [K, ...].
         gated: names of those whose latency limits are to be decided; None for all.
     """
-    target = configured(workspace, "target")
+    target, run_dir = configured(workspace, "target"), workspace.run_dir
     values = measurement_values(workspace) | {"inputs": digest(inputs), "gated": gated}
 
     def compute() -> dict[str, Any]:
         report = measure(workspace, target, artefacts, inputs, gated=gated)
-        write_arrays(workspace.run_dir / RAW, report.samples)
+        write_arrays(run_dir / RAW, report.samples)
         return facts(report) | {"raw_nanoseconds": RAW}
 
     files = (*artefacts, *getattr(target, "files", ()))  # such as results that someone carried
@@ -51,7 +52,8 @@ def benchmark_stage(
         values=values,
         inputs=files,
         outputs=(RAW,),
-        again=lambda report: may_tell_more(workspace.run_dir, report),
+        # A search that goes on goes through its attempts again, and decides as it did.
+        again=lambda report: launched_verb() != "search" and may_tell_more(run_dir, report),
     )
 
 
