@@ -6,6 +6,7 @@ stays warm, and one that does not load changes nothing but the health report, an
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -143,7 +144,7 @@ class Catalogue:
     on_change: Callable[[Edition], None] = lambda edition: None
     _mark: Any = None
     _pause_s: float = FIRST_PAUSE_S  # after the next failure
-    _again_at: float = 0.0  # by `time.monotonic`, where there is a problem
+    _again_at: float = math.inf  # what did not load is tried again, by `time.monotonic`
     _rejected: Name | None = None  # does not answer, though the source may name it
     _instead: Callable[[], Artefact] | None = None  # does
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -195,8 +196,7 @@ class Catalogue:
         """
         while True:
             await asyncio.sleep(POLL_S)
-            is_due = self.problem is not None and time.monotonic() >= self._again_at
-            if is_due or self.source.mark() != self._mark:
+            if time.monotonic() >= self._again_at or self.source.mark() != self._mark:
                 await self.reload()
 
     async def reload(self) -> bool:
@@ -222,7 +222,7 @@ class Catalogue:
                 self._failed(f"The new version does not load: {error}")
                 log.exception("%s goes on answering.", self.current)
                 return False
-            self.problem, self._pause_s = None, FIRST_PAUSE_S
+            self.problem, self._pause_s, self._again_at = None, FIRST_PAUSE_S, math.inf
             return self._swap(edition)
 
     def _failed(self, problem: str) -> None:
