@@ -3,9 +3,6 @@
 The one reader of training and prediction. Knows kinds of columns; knows nothing of labels.
 """
 
-import codecs
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from distill.errors import UserError, nearest
 from distill.tables.columns import NO_DATE, Column, Kind, Records, make_records
-
-DELIMITERS = ",;\t|"
-_BAD_COLUMN = re.compile(r"In CSV column #(\d+)")
+from distill.tables.csv_files import check_names, read_csv
 
 
 def read_table(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8") -> pa.Table:
@@ -42,7 +36,7 @@ def read_table(path: Path, *, delimiter: str | None = None, encoding: str = "utf
     if not path.is_file():
         raise UserError(f"Expected a table at {path} but there is none.")
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-        table = _read_csv(path, delimiter, encoding)
+        table = read_csv(path, delimiter=delimiter, encoding=encoding)
     elif path.suffix.lower() in (".parquet", ".pq"):
         table = _read_parquet(path)
     else:
@@ -60,70 +54,12 @@ def _read_parquet(path: Path) -> pa.Table:
             f"Expected a Parquet file at {path} but it is damaged or something else "
             f"({str(error).splitlines()[0]}). Write it again."
         ) from error
-    _check_names(table.column_names, path)
+    check_names(table.column_names, path)
     for number, values in enumerate(table.columns):
         if pa.types.is_dictionary(values.type):
             plain = values.cast(values.type.value_type)
             table = table.set_column(number, table.column_names[number], plain)
     return table
-
-
-def _read_csv(path: Path, delimiter: str | None, encoding: str) -> pa.Table:
-    first = _first_line(path, encoding)
-    delimiter = delimiter or max(DELIMITERS, key=first.count)
-    reading = pa_csv.ReadOptions(encoding=encoding)
-    parsing = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    forced: dict[str, pa.DataType] = {}
-    while True:
-        converting = pa_csv.ConvertOptions(
-            column_types=forced, strings_can_be_null=True, timestamp_parsers=[pa_csv.ISO8601]
-        )
-        names: list[str] = []
-        try:
-            names = pa_csv.open_csv(path, reading, parsing).schema.names
-            _check_names(names, path)
-            table = pa_csv.read_csv(path, reading, parsing, converting)
-            for name, values in zip(names, table.columns, strict=True):
-                if pa.types.is_binary(values.type):
-                    raise pa.ArrowInvalid(f"`{name}` is no {encoding}.")
-            return table
-        except pa.ArrowInvalid as error:
-            # What a column is, is guessed from its beginning; what turns out otherwise is text.
-            found = _BAD_COLUMN.search(str(error))
-            name = names[int(found[1])] if found and int(found[1]) < len(names) else None
-            if name is None or name in forced:
-                raise UserError(
-                    f"Expected {path} to be {encoding} text, divided by {delimiter!r}, but it is "
-                    f"not: {str(error).splitlines()[0]} Name another `data.delimiter` or "
-                    "`data.encoding`, or mend it."
-                ) from error
-            forced[name] = pa.string()
-
-
-def _first_line(path: Path, encoding: str) -> str:
-    with path.open("rb") as file:
-        start = file.read(65536)
-    line = start.removeprefix(codecs.BOM_UTF8).splitlines()[:1]
-    try:
-        if b"\0" in start or not line:
-            raise ValueError("it is empty" if not line else "it holds zero bytes")
-        return line[0].decode(encoding)
-    except (ValueError, LookupError) as error:
-        raise UserError(
-            f"Expected a table as {encoding} text in {path} but {error}. Save it as CSV (UTF-8), "
-            "name its `data.encoding`, or save it as Parquet."
-        ) from error
-
-
-def _check_names(names: Sequence[str], path: Path) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise UserError(
-            f"Expected every column of {path} to have a name of its own but `{twice[0]}` is there "
-            f"{Counter(names)[twice[0]]} times. Rename one."
-        )
-    if "" in names:
-        raise UserError(f"Expected a name for every column of {path} but one has none. Name it.")
 
 
 def column_of(table: pa.Table, name: str, what: str) -> pa.ChunkedArray:

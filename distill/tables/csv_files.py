@@ -1,0 +1,86 @@
+"""Tables as CSV: how they are divided, and what their columns are by what lies in them.
+
+Knows nothing of what columns are to a model.
+"""
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from distill.errors import UserError
+
+DELIMITERS = ",;\t|"
+_BAD_COLUMN = re.compile(r"In CSV column #(\d+)")
+
+
+def read_csv(path: Path, *, delimiter: str | None, encoding: str) -> pa.Table:
+    """Read CSV.
+
+    Raises:
+        UserError: it is no text of that encoding, no table, or two columns share a name.
+    """
+    first = _first_line(path, encoding)
+    delimiter = delimiter or max(DELIMITERS, key=first.count)
+    reading = pa_csv.ReadOptions(encoding=encoding)
+    parsing = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    forced: dict[str, pa.DataType] = {}
+    while True:
+        converting = pa_csv.ConvertOptions(
+            column_types=forced, strings_can_be_null=True, timestamp_parsers=[pa_csv.ISO8601]
+        )
+        names: list[str] = []
+        try:
+            names = pa_csv.open_csv(path, reading, parsing).schema.names
+            check_names(names, path)
+            table = pa_csv.read_csv(path, reading, parsing, converting)
+            for name, values in zip(names, table.columns, strict=True):
+                if pa.types.is_binary(values.type):
+                    raise pa.ArrowInvalid(f"`{name}` is no {encoding}.")
+            return table
+        except pa.ArrowInvalid as error:
+            # What a column is, is guessed from its beginning; what turns out otherwise is text.
+            found = _BAD_COLUMN.search(str(error))
+            name = names[int(found[1])] if found and int(found[1]) < len(names) else None
+            if name is None or name in forced:
+                raise UserError(
+                    f"Expected {path} to be {encoding} text, divided by {delimiter!r}, but it is "
+                    f"not: {str(error).splitlines()[0]} Name another `data.delimiter` or "
+                    "`data.encoding`, or mend it."
+                ) from error
+            forced[name] = pa.string()
+
+
+def _first_line(path: Path, encoding: str) -> str:
+    with path.open("rb") as file:
+        start = file.read(65536)
+    line = start.removeprefix(codecs.BOM_UTF8).splitlines()[:1]
+    try:
+        if b"\0" in start or not line:
+            raise ValueError("it is empty" if not line else "it holds zero bytes")
+        return line[0].decode(encoding)
+    except (ValueError, LookupError) as error:
+        raise UserError(
+            f"Expected a table as {encoding} text in {path} but {error}. Save it as CSV (UTF-8), "
+            "name its `data.encoding`, or save it as Parquet."
+        ) from error
+
+
+def check_names(names: Sequence[str], path: Path) -> None:
+    """Refuse columns without a name, or with another's.
+
+    Raises:
+        UserError: says which.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"Expected every column of {path} to have a name of its own but `{twice[0]}` is there "
+            f"{Counter(names)[twice[0]]} times. Rename one."
+        )
+    if "" in names:
+        raise UserError(f"Expected a name for every column of {path} but one has none. Name it.")
