@@ -27,6 +27,7 @@ from distill.tables.table_files import (
     read_table,
 )
 from distill.tasks import Task, TaskKind, with_quantiles
+from distill.training.data.class_weights import class_weights
 from distill.training.data.labels import read_labels
 from distill.training.data.leaks import find_leaks
 from distill.training.data.splits import Data, Split
@@ -230,7 +231,7 @@ def from_table(
         encoder=encoder,
         leaks=tuple(leaks),
         left_out=left_out,
-        weights=_weights(task, labels[train], choice.class_weights),
+        weights=class_weights(task, labels[train], choice.class_weights),
         numbered=tuple(
             own.name for own in columns if own.kind is Kind.CATEGORY and is_number(whole, own.name)
         ),
@@ -259,34 +260,6 @@ def with_unlabelled(
     )
     log.info("%d rows without labels, which the teacher gives", len(records))
     return dataclasses.replace(data, unlabelled=rows)
-
-
-def _weights(
-    task: Task, labels: NDArray[Any], wanted: str | Mapping[str, float] | None
-) -> NDArray[np.float64] | None:
-    """Weigh training rows by their class, mean 1.
-
-    Raises:
-        UsageError: there are no classes, or the weights are not one above 0 for each.
-    """
-    if wanted is None:
-        return None
-    if task.kind is not TaskKind.CLASSIFICATION:
-        raise UsageError("Expected classes for `data.class_weights` but the task has none.")
-    counts = np.bincount(labels, minlength=len(task.outputs))
-    if wanted == "balanced":
-        by_class = 1 / np.maximum(counts, 1)
-    else:
-        named = {str(k): v for k, v in wanted.items()} if isinstance(wanted, Mapping) else {}
-        usable = all(isinstance(v, int | float) and 0 < v < np.inf for v in named.values())
-        if set(named) != set(task.outputs) or not usable:
-            raise UsageError(
-                "Expected `data.class_weights` to be balanced, or a number above 0 for each of "
-                f"{', '.join(task.outputs[:10])}, but got {wanted}."
-            )
-        by_class = np.array([named[name] for name in task.outputs])
-    weights = by_class[labels]
-    return weights / weights.mean()
 
 
 def _below(first: pa.Table, second: pa.Table, path: str) -> pa.Table:
