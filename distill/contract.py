@@ -7,6 +7,7 @@ metadata. Knows nothing of how models are made.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from distill.files import (
 )
 from distill.runtime import OnnxModel
 from distill.tables.columns import Column
+from distill.tables.texts import Spelling, spellings_of
 from distill.tasks import Task, classification
 
 CONTRACT_FILE = "contract.json"
@@ -53,10 +55,17 @@ class TableInput:
     Attributes:
         columns: see `columns.Kind` for types, and for how a gap is written.
         categories: by column the values that training has seen; others count as unknown.
+        as_written: whether training took them as they are written; once it did not: 007 was 7.
     """
 
     columns: tuple[Column, ...]
     categories: dict[str, Any]
+    as_written: bool = False
+
+    @cached_property
+    def spellings(self) -> dict[str, Spelling]:
+        """By column how the values of a category are spelled."""
+        return spellings_of(self.categories, as_written=self.as_written)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +162,8 @@ class Contract:
         for name in ("table", "series", "task"):  # likewise
             if content[name] is None:
                 del content[name]
+        if self.table is not None and not self.table.as_written:
+            del content["table"]["as_written"]
         if self.task is not None and not self.task.quantiles:
             del content["task"]["quantiles"]
         return sha256_json(content)

@@ -6,20 +6,29 @@ Knows nothing of what columns are to a model.
 import codecs
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from distill.errors import UserError
+from distill.tables.texts import WHOLE, kind_of_texts
 
 DELIMITERS = ",;\t|"
 _BAD_COLUMN = re.compile(r"In CSV column #(\d+)")
 
 
-def read_csv(path: Path, *, delimiter: str | None, encoding: str) -> pa.Table:
-    """Read CSV.
+def read_csv(
+    path: Path,
+    *,
+    delimiter: str | None,
+    encoding: str,
+    texts: Collection[str],
+    codes: Collection[str],
+) -> pa.Table:
+    """Read CSV; see `table_files.read_table`.
 
     Raises:
         UserError: it is no text of that encoding, no table, or two columns share a name.
@@ -28,12 +37,12 @@ def read_csv(path: Path, *, delimiter: str | None, encoding: str) -> pa.Table:
     delimiter = delimiter or max(DELIMITERS, key=first.count)
     reading = pa_csv.ReadOptions(encoding=encoding)
     parsing = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    forced: dict[str, pa.DataType] = {}
+    forced = dict.fromkeys([*texts, *codes], pa.string())
+    names: list[str] = []
     while True:
         converting = pa_csv.ConvertOptions(
             column_types=forced, strings_can_be_null=True, timestamp_parsers=[pa_csv.ISO8601]
         )
-        names: list[str] = []
         try:
             names = pa_csv.open_csv(path, reading, parsing).schema.names
             check_names(names, path)
@@ -41,7 +50,7 @@ def read_csv(path: Path, *, delimiter: str | None, encoding: str) -> pa.Table:
             for name, values in zip(names, table.columns, strict=True):
                 if pa.types.is_binary(values.type):
                     raise pa.ArrowInvalid(f"`{name}` is no {encoding}.")
-            return table
+            break
         except pa.ArrowInvalid as error:
             # What a column is, is guessed from its beginning; what turns out otherwise is text.
             found = _BAD_COLUMN.search(str(error))
@@ -53,6 +62,21 @@ def read_csv(path: Path, *, delimiter: str | None, encoding: str) -> pa.Table:
                     "`data.encoding`, or mend it."
                 ) from error
             forced[name] = pa.string()
+    for name in set(codes).difference(texts).intersection(names):
+        table = table.set_column(names.index(name), name, _codes(table[name]))
+    return table
+
+
+def _codes(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Take texts that are all numbers, or all true and false, for what a program wrote them of."""
+    kind = kind_of_texts(values.unique().drop_null().to_pylist())
+    if kind is None:
+        return values
+    if kind is bool:
+        return pc.call_function("utf8_lower", [values]).cast(pa.bool_())
+    whole = pc.ReplaceSubstringOptions(WHOLE, r"\1")
+    numbers = pc.call_function("replace_substring_regex", [values], whole)
+    return numbers.cast(pa.int64() if kind is int else pa.float64())
 
 
 def _first_line(path: Path, encoding: str) -> str:

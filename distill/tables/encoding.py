@@ -125,6 +125,11 @@ class Encoder:
         return [own for own in self.columns if own.column.kind in kinds]
 
     @property
+    def categories(self) -> dict[str, list[str]]:
+        """By column of texts the values that were seen in training."""
+        return {own.column.name: list(own.values) for own in self.of_kind(Kind.CATEGORY)}
+
+    @property
     def takes(self) -> tuple[Column, ...]:
         """What a model takes."""
         return tuple(own.column for own in self.columns)

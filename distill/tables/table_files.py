@@ -3,7 +3,7 @@
 The one reader of training and prediction. Knows kinds of columns; knows nothing of labels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,17 @@ from numpy.typing import NDArray
 from distill.errors import UserError, nearest
 from distill.tables.columns import NO_DATE, Column, Kind, Records, make_records
 from distill.tables.csv_files import check_names, read_csv
+from distill.tables.texts import Spelling
 
 
-def read_table(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8") -> pa.Table:
+def read_table(
+    path: Path,
+    *,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    texts: Collection[str] = (),
+    codes: Collection[str] = (),
+) -> pa.Table:
     """Read a table.
 
     Numbers, booleans and ISO dates are recognised; a CSV column that is none of these throughout
@@ -29,6 +37,9 @@ def read_table(path: Path, *, delimiter: str | None = None, encoding: str = "utf
         path: `.csv`, `.tsv`, `.txt`, or `.parquet`.
         delimiter: of CSV; None takes what the first line is divided by.
         encoding: of CSV.
+        texts: columns that are texts as they are written in CSV, whatever they look like.
+        codes: columns that are texts, but for those that hold nothing but numbers as programs write
+            them: 7 and 7.0, not 007; or nothing but true and false.
 
     Raises:
         UserError: there is no such file, it is no table, or two columns share a name.
@@ -36,7 +47,7 @@ def read_table(path: Path, *, delimiter: str | None = None, encoding: str = "utf
     if not path.is_file():
         raise UserError(f"Expected a table at {path} but there is none.")
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-        table = read_csv(path, delimiter=delimiter, encoding=encoding)
+        table = read_csv(path, delimiter=delimiter, encoding=encoding, texts=texts, codes=codes)
     elif path.suffix.lower() in (".parquet", ".pq"):
         table = _read_parquet(path)
     else:
@@ -119,15 +130,30 @@ def _kind_of(dtype: pa.DataType) -> Kind | None:
     return None
 
 
+def text_columns(table: pa.Table) -> list[str]:
+    """Name the columns that lie in the file as texts."""
+    return [own.name for own in table.schema if _kind_of(own.type) is Kind.CATEGORY]
+
+
 def is_number(table: pa.Table, name: str) -> bool:
     """Tell whether a column lies in the file as numbers, whatever it is taken for."""
     return _kind_of(table.schema.field(name).type) is Kind.NUMBER
 
 
 def raw_values(
-    values: pa.ChunkedArray, column: Column, *, date_format: str | None = None
+    values: pa.ChunkedArray,
+    column: Column,
+    *,
+    date_format: str | None = None,
+    spelling: Spelling | None = None,
 ) -> NDArray[Any]:
     """Make a column's raw values, [N], as `columns.Kind` says.
+
+    Args:
+        values: of the file.
+        column: which.
+        date_format: of dates that are not ISO, as of `strptime`.
+        spelling: of a category; None where training has not seen it yet.
 
     Raises:
         UserError: they are not of that kind: text that is no number or no date, or an infinity.
@@ -135,7 +161,7 @@ def raw_values(
     makers = {
         Kind.NUMBER: _numbers,
         Kind.BOOLEAN: _numbers,
-        Kind.CATEGORY: _texts,
+        Kind.CATEGORY: lambda v, _: _texts(v, spelling or Spelling()),
         Kind.DATE: lambda v, c: _dates(v, c, date_format),
     }
     return makers[column.kind](values, column)
@@ -160,9 +186,13 @@ def _numbers(values: pa.ChunkedArray, column: Column) -> NDArray[np.float64]:
     return found
 
 
-def _texts(values: pa.ChunkedArray, column: Column) -> NDArray[np.str_]:
-    filled = values.cast(pa.string()).fill_null("").combine_chunks()
-    return np.asarray(filled.to_numpy(zero_copy_only=False), np.str_)
+def _texts(values: pa.ChunkedArray, spelling: Spelling) -> NDArray[np.str_]:
+    is_spelled = _kind_of(values.type) in (Kind.NUMBER, Kind.BOOLEAN)
+    if pa.types.is_decimal(values.type) or not is_spelled:
+        values = values.cast(pa.string())
+    coded = values.combine_chunks().dictionary_encode()
+    texts = [spelling(value) for value in coded.dictionary.to_pylist()]
+    return np.array([*texts, ""], np.str_)[coded.indices.fill_null(len(texts)).to_numpy()]
 
 
 def _dates(values: pa.ChunkedArray, column: Column, date_format: str | None) -> NDArray[np.int64]:
@@ -194,9 +224,19 @@ def _first_bad(values: pa.ChunkedArray, dtype: pa.DataType) -> str:
 
 
 def raw_records(
-    table: pa.Table, columns: Sequence[Column], *, date_format: str | None = None
+    table: pa.Table,
+    columns: Sequence[Column],
+    *,
+    date_format: str | None = None,
+    spellings: Mapping[str, Spelling] | None = None,
 ) -> Records:
     """Make rows of the raw values of some columns.
+
+    Args:
+        table: the rows.
+        columns: which.
+        date_format: of dates that are not ISO, as of `strptime`.
+        spellings: of the categories; None where training has not seen them yet.
 
     Raises:
         UserError: a column is missing, or not of its kind.
@@ -204,7 +244,10 @@ def raw_records(
     return make_records(
         {
             own.name: raw_values(
-                column_of(table, own.name, f"a {own.kind}"), own, date_format=date_format
+                column_of(table, own.name, f"a {own.kind}"),
+                own,
+                date_format=date_format,
+                spelling=(spellings or {}).get(own.name),
             )
             for own in columns
         }

@@ -21,7 +21,7 @@ from distill.tasks import TaskKind
 from distill.verbs.production.history import show_decision, show_history
 from distill.verbs.production.registry import registry_place
 from distill.verbs.rows.image_files import format_of, read_labels, read_sources
-from distill.verbs.rows.table_rows import count_unseen, labels_of, read_rows
+from distill.verbs.rows.table_rows import count_unseen, labels_of, read_rows, text_labels
 from distill.verbs.run.workspace import plain
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,8 @@ def _audit(cfg: DictConfig) -> Any:
             kind = contract.asks.kind
             own = ["label"] if kind is TaskKind.CLASSIFICATION else list(contract.asks.outputs)
             columns = [wanted] if isinstance(wanted, str) else wanted or own
-            table, records = read_rows(cfg, path, contract.table)
+            texts = text_labels(contract, columns)
+            table, records = read_rows(cfg, path, contract.table, texts=texts)
             count_unseen(records, contract.table)
             return records, labels_of(table, contract, columns)
         sources, names = read_sources(path, cfg.column)

@@ -152,7 +152,8 @@ def _rows(body: bytes, contract: Contract) -> tuple[dict[str, Tensor], str | Non
     given = document["rows"] if several else document["row"]
     if several != (type(given) is list):
         raise malformed("Expected `row` to be an object, and `rows` a list of objects.")
-    return read_rows(given, contract.table.columns), text_field(document, "unit"), several
+    rows = read_rows(given, contract.table.columns, contract.table.spellings)
+    return rows, text_field(document, "unit"), several
 
 
 def _told(prediction: Prediction, feedback: Feedback) -> str:

@@ -1,7 +1,8 @@
 """Rows that people send as JSON, to the columns that a model takes, as training reads them.
 
 A gap is null. Numbers are numbers, dates ISO 8601 (without a zone they are UTC) or milliseconds
-since 1970, categories text. Knows a contract's columns; knows nothing of HTTP.
+since 1970, categories texts, or what is spelled as training spelled it; NA, n/a and the like are
+gaps of theirs, as in CSV. Knows a contract's columns; knows nothing of HTTP.
 """
 
 import math
@@ -17,18 +18,22 @@ from distill.errors import nearest
 from distill.production.serving.protocol import Tensor
 from distill.production.serving.refusals import Oddity, bad_input, malformed
 from distill.tables.columns import NO_DATE, Column, Kind
+from distill.tables.texts import Spelling
 
 MAX_ROWS = 1_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read_rows(given: Any, columns: Sequence[Column]) -> dict[str, Tensor]:
+def read_rows(
+    given: Any, columns: Sequence[Column], spellings: Mapping[str, Spelling]
+) -> dict[str, Tensor]:
     """Make a model's inputs of one row or several.
 
     Args:
         given: an object by column, or a list of them; of a series a column is a list of its steps.
         columns: that the model takes.
+        spellings: of its categories.
 
     Raises:
         RefusedError: a column is missing or unknown, or a value is not of its kind.
@@ -42,7 +47,10 @@ def read_rows(given: Any, columns: Sequence[Column]) -> dict[str, Tensor]:
     for number, row in enumerate(rows):
         if row.keys() != set(names):
             raise _misnamed(row, names, number)
-    return {column.name: _column(column, [row[column.name] for row in rows]) for column in columns}
+    return {
+        own.name: _column(own, [row[own.name] for row in rows], spellings.get(own.name))
+        for own in columns
+    }
 
 
 def _misnamed(row: Mapping[str, Any], names: Sequence[str], number: int) -> Exception:
@@ -61,8 +69,9 @@ def _misnamed(row: Mapping[str, Any], names: Sequence[str], number: int) -> Exce
     )
 
 
-def _column(column: Column, values: Sequence[Any]) -> Tensor:
+def _column(column: Column, values: Sequence[Any], spelling: Spelling | None) -> Tensor:
     datatype, dtype, read = _READERS[column.kind]
+    spell = spelling or Spelling()
     array: NDArray[Any] = np.empty((len(values), column.length), dtype)
     for number, value in enumerate(values):
         steps = value if column.length > 1 else [value]
@@ -74,7 +83,8 @@ def _column(column: Column, values: Sequence[Any]) -> Tensor:
             )
         for step, own in enumerate(steps):
             try:
-                array[number, step] = read(own)
+                made = read(own)
+                array[number, step] = spell(made) if column.kind is Kind.CATEGORY else made
             except (TypeError, ValueError, OverflowError) as error:
                 raise bad_input(
                     f"Expected {_MEANT[column.kind]} in `{column.name}` of row {number} but got "
@@ -100,14 +110,10 @@ def _boolean(value: Any) -> float:
     return float(value)
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if type(value) is bool:
-        return str(value).lower()  # as Arrow, which training reads with, writes it
-    if type(value) not in (str, int, float):
+def _word(value: Any) -> str | bool | int | float | None:
+    if value is not None and type(value) not in (str, bool, int, float):
         raise TypeError
-    return str(value)
+    return value
 
 
 def _moment(value: Any) -> int:
@@ -126,7 +132,7 @@ def _moment(value: Any) -> int:
 _READERS: dict[Kind, tuple[str, Any, Callable[[Any], Any]]] = {
     Kind.NUMBER: ("FP64", np.float64, _number),
     Kind.BOOLEAN: ("FP64", np.float64, _boolean),
-    Kind.CATEGORY: ("BYTES", object, _text),
+    Kind.CATEGORY: ("BYTES", object, _word),
     Kind.DATE: ("INT64", np.int64, _moment),
 }
 _MEANT = {

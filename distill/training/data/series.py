@@ -59,8 +59,10 @@ def series(
     Raises:
         UserError: a file, column, moment, value or split is not as it must be.
     """
-    whole = read_table(Path(path), delimiter=delimiter, encoding=encoding)
-    return series_of(whole, Path(path).stem, SeriesChoice(**choice))
+    own = SeriesChoice(**choice)
+    codes = [own.series] if own.series else []
+    whole = read_table(Path(path), delimiter=delimiter, encoding=encoding, codes=codes)
+    return series_of(whole, Path(path).stem, own)
 
 
 def series_of(table: pa.Table, name: str, choice: SeriesChoice) -> SeriesData:

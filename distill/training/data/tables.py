@@ -6,8 +6,9 @@ encoded rows (`encoding`), fitted on the training rows alone.
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from distill.tables.table_files import (
     raw_records,
     raw_values,
     read_table,
+    text_columns,
 )
+from distill.tables.texts import spellings_of
 from distill.tasks import Task, TaskKind, with_quantiles
 from distill.training.data.class_weights import class_weights
 from distill.training.data.labels import read_labels
@@ -121,12 +124,14 @@ def table(
     Raises:
         UserError: a file, column, label, kind or split is not as it must be.
     """
-    whole = read_table(Path(path), delimiter=delimiter, encoding=encoding)
+    codes = [name for name, kind in (choice.get("kinds") or {}).items() if kind == Kind.CATEGORY]
+    read = partial(read_table, delimiter=delimiter, encoding=encoding)
+    whole = read(Path(path), codes=codes)
     num_first = None
     if test_path is not None:
         num_first = whole.num_rows
-        test = read_table(Path(test_path), delimiter=delimiter, encoding=encoding)
-        whole = _below(whole, test, test_path)
+        test = read(Path(test_path), codes=codes, texts=text_columns(whole))
+        whole = _below(whole, test, test_path, codes=codes)
     data = from_table(whole, Path(path).stem, Choice(**choice), num_first=num_first)
     if unlabelled is None:
         return data
@@ -135,7 +140,8 @@ def table(
             "Expected rows with labels alone for `data.quantiles` but `data.unlabelled` names a "
             "table without: a teacher's quantiles are no labels. Leave one of the two out."
         )
-    more = read_table(Path(unlabelled), delimiter=delimiter, encoding=encoding)
+    assert isinstance(data.encoder, Encoder)
+    more = read(Path(unlabelled), texts=data.encoder.categories)
     return with_unlabelled(data, more, whole.num_rows, date_format=choice.get("date_format"))
 
 
@@ -248,7 +254,10 @@ def with_unlabelled(
         UserError: a column is missing, or is of another kind.
     """
     assert isinstance(data.encoder, Encoder)
-    records = raw_records(more, data.encoder.takes, date_format=date_format)
+    records = raw_records(
+        more, data.encoder.takes,
+        date_format=date_format, spellings=spellings_of(data.encoder.categories),
+    )  # fmt: skip
     labels = np.zeros((len(records), *data.train.labels.shape[1:]), data.train.labels.dtype)
     rows = Split(
         inputs=data.encoder(records),
@@ -262,17 +271,26 @@ def with_unlabelled(
     return dataclasses.replace(data, unlabelled=rows)
 
 
-def _below(first: pa.Table, second: pa.Table, path: str) -> pa.Table:
-    """Put the rows of the test set's own table below those of the other."""
+def _below(
+    first: pa.Table, second: pa.Table, path: str, *, codes: Collection[str] = ()
+) -> pa.Table:
+    """Put the rows of the test set's own table below those of the other.
+
+    Of `codes`, columns of categories, texts in one of them are texts in both.
+    """
     missing = [name for name in first.column_names if name not in second.column_names]
     if missing:
         raise UserError(
             f"Expected the same columns in the test set {path} but it lacks {', '.join(missing)}."
         )
+    second = second.select(first.column_names)
+    for at, name in enumerate(first.column_names):
+        if name in codes and (name in text_columns(first)) != (name in text_columns(second)):
+            first, second = (
+                own.set_column(at, name, own[name].cast(pa.string())) for own in (first, second)
+            )
     try:
-        return pa.concat_tables(
-            [first, second.select(first.column_names)], promote_options="permissive"
-        )
+        return pa.concat_tables([first, second], promote_options="permissive")
     except pa.ArrowException as error:
         raise UserError(
             f"Expected columns of the same types in the test set {path} but found: "

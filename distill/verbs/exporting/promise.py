@@ -8,9 +8,7 @@ from distill.contract import Contract, ImageInput, Normalization, SeriesInput, T
 from distill.files import read_json, sha256
 from distill.redaction import without_secrets
 from distill.run_folder import versions
-from distill.tables.columns import Kind
 from distill.tables.encoding import Encoder
-from distill.tables.windows import Windows
 from distill.tasks import TaskKind
 from distill.verbs.learning.members import TEACHER_FACTS
 from distill.verbs.learning.networks import further
@@ -72,7 +70,10 @@ def _input(data: Any, checkpoint: Path) -> dict[str, Any]:
     from distill.training.fit import load_weights
 
     if data.encoder is not None:
-        takes = TableInput(columns=data.encoder.takes, categories=_categories(data.encoder))
+        categories = data.encoder.categories if isinstance(data.encoder, Encoder) else {}
+        takes = TableInput(
+            columns=data.encoder.takes, categories=categories, as_written=bool(categories)
+        )
         return {"input": None, "normalization": None, "table": takes, "series": _series(data)}
     height, width, channels = data.input_shape
     state = load_weights(checkpoint)
@@ -108,12 +109,6 @@ def _series(data: Any) -> SeriesInput | None:
         fill=choice.fill,
         date_format=choice.date_format,
     )
-
-
-def _categories(encoder: Encoder | Windows) -> dict[str, list[str]]:
-    if isinstance(encoder, Windows):
-        return {}
-    return {own.column.name: list(own.values) for own in encoder.of_kind(Kind.CATEGORY)}
 
 
 def _git_revision() -> str | None:

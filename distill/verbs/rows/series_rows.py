@@ -32,6 +32,9 @@ def read_windows(cfg: DictConfig, takes: SeriesInput) -> "Questions":
     for name in ("resample", "fill", "date_format"):
         given[name] = cfg[name] or given[name]
     with options_by_their_names():
-        table = read_table(Path(cfg.input), delimiter=cfg.delimiter, encoding=cfg.encoding)
+        table = read_table(
+            Path(cfg.input), delimiter=cfg.delimiter, encoding=cfg.encoding,
+            codes=[takes.series] if takes.series else [],
+        )  # fmt: skip
         every = cfg.origins == "all"
         return read_questions(table, SeriesChoice(**given), anchor=anchor, every=every)

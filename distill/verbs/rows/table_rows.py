@@ -17,6 +17,7 @@ from distill.errors import UsageError, UserError, nearest
 from distill.people.annotations import class_numbers
 from distill.tables.columns import Column, Kind, Records
 from distill.tables.table_files import column_of, raw_records, raw_values, read_table
+from distill.tables.texts import kind_of_texts
 from distill.tasks import TaskKind, class_name
 
 log = logging.getLogger(__name__)
@@ -24,15 +25,29 @@ log = logging.getLogger(__name__)
 OPTIONS = ("delimiter", "encoding", "date_format", "resample", "fill")
 
 
-def read_rows(cfg: DictConfig, path: Path, takes: TableInput) -> tuple[pa.Table, Records]:
+def read_rows(
+    cfg: DictConfig, path: Path, takes: TableInput, *, texts: Sequence[str] = ()
+) -> tuple[pa.Table, Records]:
     """Read a table, and of its rows what a model takes.
+
+    Args:
+        cfg: of the verb: how the table is written.
+        path: of the table.
+        takes: what the model takes; its categories are texts in CSV, as they are to training.
+        texts: further columns that are texts.
 
     Raises:
         UserError: it is no table, or lacks a column.
     """
+    categories = [own.name for own in takes.columns if own.kind is Kind.CATEGORY]
     with options_by_their_names():
-        table = read_table(path, delimiter=cfg.delimiter, encoding=cfg.encoding)
-        return table, raw_records(table, takes.columns, date_format=cfg.date_format)
+        table = read_table(
+            path, delimiter=cfg.delimiter, encoding=cfg.encoding, texts=[*categories, *texts]
+        )
+        records = raw_records(
+            table, takes.columns, date_format=cfg.date_format, spellings=takes.spellings
+        )
+    return table, records
 
 
 def kept_columns(table: pa.Table, asked: Any) -> dict[str, pa.ChunkedArray]:
@@ -74,6 +89,14 @@ def count_unseen(records: Records, takes: TableInput) -> dict[str, int]:
             "them for unknown", name, count, len(records),
         )  # fmt: skip
     return unseen
+
+
+def text_labels(contract: Contract, names: Sequence[str]) -> list[str]:
+    """Name the columns of labels that are texts, whatever they look like: classes such as 007."""
+    is_text = contract.asks.kind is TaskKind.CLASSIFICATION and (
+        kind_of_texts(contract.asks.outputs) is None
+    )
+    return list(names) if is_text else []
 
 
 def labels_of(table: pa.Table, contract: Contract, names: Sequence[str]) -> NDArray[Any]:
