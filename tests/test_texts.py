@@ -11,11 +11,12 @@ import pytest
 from test_table_rows import contract_of
 
 from distill.contract import Contract, TableInput
+from distill.errors import UserError
 from distill.files import from_json, sha256_json, to_json
 from distill.production.serving.rows import read_rows as read_json_rows
 from distill.tables.columns import Column, Kind
 from distill.tables.table_files import read_table
-from distill.tables.texts import GAPS, Spelling, kind_of_texts
+from distill.tables.texts import GAPS, MAX_TEXT, Spelling, kind_of_texts
 from distill.tasks import TaskKind
 from distill.training.data.panels import Source, read_panel
 from distill.training.data.series import series
@@ -173,6 +174,37 @@ def test_a_float_among_words_is_the_text_that_training_saw():
 )  # fmt: skip
 def test_texts_are_numbers_where_reading_and_writing_loses_nothing(texts, kind):
     assert kind_of_texts(texts) is kind
+
+
+def test_a_text_that_would_take_all_memory_is_refused_with_its_row(tmp_path):
+    message = r"at most 1,024 .* `code` but row 2 has one of 20,000\..*a quote that nothing closes"
+    for choice in ({}, {"kinds": {"code": "category"}}):
+        path = csv(tmp_path / "a.csv", ["a", "b", '"' + "x\n" * 10_000 + '"', *"ab" * 20])
+        with pytest.raises(UserError, match=message):
+            table(path=path, label="label", **choice)
+    _, takes = trained(csv(tmp_path / "a.csv", ["a" * MAX_TEXT, "b"] * 30))
+    assert in_csv(takes, tmp_path, "a" * MAX_TEXT) == ["a" * MAX_TEXT]
+    for ask in (lambda: in_csv(takes, tmp_path, "a", "b", "c" * 20_000),
+                lambda: in_parquet(takes, tmp_path, ["a", None, "c" * 20_000])):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            ask()
+
+
+def test_texts_as_long_as_those_of_an_older_model_are_taken(tmp_path):
+    column = Column(name="code", kind=Kind.CATEGORY)
+    takes = TableInput(columns=(column,), categories={"code": ["a" * 2000]})
+    assert in_parquet(takes, tmp_path, ["b" * 2000]) == ["b" * 2000]
+    with pytest.raises(UserError, match="at most 2,000"):
+        in_parquet(takes, tmp_path, ["b" * 2001])
+
+
+def test_long_names_of_series_and_audited_classes_are_refused(tmp_path):
+    day = pd.date_range("2024-01-01", periods=60)
+    long = pa.table({"shop": ["a"] * 59 + ["b" * 2000], "day": day, "sold": range(60)})
+    with pytest.raises(UserError, match="`shop` but row 59"):
+        read_panel(long, Source(time="day", value="sold", series="shop"))
+    with pytest.raises(UserError, match="`shop` but row 59"):
+        labels_of(long, contract_of(TaskKind.CLASSIFICATION, "a", "b"), ["shop"])
 
 
 @pytest.mark.parametrize(("written", "names"), [("00{}", ("001", "002")), ("{}.0", ("1", "2"))])

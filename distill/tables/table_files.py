@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from distill.errors import UserError, nearest
 from distill.tables.columns import NO_DATE, Column, Kind, Records, make_records
 from distill.tables.csv_files import check_names, read_csv
-from distill.tables.texts import Spelling
+from distill.tables.texts import MAX_TEXT, Spelling
 
 
 def read_table(
@@ -161,7 +161,7 @@ def raw_values(
     makers = {
         Kind.NUMBER: _numbers,
         Kind.BOOLEAN: _numbers,
-        Kind.CATEGORY: lambda v, _: _texts(v, spelling or Spelling()),
+        Kind.CATEGORY: lambda v, c: _texts(v, c, spelling or Spelling()),
         Kind.DATE: lambda v, c: _dates(v, c, date_format),
     }
     return makers[column.kind](values, column)
@@ -186,13 +186,31 @@ def _numbers(values: pa.ChunkedArray, column: Column) -> NDArray[np.float64]:
     return found
 
 
-def _texts(values: pa.ChunkedArray, spelling: Spelling) -> NDArray[np.str_]:
+def _texts(values: pa.ChunkedArray, column: Column, spelling: Spelling) -> NDArray[np.str_]:
     is_spelled = _kind_of(values.type) in (Kind.NUMBER, Kind.BOOLEAN)
     if pa.types.is_decimal(values.type) or not is_spelled:
         values = values.cast(pa.string())
+        refuse_long(values, column.name, most=spelling.max_length)
     coded = values.combine_chunks().dictionary_encode()
     texts = [spelling(value) for value in coded.dictionary.to_pylist()]
     return np.array([*texts, ""], np.str_)[coded.indices.fill_null(len(texts)).to_numpy()]
+
+
+def refuse_long(values: pa.ChunkedArray, name: str, *, most: int = MAX_TEXT) -> None:
+    """Refuse a text that is too long: in memory each row takes the room of the longest.
+
+    Raises:
+        UserError: says which row has it.
+    """
+    lengths = pc.call_function("utf8_length", [values])
+    longest = pc.call_function("max", [lengths]).as_py() or 0
+    if longest > most:
+        row = pc.call_function("index", [lengths], pc.IndexOptions(pa.scalar(longest, pa.int32())))
+        raise UserError(
+            f"Expected texts of at most {most:,} characters in the column `{name}` but row "
+            f"{row.as_py():,} has one of {longest:,}. Mend it: a quote that nothing closes "
+            "swallows the lines below. Shorten texts that are meant to be so long, in use as well."
+        )
 
 
 def _dates(values: pa.ChunkedArray, column: Column, date_format: str | None) -> NDArray[np.int64]:

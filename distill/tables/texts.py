@@ -9,12 +9,14 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 GAPS = {"", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null", "-NaN", "-nan", "#NA", "#N/A"}
 GAPS |= {"#N/A N/A", "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN"}  # all that are gaps to Arrow
 BOOLEANS = ("false", "true")
+MAX_TEXT = 1024  # characters of a value, unless training has seen longer ones
 
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?")
 _PADDED = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
@@ -48,6 +50,11 @@ class Spelling:
             is_boolean=bool(present) and all(text in BOOLEANS for text in present),
             as_written=as_written,
         )
+
+    @cached_property
+    def max_length(self) -> int:
+        """Characters that a value may have: every row of a column has the room of its longest."""
+        return max(MAX_TEXT, *map(len, self.seen), 0)
 
     def __call__(self, value: str | bool | int | float | None) -> str:
         """Spell a value; a gap is ""."""

@@ -21,8 +21,7 @@ from distill.production.serving.seen import Seen
 from distill.production.serving.tensors import TensorSpec, datatype_of
 from distill.runtime import answers_among
 from distill.tables.columns import NO_DATE, Column, Kind
-
-MAX_TEXT = 1024  # characters in a table's column, unless training has seen longer ones
+from distill.tables.texts import MAX_TEXT
 
 
 @dataclass(frozen=True, kw_only=True)

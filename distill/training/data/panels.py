@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.tables.columns import NO_DATE, Column, Kind
-from distill.tables.table_files import column_of, guess_kind, raw_values
+from distill.tables.table_files import column_of, guess_kind, raw_values, refuse_long
 from distill.training.data.grids import resample
 from distill.training.data.spacing import Spacing, guess_spacing, read_spacing, written
 
@@ -183,7 +183,9 @@ def _series(table: pa.Table, name: str | None) -> tuple[tuple[str, ...], NDArray
             f"Expected the name of a series in every row of `{name}` but {values.null_count:,} "
             "have none. Name them, or leave those rows out."
         )
-    texts = values.cast(pa.string()).to_numpy()
+    values = values.cast(pa.string())
+    refuse_long(values, name)
+    texts = values.to_numpy()
     names, numbers = np.unique(np.asarray(texts, np.str_), return_inverse=True)
     return tuple(map(str, names)), numbers.astype(np.int64)
 

@@ -16,7 +16,13 @@ from distill.contract import Contract, TableInput
 from distill.errors import UsageError, UserError, nearest
 from distill.people.annotations import class_numbers
 from distill.tables.columns import Column, Kind, Records
-from distill.tables.table_files import column_of, raw_records, raw_values, read_table
+from distill.tables.table_files import (
+    column_of,
+    raw_records,
+    raw_values,
+    read_table,
+    refuse_long,
+)
 from distill.tables.texts import kind_of_texts
 from distill.tasks import TaskKind, class_name
 
@@ -127,6 +133,8 @@ def labels_of(table: pa.Table, contract: Contract, names: Sequence[str]) -> NDAr
         )
     if task.kind is TaskKind.CLASSIFICATION:
         ((name, values),) = columns.items()
+        if pa.types.is_string(values.type):
+            refuse_long(values, name)
         texts = np.array([class_name(value) for value in values.to_pylist()], np.str_)
         return class_numbers(texts, task.outputs, f"`{name}`")
     numbers = [raw_values(v, Column(name=n, kind=Kind.NUMBER)) for n, v in columns.items()]
