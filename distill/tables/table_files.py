@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from distill.errors import UserError, nearest
-from distill.tables.columns import NO_DATE, Column, Kind, Records, make_records
+from distill.tables.columns import Column, Kind, Records, make_records
 from distill.tables.csv_files import check_names, read_csv
+from distill.tables.dates import first_bad, milliseconds
 from distill.tables.texts import MAX_TEXT, Spelling
 
 
@@ -162,7 +163,7 @@ def raw_values(
         Kind.NUMBER: _numbers,
         Kind.BOOLEAN: _numbers,
         Kind.CATEGORY: lambda v, c: _texts(v, c, spelling or Spelling()),
-        Kind.DATE: lambda v, c: _dates(v, c, date_format),
+        Kind.DATE: lambda v, c: milliseconds(v, c.name, date_format),
     }
     return makers[column.kind](values, column)
 
@@ -172,7 +173,7 @@ def _numbers(values: pa.ChunkedArray, column: Column) -> NDArray[np.float64]:
         numbers = values.cast(pa.float64())
     except pa.ArrowException as error:
         raise UserError(
-            f"Expected `{column.name}` to hold numbers but {_first_bad(values, pa.float64())}. "
+            f"Expected `{column.name}` to hold numbers but {first_bad(values, pa.float64())}. "
             f"Mend it, or say that it is text: `+data.kinds.{column.name}=category`."
         ) from error
     found = numbers.to_numpy().astype(np.float64, copy=False)
@@ -211,34 +212,6 @@ def refuse_long(values: pa.ChunkedArray, name: str, *, most: int = MAX_TEXT) -> 
             f"{row.as_py():,} has one of {longest:,}. Mend it: a quote that nothing closes "
             "swallows the lines below. Shorten texts that are meant to be so long, in use as well."
         )
-
-
-def _dates(values: pa.ChunkedArray, column: Column, date_format: str | None) -> NDArray[np.int64]:
-    moment = pa.timestamp("ms")
-    try:
-        if _kind_of(values.type) is Kind.CATEGORY and date_format:
-            values = pc.call_function(
-                "strptime", [values], pc.StrptimeOptions(format=date_format, unit="ms")
-            )
-        elif pa.types.is_timestamp(values.type) and values.type.tz:
-            values = values.cast(pa.timestamp(values.type.unit, "UTC"))
-        milliseconds = values.cast(moment, safe=False).cast(pa.int64())
-    except pa.ArrowException as error:
-        raise UserError(
-            f"Expected dates in `{column.name}` but {_first_bad(values, moment)}. Write them as "
-            "2024-03-31 or 2024-03-31T12:00:00, or say how they are written, such as "
-            "`data.date_format=%d.%m.%Y`."
-        ) from error
-    return milliseconds.fill_null(NO_DATE).to_numpy()
-
-
-def _first_bad(values: pa.ChunkedArray, dtype: pa.DataType) -> str:
-    for row, value in enumerate(values):
-        try:
-            value.cast(dtype)
-        except pa.ArrowException:
-            return f"row {row:,} has {value.as_py()!r}"
-    return f"they are {values.type}"
 
 
 def raw_records(

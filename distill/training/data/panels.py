@@ -158,10 +158,11 @@ def _sorted(table: pa.Table, source: Source) -> Panel:
 
 def _times(table: pa.Table, source: Source) -> NDArray[np.int64]:
     values = column_of(table, source.time, "`data.time`")
-    if guess_kind(values).kind in (Kind.NUMBER, Kind.BOOLEAN):
+    if not source.date_format and guess_kind(values).kind in (Kind.NUMBER, Kind.BOOLEAN):
         raise UserError(
             f"Expected dates in `{source.time}` (`data.time`) but row 0 has {values[0].as_py()!r}, "
-            "a number. Write them as 2024-03-31 or 2024-03-31T12:00:00."
+            "a number. Write them as 2024-03-31 or 2024-03-31T12:00:00, or say how they are "
+            "written, such as `data.date_format=%Y%m%d`."
         )
     column = Column(name=source.time, kind=Kind.DATE)
     times = raw_values(values, column, date_format=source.date_format)

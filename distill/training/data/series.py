@@ -61,7 +61,8 @@ def series(
     """
     own = SeriesChoice(**choice)
     codes = [own.series] if own.series else []
-    whole = read_table(Path(path), delimiter=delimiter, encoding=encoding, codes=codes)
+    texts = [own.time] if own.date_format else []
+    whole = read_table(Path(path), delimiter=delimiter, encoding=encoding, codes=codes, texts=texts)
     return series_of(whole, Path(path).stem, own)
 
 

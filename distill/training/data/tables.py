@@ -6,7 +6,7 @@ encoded rows (`encoding`), fitted on the training rows alone.
 
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from distill.training.data.splitting import (
     split_by_group,
     split_by_time,
 )
+from distill.training.data.stacked_tables import below
 
 log = logging.getLogger(__name__)
 
@@ -124,15 +125,16 @@ def table(
     Raises:
         UserError: a file, column, label, kind or split is not as it must be.
     """
-    codes = [name for name, kind in (choice.get("kinds") or {}).items() if kind == Kind.CATEGORY]
+    own = Choice(**choice)
+    codes, dates = _declared(own, Kind.CATEGORY), _dates(own)
     read = partial(read_table, delimiter=delimiter, encoding=encoding)
-    whole = read(Path(path), codes=codes)
+    whole = read(Path(path), codes=codes, texts=dates)
     num_first = None
     if test_path is not None:
         num_first = whole.num_rows
         test = read(Path(test_path), codes=codes, texts=text_columns(whole))
-        whole = _below(whole, test, test_path, codes=codes)
-    data = from_table(whole, Path(path).stem, Choice(**choice), num_first=num_first)
+        whole = below(whole, test, test_path, codes=codes)
+    data = from_table(whole, Path(path).stem, own, num_first=num_first)
     if unlabelled is None:
         return data
     if data.task.quantiles:
@@ -141,8 +143,8 @@ def table(
             "table without: a teacher's quantiles are no labels. Leave one of the two out."
         )
     assert isinstance(data.encoder, Encoder)
-    more = read(Path(unlabelled), texts=data.encoder.categories)
-    return with_unlabelled(data, more, whole.num_rows, date_format=choice.get("date_format"))
+    more = read(Path(unlabelled), texts=[*data.encoder.categories, *dates])
+    return with_unlabelled(data, more, whole.num_rows, date_format=own.date_format)
 
 
 def sklearn_table(*, name: str, **choice: Any) -> TableData:
@@ -271,31 +273,14 @@ def with_unlabelled(
     return dataclasses.replace(data, unlabelled=rows)
 
 
-def _below(
-    first: pa.Table, second: pa.Table, path: str, *, codes: Collection[str] = ()
-) -> pa.Table:
-    """Put the rows of the test set's own table below those of the other.
+def _declared(choice: Choice, kind: Kind) -> list[str]:
+    return [name for name, own in choice.kinds.items() if own == kind]
 
-    Of `codes`, columns of categories, texts in one of them are texts in both.
-    """
-    missing = [name for name in first.column_names if name not in second.column_names]
-    if missing:
-        raise UserError(
-            f"Expected the same columns in the test set {path} but it lacks {', '.join(missing)}."
-        )
-    second = second.select(first.column_names)
-    for at, name in enumerate(first.column_names):
-        if name in codes and (name in text_columns(first)) != (name in text_columns(second)):
-            first, second = (
-                own.set_column(at, name, own[name].cast(pa.string())) for own in (first, second)
-            )
-    try:
-        return pa.concat_tables([first, second], promote_options="permissive")
-    except pa.ArrowException as error:
-        raise UserError(
-            f"Expected columns of the same types in the test set {path} but found: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
+
+def _dates(choice: Choice) -> list[str]:
+    """Name the columns whose dates a format tells: as numbers, those of digits would lose zeros."""
+    times = [choice.time] if choice.time else []
+    return [*_declared(choice, Kind.DATE), *times] if choice.date_format else []
 
 
 def _times(whole: pa.Table, choice: Choice) -> NDArray[np.int64] | None:
@@ -363,7 +348,8 @@ def _choose(whole: pa.Table, choice: Choice) -> tuple[list[Column], dict[str, st
         )
     apart = {*choice.labels, choice.group, choice.time, *unavailable}
     wanted = list(asked or [name for name in whole.column_names if name not in apart])
-    columns, left_out = guess_columns(whole.select(wanted), choice.kinds)
+    by_format = {name: str(Kind.DATE) for name in _dates(choice) if name in wanted}
+    columns, left_out = guess_columns(whole.select(wanted), {**by_format, **choice.kinds})
     if asked and left_out:
         name, why = next(iter(left_out.items()))
         raise UserError(

@@ -35,6 +35,7 @@ def read_windows(cfg: DictConfig, takes: SeriesInput) -> "Questions":
         table = read_table(
             Path(cfg.input), delimiter=cfg.delimiter, encoding=cfg.encoding,
             codes=[takes.series] if takes.series else [],
+            texts=[takes.time] if given["date_format"] else [],
         )  # fmt: skip
         every = cfg.origins == "all"
         return read_questions(table, SeriesChoice(**given), anchor=anchor, every=every)

@@ -39,16 +39,18 @@ def read_rows(
     Args:
         cfg: of the verb: how the table is written.
         path: of the table.
-        takes: what the model takes; its categories are texts in CSV, as they are to training.
+        takes: what the model takes; its categories are texts in CSV, as they are to training, and
+            so are dates that a format tells.
         texts: further columns that are texts.
 
     Raises:
         UserError: it is no table, or lacks a column.
     """
-    categories = [own.name for own in takes.columns if own.kind is Kind.CATEGORY]
+    is_text = {Kind.CATEGORY, Kind.DATE} if cfg.date_format else {Kind.CATEGORY}
+    own = [column.name for column in takes.columns if column.kind in is_text]
     with options_by_their_names():
         table = read_table(
-            path, delimiter=cfg.delimiter, encoding=cfg.encoding, texts=[*categories, *texts]
+            path, delimiter=cfg.delimiter, encoding=cfg.encoding, texts=[*own, *texts]
         )
         records = raw_records(
             table, takes.columns, date_format=cfg.date_format, spellings=takes.spellings
