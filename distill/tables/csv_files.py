@@ -4,6 +4,7 @@ Knows nothing of what columns are to a model.
 """
 
 import codecs
+import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -14,9 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from distill.errors import UserError
+from distill.tables.dates import is_text
 from distill.tables.texts import WHOLE, kind_of_texts
 
+log = logging.getLogger(__name__)
+
 DELIMITERS = ",;\t|"
+INTEGER = r"[+-]?\d+"
+DECIMAL = r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+"  # with a comma: 12,50 and 1.234,50
+THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}"
 _BAD_COLUMN = re.compile(r"In CSV column #(\d+)")
 
 
@@ -64,7 +71,55 @@ def read_csv(
             forced[name] = pa.string()
     for name in set(codes).difference(texts).intersection(names):
         table = table.set_column(names.index(name), name, _codes(table[name]))
+    return table if delimiter == "," else _with_decimals(table, {*texts, *codes})
+
+
+def _with_decimals(table: pa.Table, texts: Collection[str]) -> pa.Table:
+    """Take columns of nothing but numbers, some with decimal commas, for numbers, and say so.
+
+    Where all have three digits behind their comma it may divide thousands: another column has to
+    say which it is.
+    """
+    found = [
+        own.name
+        for own in table.schema
+        if own.name not in texts and is_text(table[own.name]) and _is_decimal(table[own.name])
+    ]
+    doubtful = [name for name in found if _all(_commas(table[name]), THOUSANDS)]
+    if found and doubtful == found:
+        log.warning(
+            "column `%s` is left as text: in numbers such as %s a comma may divide decimals or "
+            "thousands; write a point, or nothing, for it",
+            found[0], _commas(table[found[0]])[0].as_py(),
+        )  # fmt: skip
+        return table
+    if found:
+        log.info("decimal commas are read in %s", ", ".join(f"`{name}`" for name in found))
+    for name in found:
+        values = table[name]
+        for sign, instead in ((".", ""), (",", ".")):
+            options = pc.ReplaceSubstringOptions(sign, instead)
+            values = pc.call_function("replace_substring", [values], options)
+        at = table.column_names.index(name)
+        table = table.set_column(at, name, values.cast(pa.float64()))
     return table
+
+
+def _is_decimal(values: pa.ChunkedArray) -> bool:
+    return len(_commas(values)) > 0 and _all(values, f"{DECIMAL}|{INTEGER}")
+
+
+def _commas(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Take those that have a comma."""
+    options = pc.MatchSubstringOptions(",")
+    has_comma = pc.call_function("match_substring", [values], options)
+    return values.filter(has_comma.fill_null(False))
+
+
+def _all(values: pa.ChunkedArray, pattern: str) -> bool:
+    options = pc.MatchSubstringOptions(f"^({pattern})$")
+    matched = pc.call_function("match_substring_regex", [values], options)
+    return pc.call_function("all", [matched]).as_py() is not False
 
 
 def _codes(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -5,6 +5,7 @@ else they are milliseconds already. Knows nothing of files.
 """
 
 import logging
+import re
 from datetime import datetime
 
 import numpy as np
@@ -68,14 +69,18 @@ def is_text(values: pa.ChunkedArray) -> bool:
     return any(kind(values.type) for kind in kinds)
 
 
-def first_bad(values: pa.ChunkedArray, dtype: pa.DataType) -> str:
-    """Say which is the first value that is none of a type."""
+def first_bad(values: pa.ChunkedArray, dtype: pa.DataType, *, besides: str = "") -> str:
+    """Say which is the first value that is none of a type, if there is one `besides` a pattern."""
+    like_others = ""
     for row, value in enumerate(values):
         try:
             value.cast(dtype)
         except pa.ArrowException:
-            return f"row {row:,} has {value.as_py()!r}"
-    return f"they are {values.type}"
+            said = f"row {row:,} has {value.as_py()!r}"
+            if not (besides and re.fullmatch(besides, str(value))):
+                return said
+            like_others = like_others or said
+    return like_others or f"they are {values.type}"
 
 
 def _parsed(values: pa.ChunkedArray, name: str, date_format: str) -> pa.ChunkedArray:

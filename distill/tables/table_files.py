@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError, nearest
 from distill.tables.columns import Column, Kind, Records, make_records
-from distill.tables.csv_files import check_names, read_csv
+from distill.tables.csv_files import DECIMAL, check_names, read_csv
 from distill.tables.dates import first_bad, milliseconds
 from distill.tables.texts import MAX_TEXT, Spelling
 
@@ -173,7 +173,8 @@ def _numbers(values: pa.ChunkedArray, column: Column) -> NDArray[np.float64]:
         numbers = values.cast(pa.float64())
     except pa.ArrowException as error:
         raise UserError(
-            f"Expected `{column.name}` to hold numbers but {first_bad(values, pa.float64())}. "
+            f"Expected `{column.name}` to hold numbers but "
+            f"{first_bad(values, pa.float64(), besides=DECIMAL)}. "
             f"Mend it, or say that it is text: `+data.kinds.{column.name}=category`."
         ) from error
     found = numbers.to_numpy().astype(np.float64, copy=False)
