@@ -1,16 +1,20 @@
 """Claims about rows and labels that a table gives a finished model: of classes, labels, numbers."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import BRIEF, run_cli
 
-from distill.contract import Contract
+from distill.contract import Contract, TableInput
 from distill.errors import UsageError, UserError
 from distill.files import from_json, sha256_json
+from distill.tables.columns import Column, Kind
 from distill.tasks import Task, TaskKind
-from distill.verbs.rows.table_rows import kept_columns, labels_of
+from distill.verbs.rows.table_rows import kept_columns, labels_of, read_rows
 
 TINY = (
     "experiment=table_ensemble", "data.name=diabetes", "trainer.max_epochs=2",
@@ -68,6 +72,19 @@ def test_several_labels_and_numbers_have_a_column_each_in_the_order_of_the_outpu
 def test_labels_that_the_task_does_not_have_are_refused(kind, names, columns, message):
     with pytest.raises(UserError, match=message):
         labels(kind, ("a", "b"), names, **columns)
+
+
+def test_advice_can_be_followed_where_there_is_no_data_group(tmp_path):
+    written: Any = SimpleNamespace(delimiter=None, encoding="utf-8", date_format=None)
+    takes = TableInput(columns=(Column(name="x", kind=Kind.NUMBER),), categories={})
+    (tmp_path / "a.csv").write_text("x\n1\n?\n")
+    with pytest.raises(UserError, match=r"row 1 has '\?'\..*leave the cell empty") as features:
+        read_rows(written, tmp_path / "a.csv", takes)
+    with pytest.raises(UserError, match="Write yes and no as 1 and 0") as several:
+        labels(TaskKind.MULTI_LABEL, ("a", "b"), ["y", "z"], y=["yes"], z=[1])
+    with pytest.raises(UserError, match="the model tells numbers") as numbers:
+        labels(TaskKind.REGRESSION, ("a",), ["y"], y=["?"])
+    assert not any("data." in str(own.value) for own in (features, several, numbers))
 
 
 def test_columns_come_along_by_name_and_never_as_the_place_in_the_input():

@@ -193,6 +193,26 @@ def test_a_bad_label_is_one_message(tmp_path, labels, options, message):
         table(path=str(path), **{"label": "y"} | options)
 
 
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"label": ["y", "z"]}, "`z` .* row 0 has 'no'.*Write yes and no as 1 and 0"),
+        ({"label": ["z"], "task": "multi_label"}, "Write yes and no as 1 and 0"),
+        ({"label": "z", "task": "regression"}, "classes: `data.task=classification`"),
+        ({"label": "z", "kinds": {"z": "number"}}, "`z` is the label.*`data.task`"),
+        ({"label": "z", "group": "y", "kinds": {"y": "category"}}, "`y` is `data.group`"),
+        ({"label": "z", "columns": ["x"], "kinds": {"y": "category"}}, "`y` is no input, by"),
+    ],
+)
+def test_advice_about_a_label_or_what_is_no_input_can_be_followed(tmp_path, options, advice):
+    path = tmp_path / "t.csv"
+    rows = (f"{i % 7},{i % 2},{('no', 'yes')[i % 2]}\n" for i in range(60))
+    path.write_text("x,y,z\n" + "".join(rows))
+    with pytest.raises(UserError, match=advice) as refused:
+        table(path=str(path), **options)
+    assert "+data.kinds" not in str(refused.value)
+
+
 def test_labels_that_mix_numbers_and_words_are_classes_where_one_says_so(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("x,y\n" + "".join(f"{i % 7},{('1', '2', '3+')[i % 3]}\n" for i in range(60)))

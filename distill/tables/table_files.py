@@ -147,6 +147,7 @@ def raw_values(
     *,
     date_format: str | None = None,
     spelling: Spelling | None = None,
+    advice: str | None = None,
 ) -> NDArray[Any]:
     """Make a column's raw values, [N], as `columns.Kind` says.
 
@@ -155,27 +156,28 @@ def raw_values(
         column: which.
         date_format: of dates that are not ISO, as of `strptime`.
         spelling: of a category; None where training has not seen it yet.
+        advice: what to do about text that is no number; None takes it for a column of training's.
 
     Raises:
         UserError: they are not of that kind: text that is no number or no date, or an infinity.
     """
     makers = {
-        Kind.NUMBER: _numbers,
-        Kind.BOOLEAN: _numbers,
+        Kind.NUMBER: lambda v, c: _numbers(v, c, advice),
+        Kind.BOOLEAN: lambda v, c: _numbers(v, c, advice),
         Kind.CATEGORY: lambda v, c: _texts(v, c, spelling or Spelling()),
         Kind.DATE: lambda v, c: milliseconds(v, c.name, date_format),
     }
     return makers[column.kind](values, column)
 
 
-def _numbers(values: pa.ChunkedArray, column: Column) -> NDArray[np.float64]:
+def _numbers(values: pa.ChunkedArray, column: Column, advice: str | None) -> NDArray[np.float64]:
+    advice = advice or (f"Mend it, or say that it is text: `+data.kinds.{column.name}=category`.")
     try:
         numbers = values.cast(pa.float64())
     except pa.ArrowException as error:
         raise UserError(
             f"Expected `{column.name}` to hold numbers but "
-            f"{first_bad(values, pa.float64(), besides=DECIMAL)}. "
-            f"Mend it, or say that it is text: `+data.kinds.{column.name}=category`."
+            f"{first_bad(values, pa.float64(), besides=DECIMAL)}. {advice}"
         ) from error
     found = numbers.to_numpy().astype(np.float64, copy=False)
     infinite = np.isinf(found)
@@ -221,6 +223,7 @@ def raw_records(
     *,
     date_format: str | None = None,
     spellings: Mapping[str, Spelling] | None = None,
+    advice: str | None = None,
 ) -> Records:
     """Make rows of the raw values of some columns.
 
@@ -229,6 +232,7 @@ def raw_records(
         columns: which.
         date_format: of dates that are not ISO, as of `strptime`.
         spellings: of the categories; None where training has not seen them yet.
+        advice: see `raw_values`.
 
     Raises:
         UserError: a column is missing, or not of its kind.
@@ -240,6 +244,7 @@ def raw_records(
                 own,
                 date_format=date_format,
                 spelling=(spellings or {}).get(own.name),
+                advice=advice,
             )
             for own in columns
         }

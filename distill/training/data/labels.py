@@ -48,7 +48,14 @@ def read_labels(
             )
         ((name, values),) = columns.items()
         return _classes(name, values)
-    numbers = [raw_values(v, Column(name=n, kind=Kind.NUMBER)) for n, v in columns.items()]
+    advice = (
+        "Mend it, or have it taken for classes: `data.task=classification`."
+        if len(columns) == 1 and kind is TaskKind.REGRESSION
+        else "Write yes and no as 1 and 0; other words are classes, which one column alone can be."
+    )
+    numbers = [
+        raw_values(v, Column(name=n, kind=Kind.NUMBER), advice=advice) for n, v in columns.items()
+    ]
     labels = np.stack(numbers, axis=1).astype(np.float32)
     if kind is TaskKind.MULTI_LABEL and not np.isin(labels, (0, 1)).all():
         row, column = np.argwhere(~np.isin(labels, (0, 1)))[0]

@@ -348,6 +348,7 @@ def _choose(whole: pa.Table, choice: Choice) -> tuple[list[Column], dict[str, st
         )
     apart = {*choice.labels, choice.group, choice.time, *unavailable}
     wanted = list(asked or [name for name in whole.column_names if name not in apart])
+    _check_kinds(choice, whole.column_names, wanted)
     by_format = {name: str(Kind.DATE) for name in _dates(choice) if name in wanted}
     columns, left_out = guess_columns(whole.select(wanted), {**by_format, **choice.kinds})
     if asked and left_out:
@@ -364,6 +365,27 @@ def _choose(whole: pa.Table, choice: Choice) -> tuple[list[Column], dict[str, st
             + "; ".join(f"`{name}`: {why}" for name, why in left_out.items())
         )
     return columns, left_out | {name: "declared unavailable" for name in unavailable}
+
+
+def _check_kinds(choice: Choice, known: Sequence[str], wanted: Sequence[str]) -> None:
+    """Refuse the kind of a column that is no input.
+
+    Raises:
+        UsageError: says what the column is.
+    """
+    for name in choice.kinds:
+        if name in wanted or name not in known:
+            continue
+        if name in choice.labels:
+            what = "is the label: whether it is classes or numbers is for `data.task` to say"
+        elif name in (choice.time, choice.group):
+            what = f"is `data.{'time' if name == choice.time else 'group'}`, and read as such"
+        else:
+            what = "is no input, by `data.columns` or `data.unavailable`"
+        raise UsageError(
+            f"Expected `data.kinds` to name columns that the model takes but `{name}` {what}. "
+            f"Leave `data.kinds.{name}` out."
+        )
 
 
 def _with_units(task: Task, labels: NDArray[Any]) -> Task:

@@ -28,6 +28,9 @@ from distill.tasks import TaskKind, class_name
 
 log = logging.getLogger(__name__)
 
+_ADVICE = (
+    "The model was trained on numbers there. Mend it, or leave the cell empty: a gap is filled in."
+)
 OPTIONS = ("delimiter", "encoding", "date_format", "resample", "fill")
 
 
@@ -53,8 +56,9 @@ def read_rows(
             path, delimiter=cfg.delimiter, encoding=cfg.encoding, texts=[*own, *texts]
         )
         records = raw_records(
-            table, takes.columns, date_format=cfg.date_format, spellings=takes.spellings
-        )
+            table, takes.columns,
+            date_format=cfg.date_format, spellings=takes.spellings, advice=_ADVICE,
+        )  # fmt: skip
     return table, records
 
 
@@ -139,7 +143,14 @@ def labels_of(table: pa.Table, contract: Contract, names: Sequence[str]) -> NDAr
             refuse_long(values, name)
         texts = np.array([class_name(value) for value in values.to_pylist()], np.str_)
         return class_numbers(texts, task.outputs, f"`{name}`")
-    numbers = [raw_values(v, Column(name=n, kind=Kind.NUMBER)) for n, v in columns.items()]
+    advice = (
+        "Mend it: the model tells numbers."
+        if task.kind is TaskKind.REGRESSION
+        else "Write yes and no as 1 and 0."
+    )
+    numbers = [
+        raw_values(v, Column(name=n, kind=Kind.NUMBER), advice=advice) for n, v in columns.items()
+    ]
     labels = np.stack(numbers, axis=1).astype(np.float32)
     if task.kind is TaskKind.MULTI_LABEL and not np.isin(labels, (0, 1)).all():
         raise UserError(f"Expected 0 and 1 in the labels {', '.join(names)} but got others.")
