@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.tables.columns import NO_DATE, Column, Kind
+from distill.tables.csv_files import DECIMAL
+from distill.tables.dates import first_bad
 from distill.tables.table_files import column_of, guess_kind, raw_values, refuse_long
 from distill.training.data.grids import resample
 from distill.training.data.spacing import Spacing, guess_spacing, read_spacing, written
@@ -195,20 +197,12 @@ def _numbers(values: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
     try:
         values.cast(pa.float64())
     except pa.ArrowException as error:
-        row = next(row for row, value in enumerate(values) if not _is_number(value))
         raise UserError(
-            f"Expected numbers in `{name}` but row {row:,} has {str(values[row])!r}. Mend it; "
-            "write a category as columns of 0 and 1."
+            f"Expected numbers in `{name}` but "
+            f"{first_bad(values, pa.float64(), besides=DECIMAL)}. Mend it; write a category as "
+            "columns of 0 and 1."
         ) from error
     return raw_values(values, Column(name=name, kind=Kind.NUMBER))
-
-
-def _is_number(value: pa.Scalar) -> bool:
-    try:
-        value.cast(pa.float64())
-    except pa.ArrowException:
-        return False
-    return True
 
 
 def _at(panel: Panel, row: int) -> str:
