@@ -156,6 +156,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
 
+    from distill.verbs.console.documents import places
     from distill.verbs.console.sweeps import write_no_sweep
 
     write_no_sweep()
@@ -165,7 +166,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     sys.path.append(os.getcwd())
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of being printed
     documents: list[dict[str, Any]] = []
-    folders: list[Path] = []
+    folders: list[Path | None] = []
     errors: list[Exception] = []
     multirun = False
 
@@ -178,7 +179,8 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
         log_to_stderr()
         try:
             documents.append(import_module(f"distill.verbs.{verb}").run(cfg))
-            folders.append(Path(cfg.get("run_dir") or "."))
+            folder = cfg.get("run_dir") or cfg.get("out")
+            folders.append(Path(folder) if folder else None)
         except Exception as error:  # the other jobs of a multirun go on; reported below
             errors.append(error)
             if multirun:
@@ -203,21 +205,11 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     if launched().leads:
         text = json.dumps(document)
         if sys.stdout.isatty() and len(text) > MOST_IN_TERMINAL:
-            text = _places(documents, folders) or text
+            text = places(zip(documents, folders, strict=True)) or text
         print(text, flush=True)
     judged = (done.get("verdict", done.get("promotion", "pass")) for done in documents)
     codes = [EXIT_CODES.get(outcome, 0) for outcome in judged]
     return 1 if errors else max(codes)
-
-
-def _places(documents: list[dict[str, Any]], folders: list[Path]) -> str:
-    """Say where documents lie, for people who read the table above; nothing if one lies nowhere."""
-    found = []
-    for document, folder in zip(documents, folders, strict=True):
-        whole = json.loads(json.dumps(document))
-        files = (path.resolve() for path in sorted(folder.glob("*.json")))
-        found.append(next((file for file in files if json.loads(file.read_bytes()) == whole), None))
-    return "\n".join(f"result: {file}" for file in found) if all(found) else ""
 
 
 def _fastest_precision(accelerator: str) -> str:

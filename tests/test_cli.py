@@ -273,7 +273,9 @@ def test_a_full_disk_is_one_message_wherever_it_shows(cli, verb, error):
 def in_a_terminal(cli, monkeypatch, document, folder):
     """Let a verb end with a document where stdout is a terminal."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(doctor, "run", lambda cfg: cfg.update(run_dir=str(folder)) or document)
+    monkeypatch.setattr(
+        doctor, "run", lambda cfg: cfg.update(run_dir=folder and str(folder)) or document
+    )
     return cli("doctor")
 
 
@@ -289,6 +291,34 @@ def test_a_terminal_is_told_where_a_long_document_lies(cli, monkeypatch, tmp_pat
 def test_a_terminal_is_shown_what_is_short_or_lies_nowhere(cli, monkeypatch, tmp_path, length):
     document = {"verdict": "pass", "why": "x" * length}
     assert in_a_terminal(cli, monkeypatch, document, tmp_path).document == document
+
+
+@pytest.mark.parametrize(
+    "name", ["not_json.json", "empty.json", "folder.json", "dangling.json", "deep.json"]
+)
+def test_other_files_of_the_working_folder_are_nothing_to_a_verb(cli, monkeypatch, tmp_path, name):
+    document = {"verdict": "pass", "why": "x" * 2000}
+    text = {"not_json.json": "// tsconfig\n" + "x" * 2010, "deep.json": "[" * 2026}
+    if name == "folder.json":
+        (tmp_path / name).mkdir()
+    elif name == "dangling.json":
+        (tmp_path / name).symlink_to("nowhere")
+    else:
+        (tmp_path / name).write_text(text.get(name, ""))
+    for folder in (None, tmp_path):
+        ran = in_a_terminal(cli, monkeypatch, document, folder)
+        assert (ran.code, ran.document) == (0, document), ran.stderr
+
+
+def test_files_that_are_no_document_by_their_length_are_not_read(cli, monkeypatch, tmp_path):
+    document = {"verdict": "pass", "why": "x" * 2000}
+    (tmp_path / "huge.json").write_text(json.dumps([0] * 10_000))
+    (tmp_path / "result.json").write_text(json.dumps(document, indent=2))
+    read, real = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or real(path))
+    ran = in_a_terminal(cli, monkeypatch, document, tmp_path)
+    assert ran.stdout == f"result: {tmp_path / 'result.json'}\n"
+    assert read == ["result.json"]
 
 
 def test_what_is_piped_is_the_document(cli, monkeypatch, tmp_path):
