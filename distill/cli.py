@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from distill import __version__
-from distill.errors import UsageError, UserError, causes_of, full_disk, nearest
+from distill.errors import NO_FOLDER, UsageError, UserError, causes_of, full_disk, nearest, refused
 from distill.redaction import without_passwords
 from distill.verbs.run.ranks import check_shared_folder, launched, log_to_stderr
 
@@ -193,7 +193,8 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(task)()
     except Exception as error:
-        raise _as_usage_error(error, verb) from error
+        no_folder = refused(error, NO_FOLDER)  # Hydra's own; a verb's errors are kept above
+        raise no_folder or _as_usage_error(error, verb) from error
     if errors and not multirun:
         raise _as_usage_error(errors[0], verb) from errors[0]
     if multirun:
@@ -243,6 +244,9 @@ def _as_usage_error(error: Exception, verb: str) -> Exception:
     full = full_disk(error)
     if full is not None:
         return full
+    denied = refused(error)
+    if denied is not None:
+        return denied
     text = "\n".join(str(cause) for cause in causes)
     if isinstance(error, MissingMandatoryValue):
         key = re.search(r"full_key: (\S+)", text) or re.search(r"value: (\S+)", text)

@@ -6,9 +6,13 @@ without an `exit_code` is a defect of ours and keeps its traceback.
 
 import difflib
 import errno
-from collections.abc import Iterable
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_FOLDER = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 FULL_IN_SQLITE = "database or disk is full"
 
 
@@ -54,4 +58,27 @@ def full_disk(error: BaseException) -> Exception | None:
             return cause
         if FULL_IN_SQLITE in str(cause):
             return OSError(FULL_IN_SQLITE)
+    return None
+
+
+def refused(error: BaseException, numbers: Collection[int] = REFUSED) -> UserError | None:
+    """Find out whether an error comes from a file or folder that may not be used, and say so.
+
+    Follows what was raised from it alone: what was met while going on in another way is no cause.
+
+    Args:
+        error: any.
+        numbers: of the system's errors that are looked for.
+    """
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, OSError) and current.errno in numbers and current.filename:
+            path = Path(os.fsdecode(current.filename)).absolute()
+            near = next((one for one in (path, *path.parents) if os.path.exists(one)), path)
+            return UserError(
+                f"Expected to read or write {path} but found: {current.strerror}. See that "
+                f"{near} may be used by you (`ls -ld` shows by whom), or name another: `run_dir=` "
+                "or `out=` is the folder of results."
+            )
+        current = current.__cause__
     return None
