@@ -140,16 +140,6 @@ def _with_action(verb: str, rest: list[str]) -> list[str]:
     return [f"action={word}", *(own for at, own in enumerate(rest) if at != bare[0])]
 
 
-def _as_text(override: str) -> str:
-    """Quote a reason, which is free text, as Hydra's grammar wants text with commas in it."""
-    key, _, value = override.partition("=")
-    if key != "reason" or value[:1] in ("", '"', "'"):
-        return override
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)  # backslashes count before a quote alone
-    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return f'{key}="{escaped}"'
-
-
 def _run_verb(verb: str, overrides: list[str]) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -158,6 +148,7 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
 
     from distill.verbs.console.documents import places
     from distill.verbs.console.sweeps import write_no_sweep
+    from distill.verbs.console.words import readable
 
     write_no_sweep()
     check_shared_folder(overrides)
@@ -186,7 +177,8 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
             if multirun:
                 _report(_as_usage_error(error, verb))
 
-    overrides = [_as_text(override) for override in overrides]
+    sweeps = bool({"-m", "--multirun"} & {*overrides})
+    overrides = [readable(override, sweeps=sweeps) for override in overrides]
     # Hydra's parser wants all overrides together: options such as --config-dir go first.
     is_override = re.compile(r"[^-][^=]*=|[~+]")
     sys.argv = [f"distill {verb}", *sorted(overrides, key=lambda o: bool(is_override.match(o)))]
@@ -232,8 +224,10 @@ def config_dir() -> Path:
 
 def _as_usage_error(error: Exception, verb: str) -> Exception:
     """Say what Hydra found wrong in a configuration, with the nearest names."""
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    from distill.verbs.console.words import unreadable
 
     if getattr(error, "exit_code", None) is not None:
         return error
@@ -252,6 +246,8 @@ def _as_usage_error(error: Exception, verb: str) -> Exception:
         key = re.search(r"full_key: (\S+)", text) or re.search(r"value: (\S+)", text)
         name = key.group(1) if key else "a value"
         return UsageError(f"Expected a value for `{name}` but none is given. Add `{name}=...`.")
+    if isinstance(error, OverrideParseException):
+        return UsageError(unreadable(error))
     if isinstance(error, HydraException | OmegaConfBaseException):
         return UsageError(_nearest_config_names(text, verb))
     return error
