@@ -147,9 +147,10 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
     from omegaconf import DictConfig, OmegaConf
 
     from distill.verbs.console.documents import places
-    from distill.verbs.console.sweeps import write_no_sweep
+    from distill.verbs.console.sweeps import check_sweep, write_no_sweep
     from distill.verbs.console.words import readable
 
+    sweeps = check_sweep(verb, overrides)
     write_no_sweep()
     check_shared_folder(overrides)
     OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
@@ -167,6 +168,8 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
         OmegaConf.set_struct(cfg, False)
         if HydraConfig.get().run.dir != ".":  # a verb that makes no run folder names one as it is
             cfg.run_dir = str(Path(HydraConfig.get().runtime.output_dir).resolve())
+        elif multirun and "out" in cfg:
+            cfg.out = HydraConfig.get().runtime.output_dir
         log_to_stderr()
         try:
             documents.append(import_module(f"distill.verbs.{verb}").run(cfg))
@@ -177,7 +180,6 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
             if multirun:
                 _report(_as_usage_error(error, verb))
 
-    sweeps = bool({"-m", "--multirun"} & {*overrides})
     overrides = [readable(override, sweeps=sweeps) for override in overrides]
     # Hydra's parser wants all overrides together: options such as --config-dir go first.
     is_override = re.compile(r"[^-][^=]*=|[~+]")
@@ -289,7 +291,8 @@ def _report(error: BaseException) -> int:
         _print_traceback(error)
     if isinstance(error, KeyboardInterrupt):
         print(
-            "Interrupted. The same command with `run_dir=` of this run folder goes on.",
+            "Interrupted. The same command with `run_dir=` of this run folder goes on; with -m, of "
+            "the folder of all runs.",
             file=sys.stderr,
         )
         return 130

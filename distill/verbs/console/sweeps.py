@@ -11,7 +11,33 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 
+from distill.errors import UsageError
+
+ONCE = {  # verbs that a sweep is not made of, and why
+    "serve": "it answers until it is stopped",
+    "feedback": "each time goes on from what the one before has left",
+}
+_OPTION = "--multirun"
 _BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+def check_sweep(verb: str, overrides: Sequence[str]) -> bool:
+    """Find out whether a command asks for one run for each value.
+
+    Raises:
+        UsageError: it does, of a verb that is for one run.
+    """
+    asked = any(
+        one == "-m"
+        or (one.startswith("--m") and _OPTION.startswith(one))  # options may be cut short
+        or one.lower() == "hydra.mode=multirun"
+        for one in overrides
+    )
+    if asked and verb in ONCE:
+        raise UsageError(
+            f"Expected `{verb}` without -m but got it: {ONCE[verb]}. Run it once for each value."
+        )
+    return asked
 
 
 def write_no_sweep() -> None:

@@ -4,6 +4,7 @@ A later one that would train on other data, or another kind of student, in there
 say instead, before it writes anything. Knows no stage but the trainings, by their names.
 """
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from distill.errors import UsageError, UserError
@@ -143,7 +146,15 @@ def launched_verb() -> str:
 
 
 def _given() -> list[str]:
-    return list(HydraConfig.get().overrides.task)
+    """List the overrides of this run; one of a sweep has a folder inside that of the sweep."""
+    own = HydraConfig.get()
+    given = list(own.overrides.task)
+    if own.mode != RunMode.MULTIRUN:
+        return given
+    folder = os.path.relpath(own.runtime.output_dir)
+    if not re.fullmatch(r"[\w./-]+", folder, re.ASCII):
+        folder = QuotedString(text=folder, quote=Quote.double).with_quotes()
+    return [*(one for one in given if _key(one) != "run_dir"), f"run_dir={folder}"]
 
 
 def _options() -> list[str]:
