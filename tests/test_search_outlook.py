@@ -15,6 +15,8 @@ from distill.deployment.search.outlook import (
     power,
 )
 from distill.deployment.search.selection import next_attempt
+from distill.files import write_json
+from distill.verbs.searching.rungs import full_training
 
 MANY = 1_000_000
 
@@ -31,6 +33,26 @@ def test_the_power_moves_from_its_prior_to_that_of_the_curves():
     assert power([curve(0.5, 1.2, 4)])[0] == POWER
     few, many = power([curve(0.5, 1.2, 4, 16)])[0], power([curve(0.5, 1.2, 4, 16)] * 50)[0]
     assert POWER < few < many == pytest.approx(1.2, abs=0.05)
+
+
+def test_two_trainings_of_one_length_say_nothing_of_the_power_and_their_order_does_not_count():
+    again = curve(0.5, 1.2, 4) + curve(0.4, 1.2, 4)
+    assert power([again]) == power([])
+    assert power([curve(0.5, 1.2, 16, 4)]) == power([curve(0.5, 1.2, 4, 16)])
+    found = outlooks({"a": again}, [], epochs=40, num_test=100, confidence=0.95)["a"]
+    assert np.isfinite([found.accuracy, *found.interval, found.chance]).all()
+
+
+@pytest.mark.parametrize("num_epochs", [2, 4, 10])
+def test_a_full_training_that_stopped_early_is_no_shorter_one(tmp_path, num_epochs):
+    """A short one of four epochs has promised less than the full one of ten came to."""
+    write_json(tmp_path / "train/student.json", {"best_epoch": 1})
+    history = [{"val/accuracy": 0.8}, {"val/accuracy": 0.9}, *[{"val/accuracy": 0.85}] * 8]
+    write_json(tmp_path / "train/student/history.json", history[:num_epochs])
+    done = full_training(tmp_path, 1000, 10)
+    assert done == Trained(epochs=10, num_wrong=pytest.approx(100), num_samples=1000)
+    short = Trained(epochs=4, num_wrong=200, num_samples=1000)
+    assert power([[short, done]])[0] > power([])[0]  # of 0.6: ln 2 over ln 2.5 is 0.76
 
 
 def test_a_curve_that_was_measured_twice_is_followed():

@@ -125,14 +125,17 @@ def floors(
 def power(trainings: Sequence[Sequence[Trained]]) -> tuple[float, float]:
     """Estimate the mean power at which errors fall with epochs, and its variance.
 
-    A normal prior, and every candidate that was trained twice: precision-weighted.
+    A normal prior, and every candidate that was trained twice: precision-weighted. Two trainings of
+    one length say nothing of it.
 
     Args:
-        trainings: of each candidate, the shorter first.
+        trainings: of each candidate.
     """
     weight, total = 1 / POWER_SPREAD**2, POWER / POWER_SPREAD**2
     for own in trainings:
-        for short, long in pairwise(own):
+        for short, long in pairwise(sorted(own, key=lambda done: done.epochs)):
+            if short.epochs == long.epochs:
+                continue
             span = np.log(long.epochs / short.epochs)
             fell = (short.log_error - long.log_error) / span
             variance = (short.variance + long.variance) / span**2 + OWN_SPREAD**2

@@ -46,7 +46,7 @@ def attempt(workspace: Workspace, candidate: Candidate) -> tuple[Attempt, dict[s
         verdict=verdict["verdict"],
         artefact=artefact,
         accuracy=estimate_from(accuracy),
-        on_validation=full_training(folder, len(workspace.data.validation)),
+        on_validation=full_training(folder, len(workspace.data.validation), cfg.trainer.max_epochs),
         p95_latency_ms=shipped["p95_latency_ms"],
         seconds=seconds_spent(folder),
     )

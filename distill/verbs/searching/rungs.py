@@ -129,11 +129,18 @@ def floors_stage(workspace: Workspace) -> tuple[list[Floor], dict[str, Any]]:
     return floors(accuracy, **known, num_samples=len(workspace.data.validation)), found
 
 
-def full_training(run_dir: Path, num_samples: int) -> Trained:
-    """Say what a full training came to on validation, of so many samples, at its best epoch."""
+def full_training(run_dir: Path, num_samples: int, epochs: int) -> Trained:
+    """Say what a full training came to on validation, at its best epoch.
+
+    One that stopped early is as full as any: trained again it would come to the same. So its length
+    is the one that was allowed, as that of short trainings is.
+
+    Args:
+        run_dir: of the attempt.
+        num_samples: of validation.
+        epochs: of a full training.
+    """
     result = read_json(run_dir / "train" / "student.json")
     history: Sequence[dict[str, float]] = read_json(run_dir / "train" / "student" / "history.json")
     accuracy = history[result["best_epoch"]]["val/accuracy"]
-    return Trained(
-        epochs=len(history), num_wrong=(1 - accuracy) * num_samples, num_samples=num_samples
-    )
+    return Trained(epochs=epochs, num_wrong=(1 - accuracy) * num_samples, num_samples=num_samples)
