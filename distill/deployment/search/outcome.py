@@ -129,7 +129,7 @@ def _away(checks: Sequence[Check]) -> tuple[float, int]:
 def _gap(check: Check) -> float:
     """Say by how much a limit is missed: of accuracies in points, of all else in shares of it."""
     if _is_share(check):
-        return abs(check.limit - check.measured) if check.measured is not None else 0.0
+        return abs(check.limit - check.measured) if check.measured is not None else float("inf")
     return excess(check) - 1
 
 
@@ -141,7 +141,8 @@ def _misses(checks: Sequence[Check]) -> list[dict[str, Any]]:
     """Name each limit, what was measured, and by how much it is missed."""
     found = []
     for check in checks:
-        by = None if check.measured is None else abs(check.measured - check.limit)
+        seen, limit = check.measured, check.limit  # no limit is null in JSON
+        by = None if seen is None or limit is None else abs(seen - limit)
         text = missed(check)
         if _is_share(check) and check.measured is not None and by is not None:
             sure = check.outcome == Outcome.FAIL

@@ -6,6 +6,7 @@ on plain figures; knows nothing of how they were measured, and nothing of accura
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -127,21 +128,35 @@ def _worst(checks: Sequence[Check], artefact: str) -> float:
 
 
 def excess(check: Check) -> float:
-    """Say how many times its limit a check's figure is, so that 2 is twice too much."""
-    if check.measured is None or not check.limit:
-        return 0.0
-    if check.name.startswith("min_"):
-        return check.limit / check.measured if check.measured else float("inf")
-    return check.measured / check.limit
+    """Say how many times its limit a check's figure is, so that 2 is twice too much.
+
+    Infinitely many where the check fails and no figure is over a limit: what cannot run at all is
+    nowhere near.
+    """
+    times = 0.0
+    if check.measured is not None and check.limit:
+        is_least = check.name.startswith("min_")
+        over, under = (check.limit, check.measured) if is_least else (check.measured, check.limit)
+        times = over / under if under else float("inf")
+    failed = check.outcome is Outcome.FAIL
+    return float("inf") if failed and not times >= 1 else times  # NaN is not
 
 
 def missed(check: Check) -> str:
-    """Say what was measured against which limit."""
+    """Say what was measured against which limit, or what else was wrong."""
     show = size if check.name.endswith("_bytes") else figure
     unit = " ms" if check.name.endswith("_ms") else ""
-    name = check.name.removesuffix("_bytes").removesuffix("_ms").replace("_", " ")
-    times = f" ({excess(check):.2g} times it)" if check.outcome is Outcome.FAIL else ""
-    return f"{name} {show(check.measured)}{unit}, limit {show(check.limit)}{unit}{times}"
+    text = check.name.removesuffix("_bytes").removesuffix("_ms").replace("_", " ")
+    if check.measured is not None and isfinite(check.measured):
+        text += f" {show(check.measured)}{unit}"
+    if check.limit is not None and isfinite(check.limit):  # none is null in JSON
+        text += f", limit {show(check.limit)}{unit}"
+    if check.outcome is not Outcome.FAIL:
+        return text
+    times = excess(check)
+    if isfinite(times):
+        return f"{text} ({times:.2g} times it)"
+    return f"{text}: {check.note}" if check.note else text
 
 
 def too_much(rows: Sequence[Values], budget: Budget) -> list[str]:

@@ -14,7 +14,7 @@ from distill.deployment.search.preflight import Preflight
 from distill.files import atomic_path
 from distill.statistics.metrics import Estimate
 
-QUALITY = ("accuracy", "drop_vs_", "gain_vs_", "parity_")  # how checks begin that training decides
+QUALITY = ("accuracy", "drop_", "gain_", "parity_")  # how checks begin that training decides
 
 
 @dataclass(frozen=True, kw_only=True)
