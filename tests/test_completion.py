@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from shells import line_of_zsh
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,27 @@ def test_bash_completes_what_it_is_told(tmp_path, line, expected):
         cwd=Path(__file__).parent.parent,
     )
     assert done.stdout.split() == expected, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["", "autoload -Uz compinit && compinit -u"])
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("distill bench", "distill benchmark |"),
+        ("distill pipeline run_d", "distill pipeline run_dir=|"),
+        ("distill pipeline budget.lat", "distill pipeline budget.latency.|"),
+        ("distill pipeline target=rasp", "distill pipeline target=raspberry_pi_|"),
+        ("distill pipeline seed=1 student=resnet20", "distill pipeline seed=1 student=resnet20 |"),
+        ("distill predict input=new_ph", "distill predict input=new_photos/|"),
+    ],
+)
+def test_zsh_completes_what_is_typed(require, tmp_path, before, typed, line):
+    """zsh itself, on a terminal: with and without a completion that was set up before."""
+    (tmp_path / "new_photos").mkdir()
+    found, said = line_of_zsh(require("zsh", "zsh"), tmp_path, typed, before)
+    assert found == line, said
+    assert "command not found" not in said
 
 
 @pytest.mark.parametrize(("shell", "says"), [(("bosh",), "Did you mean `bash`"), ((), "bash")])

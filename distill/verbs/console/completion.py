@@ -23,9 +23,25 @@ _BASH = """_distill() {
 }
 complete -o default -F _distill distill
 """
+# zsh's own: it keeps "=" in the word, and its bashcompinit knows no `compopt`. What a shell without
+# completion lacks is `compdef`.
+_ZSH = """(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i; }
+_distill() {
+    local line="${(j: :)words[1,CURRENT-1]} $PREFIX"
+    local -a found=(${(f)"$(distill --complete "$line" 2>/dev/null)"})
+    if (( $#found )); then
+        compadd -S '' -- ${(M)found:#*[=.]}
+        compadd -- ${found:#*[=.]}
+    else
+        compset -P '*='
+        _files
+    fi
+}
+compdef _distill distill
+"""
 _SCRIPTS = {
     "bash": _BASH,
-    "zsh": f"autoload -U +X bashcompinit && bashcompinit\n{_BASH}",
+    "zsh": _ZSH,
     "fish": "complete -c distill -a '(distill --complete (commandline -cp) 2>/dev/null)'\n",
 }
 
