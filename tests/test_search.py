@@ -190,6 +190,15 @@ def test_time_that_is_up_ends_inconclusive_with_the_best_known(searched, tmp_pat
 
 
 @pytest.mark.slow
+def test_no_attempt_is_begun_whose_quantisation_may_take_longer_than_is_left(tmp_path):
+    five_minutes = ("quantize=auto", "quantize.max_seconds=300", "search.max_minutes=5")
+    ran = run_cli("search", "run_dir=run", *FEWER, *five_minutes, cwd=tmp_path)
+    assert (ran.code, ran.document["verdict"]) == (4, "inconclusive")
+    assert "the time was up" in ran.document["why"]
+    assert not (tmp_path / "run/attempts").exists()
+
+
+@pytest.mark.slow
 def test_a_budget_that_nothing_can_meet_names_the_nearest_and_what_it_misses(cli, tmp_path):
     ran = cli("search", "run_dir=run", *FEWER, "budget.size_bytes=1000")
     assert (ran.code, ran.document["verdict"]) == (3, "fail")

@@ -34,7 +34,7 @@ from distill.verbs.exporting.bundle import bundle_stage, wanted_bundle
 from distill.verbs.exporting.deploy import deploy_artefact, deploy_stage, shipped, wanted_deployment
 from distill.verbs.exporting.measuring import NUM_INPUTS, measurement
 from distill.verbs.exporting.promise import make_contract
-from distill.verbs.exporting.quantization import FLOAT32, STAGE, quantize_stage
+from distill.verbs.exporting.quantization import FLOAT32, REPAIRED, STAGE, quantize_stage
 from distill.verbs.exporting.references import export_reference_stage, reference_input
 from distill.verbs.learning.members import TEACHER_FACTS
 from distill.verbs.learning.networks import weights_path
@@ -81,12 +81,12 @@ def export_student(workspace: Workspace, checkpoint: Path) -> dict[str, Any]:
         return export_stage(workspace, checkpoint, None)
     quantized = quantize_stage(workspace, checkpoint)
     if quantized["outcome"] == Outcome.REPAIR:
-        why_not = _cannot_be_repaired(workspace)
+        why_not = cannot_be_repaired(workspace)
         if why_not is None:
             from distill.verbs.exporting.repair import repair_stage
 
             repaired = repair_stage(workspace, quantized, checkpoint)
-            again = quantize_stage(workspace, repaired, name="quantize_repaired")
+            again = quantize_stage(workspace, repaired, name=REPAIRED)
             if again["holds"] or _drop(again) < _drop(quantized):
                 quantized = again
             else:
@@ -107,7 +107,7 @@ def _drop(quantized: dict[str, Any]) -> float:
     return min(drops, default=1.0)
 
 
-def _cannot_be_repaired(workspace: Workspace) -> str | None:
+def cannot_be_repaired(workspace: Workspace) -> str | None:
     """Say why a student is not trained with int8 in the loop; None if it can be."""
     cfg = workspace.cfg
     if not cfg.get("repair"):

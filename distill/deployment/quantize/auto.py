@@ -50,6 +50,14 @@ class Auto:
         """How many images the recipes look at."""
         return max(recipe.num_calibration_samples for recipe in self.recipes.values())
 
+    def most_seconds(self, timing: float) -> float:
+        """Bound how long it takes: its own limit, and timing files, which may begin when it is up.
+
+        Args:
+            timing: seconds of timing files once: the recipes', the groups', the choices'.
+        """
+        return self.max_seconds + (3 if self.max_candidates else 1) * timing
+
     def __call__(self, trials: Trials) -> Decision:
         """Search, leaving every candidate in `trials`."""
         deadline = time.monotonic() + self.max_seconds

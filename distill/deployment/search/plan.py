@@ -18,7 +18,7 @@ class Plan:
         max_attempts: full trainings, each with a verdict on the test set.
         max_candidates: of a larger space, so many are drawn.
         max_minutes: of all stages together, over all sittings; nothing is begun that would not
-            end in time.
+            end in time, by what attempts before have taken and the limits that are configured.
 
     Raises:
         UsageError: a setting makes no sense.

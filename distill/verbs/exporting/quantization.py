@@ -28,7 +28,7 @@ from distill.verbs.run.workspace import Workspace, plain
 
 log = logging.getLogger(__name__)
 
-STAGE, FLOAT32 = "quantize", "float32.onnx"
+STAGE, REPAIRED, FLOAT32 = "quantize", "quantize_repaired", "float32.onnx"
 
 
 def quantize_stage(workspace: Workspace, checkpoint: Path, name: str = STAGE) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from distill.deployment.search.space import Candidate
 from distill.statistics.resampling import share
 from distill.verbs.run.workspace import Workspace
 from distill.verbs.searching.attempts import ATTEMPTS, attempt, seconds_spent
+from distill.verbs.searching.durations import seconds_of_an_attempt
 from distill.verbs.searching.progress import show_rung
 from distill.verbs.searching.rungs import on_validation, rung_stage, trained
 
@@ -181,10 +182,13 @@ class Race:
         return next(entry for entry in self.entries if entry.name == name)
 
     def _seconds_of_an_attempt(self, entries: list[Entry]) -> float:
-        """Estimate what the quickest of some takes: student, control and measuring its files."""
-        cfg = self.workspace.cfg
-        training = 2 * cfg.seeds * self.epochs * min(map(_seconds_per_epoch, entries))
-        return training + cfg.effort.max_seconds
+        """Estimate what the quickest of some takes, with what the attempts so far have taken."""
+        done = [e.attempt for e in self.entries if e.attempt]
+        return seconds_of_an_attempt(
+            self.workspace,
+            min(map(_seconds_per_epoch, entries)),
+            [self.workspace.run_dir / attempt.run_dir for attempt in done],
+        )
 
 
 def _seconds_per_epoch(entry: Entry) -> float:
