@@ -171,7 +171,7 @@ def raw_values(
 
 
 def _numbers(values: pa.ChunkedArray, column: Column, advice: str | None) -> NDArray[np.float64]:
-    advice = advice or (f"Mend it, or say that it is text: `+data.kinds.{column.name}=category`.")
+    advice = advice or f"Mend it, or say that it is text: `+data.kinds.{column.name}=category`."
     try:
         numbers = values.cast(pa.float64())
     except pa.ArrowException as error:

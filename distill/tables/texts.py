@@ -54,7 +54,7 @@ class Spelling:
     @cached_property
     def max_length(self) -> int:
         """Characters that a value may have: every row of a column has the room of its longest."""
-        return max(MAX_TEXT, *map(len, self.seen), 0)
+        return max([MAX_TEXT, *map(len, self.seen)])
 
     def __call__(self, value: str | bool | int | float | None) -> str:
         """Spell a value; a gap is ""."""
