@@ -141,8 +141,8 @@ def _is_commands(run_dir: Path) -> bool:
 
 
 def launched_verb() -> str:
-    """Name the verb that was started."""
-    return str(HydraConfig.get().job.config_name)
+    """Name the verb that was started; empty where a program calls what verbs are made of."""
+    return str(HydraConfig.get().job.config_name) if HydraConfig.initialized() else ""
 
 
 def _given() -> list[str]:
