@@ -68,7 +68,7 @@ def test_rows_that_nobody_spoke_of_go_along(loop, log, taught, tmp_path):
     whole, _ = read_version(tmp_path / done["dataset"])
     rows = whole.of("unlabelled")
     judged = {image.tobytes() for image in whole.of("audit").inputs}
-    assert 45 <= len(rows) <= 50  # of 50 some are the same as audited ones
+    assert 25 <= len(rows) <= 50  # of 50 some are the same as audited ones, by the luck of ids
     assert not judged & {image.tobytes() for image in rows.inputs}
     assert (rows.labels == -1).all()
     assert np.isnan(rows.teacher_logits).all()
