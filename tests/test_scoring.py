@@ -5,6 +5,22 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy import stats
+from scored import (
+    ALONE,
+    CLASSES,
+    EVERY,
+    LEVELS,
+    PAIR,
+    RANGES,
+    STEPS,
+    TAGS,
+    UNITS,
+    classes,
+    forecasts,
+    numbers,
+    ranges,
+    tags,
+)
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -27,72 +43,7 @@ from distill.statistics.scoring import (
     Truth,
     scoring_of,
 )
-from distill.tasks import Task, TaskKind, classification
-
-UNITS = np.array([0.01, 1000.0])
-PAIR = Task(
-    kind=TaskKind.REGRESSION, outputs=("share", "price"), mean=(0.0, 0.0), scale=tuple(UNITS)
-)
-ALONE = Task(kind=TaskKind.REGRESSION, outputs=("price",), mean=(0.0,), scale=(1000.0,))
-STEPS = Task(
-    kind=TaskKind.REGRESSION,
-    outputs=("1", "2", "3"),
-    mean=(0.0,) * 3,
-    scale=(7.0,) * 3,
-    has_one_unit=True,
-)
-LEVELS = (0.1, 0.5, 0.8)
-RANGES = Task(
-    kind=TaskKind.REGRESSION, outputs=("share", "price"), mean=(0.0, 0.0), scale=tuple(UNITS),
-    quantiles=LEVELS,
-)  # fmt: skip
-TAGS = Task(kind=TaskKind.MULTI_LABEL, outputs=tuple("abcde"))
-CLASSES = classification("abcd")
-
-
-def classes(rng, n=200):
-    """Logits of two models and labels of four classes."""
-    labels = rng.integers(0, 4, n)
-    first = rng.normal(size=(n, 4)) + 2 * np.eye(4)[labels]
-    return first, rng.normal(size=(n, 4)) + np.eye(4)[labels], Truth(labels=labels)
-
-
-def tags(rng, n=150):
-    """Logits of two models and five labels, not all alike common."""
-    labels = (rng.random((n, 5)) < [0.5, 0.3, 0.2, 0.1, 0.6]).astype(np.float32)
-    first, second = (rng.normal(size=(n, 5)) + s * (2 * labels - 1) for s in (1.5, 0.5))
-    return first, second, Truth(labels=labels)
-
-
-def numbers(rng, units, n=150, **more):
-    """Answers of two models and labels, in their own units."""
-    labels = (rng.normal(size=(n, len(units))) * units).astype(np.float32)
-    first, second = (labels + s * rng.normal(size=labels.shape) * units for s in (0.3, 0.6))
-    return first, second, Truth(labels=labels, **more)
-
-
-def forecasts(rng, n=120):
-    """Forecasts of three steps, of series that move by more or less in training."""
-    naive = rng.choice([0.5, 2.0, 8.0], n)
-    return numbers(rng, np.ones(3), n, naive_error=naive, blocks=np.arange(n) // 4)
-
-
-def ranges(rng):
-    """Quantiles of two numbers in their own units, of errors of these sizes."""
-    first, second, truth = numbers(rng, UNITS)
-    spread = np.outer(UNITS, stats.norm.ppf(LEVELS))  # [D, Q]
-    pair = (a[..., None] + s * spread for a, s in ((first, 0.3), (second, 0.6)))
-    return *(own.reshape(len(own), -1) for own in pair), truth
-
-
-EVERY = {
-    "accuracy": (Classes(4), classes),
-    "label_accuracy": (Labels(), tags),
-    "rmse": (Numbers(PAIR, "rmse"), lambda rng: numbers(rng, UNITS)),
-    "mae": (Numbers(PAIR, "mae"), lambda rng: numbers(rng, UNITS)),
-    "mase": (Numbers(STEPS, "mase"), forecasts),
-    "pinball": (Quantiles(RANGES), ranges),
-}
+from distill.tasks import Task
 
 
 def estimates(found):
@@ -112,23 +63,6 @@ def test_the_metric_is_that_of_all_marks_together(case):
         found = scoring.score(answers, truth, confidence=0.95)
         value = scoring.value(scoring.marks(answers, truth))
         assert found[scoring.metric].estimate == pytest.approx(value)
-
-
-def test_rows_that_are_there_three_times_over_tell_no_more_than_once(case):
-    scoring, first, second, truth = case
-    once = Truth(labels=truth.labels, naive_error=truth.naive_error)
-    once = dataclasses.replace(once, blocks=np.arange(len(first)))
-    rows = np.repeat(np.arange(len(first)), 3)
-    thrice = once.take(rows)
-    expected = scoring.score(first, once, confidence=0.95)
-    found = scoring.score(first[rows], thrice, confidence=0.95)
-    for name in expected:
-        assert found[name].interval == pytest.approx(expected[name].interval)
-    agreements = [
-        scoring.agreement(*pair, blocks=own.blocks, confidence=0.95).interval
-        for pair, own in (((first, second), once), ((first[rows], second[rows]), thrice))
-    ]
-    assert agreements[1] == pytest.approx(agreements[0])
 
 
 def test_figures_come_in_their_order_and_hold_their_estimates(case):
@@ -200,20 +134,6 @@ def test_classes_are_compared_by_mcnemars_test(rng):
     only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     expected = stats.binomtest(only_ours, only_ours + only_theirs).pvalue
     assert found.p_value == pytest.approx(expected)
-
-
-def test_rows_that_repeat_each_other_tell_no_more_than_one_of_them(case):
-    scoring, first, second, truth = case
-    marks = [scoring.marks(answers, truth) for answers in (first, second)]
-    once = np.arange(len(truth.labels))
-    alone = scoring.compare(*marks, blocks=once, confidence=0.95)
-    five = [np.repeat(own, 5, axis=0) for own in marks]
-    together = scoring.compare(*five, blocks=np.repeat(once, 5), confidence=0.95)
-    careless = scoring.compare(*five, blocks=None, confidence=0.95)
-    width, wide, narrow = (np.ptp(c.interval) for c in (alone, together, careless))
-    assert together.estimate == pytest.approx(alone.estimate)
-    assert wide == pytest.approx(width, rel=0.1)
-    assert narrow < 0.6 * width
 
 
 def test_labels_are_scored_as_by_scikit_learn(rng):
@@ -406,16 +326,3 @@ def test_each_task_has_metrics_of_its_own_and_refuses_those_of_others(task, metr
     for metric in [*others, "f1"]:
         with pytest.raises(UsageError, match=f"{metric}.*Leave it out to take {metrics[0]}"):
             scoring_of(task, metric)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_a_single_stretch_of_rows_tells_nothing_of_others(name, rng):
-    scoring, make = EVERY[name]
-    first, second, truth = make(rng)
-    alone = Truth(labels=truth.labels, blocks=np.zeros(len(first)), naive_error=truth.naive_error)
-    for figure in scoring.score(first, alone, confidence=0.95).values():
-        assert np.isfinite(figure.estimate)
-        assert figure.interval == (-np.inf, np.inf)
-    marks = (scoring.marks(answers, alone) for answers in (first, second))
-    low, high = scoring.compare(*marks, blocks=alone.blocks, confidence=0.95).interval
-    assert (low, high) == ((-np.inf, 1) if scoring.is_error else (-1, 1))

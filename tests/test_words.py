@@ -1,7 +1,5 @@
 """Claims about what users type: paths as they are, and the rest as Hydra's grammar means it."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -69,12 +67,12 @@ def test_what_the_grammar_reads_or_what_is_broken_stays_as_it_is(override):
     assert readable(override, sweeps=True) == override
 
 
-def test_a_leading_tilde_is_the_home_folder(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
-    assert value_of(readable("data.root=~/photos", sweeps=False)) == "/home/me/photos"
-    assert value_of(readable("data.root=~/Köln & Bonn", sweeps=False)) == "/home/me/Köln & Bonn"
-    assert value_of(readable("data.root=~", sweeps=False)) == "/home/me"
-    assert value_of(readable("a=[~/a,b]", sweeps=False)) == ["/home/me/a", "b"]
+def test_a_leading_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert value_of(readable("data.root=~/photos", sweeps=False)) == f"{tmp_path}/photos"
+    assert value_of(readable("data.root=~/Köln & Bonn", sweeps=False)) == f"{tmp_path}/Köln & Bonn"
+    assert value_of(readable("data.root=~", sweeps=False)) == str(tmp_path)
+    assert value_of(readable("a=[~/a,b]", sweeps=False)) == [f"{tmp_path}/a", "b"]
 
 
 LIST = ["Köln.onnx", "b#.onnx", 3]
@@ -92,11 +90,11 @@ def test_escapes_are_read_as_outside_of_quotes():
 
 
 @pytest.mark.slow
-def test_a_verb_takes_a_path_as_it_is(cli, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
+def test_a_verb_takes_a_path_as_it_is(cli, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
     ran = cli("predict", "artefact=~/mod (1).onnx", "input=Fotos_Köln & it's", "--cfg", "job")
     told = yaml.safe_load(ran.stdout.partition("\n")[2] if ran.stdout[0] == "#" else ran.stdout)
-    assert told["artefact"] == str(Path("/home/me/mod (1).onnx"))
+    assert told["artefact"] == f"{tmp_path}/mod (1).onnx"
     assert told["input"] == "Fotos_Köln & it's"
 
 
