@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from distill.files import write_json, write_text
 from distill.run_folder import Stage
+from distill.verbs.exporting.measuring import may_tell_more
 from distill.verbs.stages.unchanged import RECORD, needs_of, nothing_to_do
 
 VERDICT = {
@@ -62,6 +63,15 @@ def test_what_a_measurement_left_open_is_measured_again(made):
     assert _again(made) == VERDICT  # which stands all the same
     write_json(report, {"incomplete": "the device went away", "problems": []})
     assert _again(made) is None
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail", "inconclusive", None])
+def test_a_disturbed_machine_is_asked_again_where_it_left_the_verdict_open(tmp_path, verdict):
+    if verdict:
+        write_json(tmp_path / "verdict.json", {"verdict": verdict})
+    disturbed = {"incomplete": None, "problems": ["another program ran"]}
+    assert may_tell_more(tmp_path, disturbed) == (verdict == "inconclusive")
+    assert not may_tell_more(tmp_path, {"incomplete": None, "problems": []})
 
 
 def test_the_users_own_data_are_read_whatever_they_are(made):
