@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.contract import TableInput
-from distill.errors import UserError
+from distill.errors import UsageError, UserError
 from distill.tables.columns import NO_DATE, Column, Kind
 from distill.tables.table_files import raw_records, raw_values
 from distill.training.data.series import series
@@ -107,6 +107,46 @@ def test_iso_dates_are_read_beside_a_format_and_a_bad_one_is_named_with_its_row(
         given = pa.chunked_array([["05.01.2024", None, bad]])
         with pytest.raises(UserError, match=f"written as %d.%m.%Y in `day` but row 2 has '{bad}'"):
             raw_values(given, DAY, date_format="%d.%m.%Y")
+
+
+@pytest.mark.parametrize(
+    ("written", "bad"),
+    [
+        ("%d.%m.%Y", "31.02.2024"), ("%d.%m.%Y", "01.02.24"), ("%d.%m.%Y", "01.02.0024"),
+        ("%Y%m%d", "20240230"), ("%Y%m%d", "240331"), ("%H:%M %d.%m.%Y", "24:00 01.02.2024"),
+    ],
+)  # fmt: skip
+def test_a_day_that_is_not_in_the_calendar_is_no_other_day(written, bad):
+    given = pa.chunked_array([[DAYS[0].strftime(written), bad]])
+    with pytest.raises(UserError, match=f"`day` but row 1 has '.*{bad}'"):
+        raw_values(given, DAY, date_format=written)
+
+
+def test_milliseconds_with_a_gap_are_read_as_pandas_writes_them():
+    numbers = pa.chunked_array([pa.array([float(MOMENTS[0]), np.nan, MOMENTS[1] + 0.4])])
+    assert raw_values(numbers, DAY).tolist() == [MOMENTS[0], NO_DATE, MOMENTS[1]]
+    numbers = pa.chunked_array([pa.array([20240105.0, np.nan, 20240105.5])])
+    with pytest.raises(UserError, match=r"`day` but row 2 has 20240105\.5"):
+        raw_values(numbers, DAY, date_format="%Y%m%d")
+
+
+def test_a_format_may_be_seconds_or_have_a_zone_and_one_that_is_none_is_refused():
+    seconds = pa.chunked_array([[own // 1000 for own in MOMENTS]])
+    assert raw_values(seconds, DAY, date_format="%s").tolist() == MOMENTS
+    zoned = pa.chunked_array([["2024-01-05 02:00 +0200"]])
+    assert raw_values(zoned, DAY, date_format="%Y-%m-%d %H:%M %z").tolist() == [MOMENTS[0]]
+    with pytest.raises(UserError, match=r"but got '%d/%q': 'q' is a bad directive"):
+        raw_values(pa.chunked_array([["05/01"]]), DAY, date_format="%d/%q")
+
+
+def test_a_format_of_dates_that_no_column_has_is_refused(tmp_path):
+    days = [day.strftime("%d.%m.%Y") for day in DAYS]
+    path = csv(tmp_path / "a.csv", days)
+    with pytest.raises(UsageError, match=r"`data.time=`.*`\+data.kinds.since=date`"):
+        table(path=path, label="label", date_format="%d.%m.%Y")
+    kinds = {"day": "date"}
+    data = table(path=path, label="label", date_format="%d.%m.%Y", kinds=kinds)
+    assert data.encoder.takes[0].kind is Kind.DATE
 
 
 @pytest.mark.parametrize("written", ["%Y%m%d", "%d%m%Y"])

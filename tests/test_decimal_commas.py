@@ -42,7 +42,7 @@ def test_features_and_a_label_with_decimal_commas_are_numbers_in_training_and_in
         data.train.records["size"], [rows[i][0] for i in data.train.indices]
     )
     np.testing.assert_allclose(data.train.labels[:, 0], [rows[i][1] for i in data.train.indices])
-    assert "decimal commas are read in `size`, `price`" in caplog.text
+    assert "a comma divides decimals, and a point thousands, in `size`, `price`" in caplog.text
     takes = TableInput(columns=data.encoder.takes, categories={})
     (tmp_path / "b.csv").write_text("size;count\n12,50;1\n;2\n7;3\n")
     _, found = read_rows(IN_USE, tmp_path / "b.csv", takes)
@@ -78,6 +78,27 @@ def test_a_comma_before_three_digits_is_told_by_another_column_or_left_with_a_wa
     for content in ("a\tb\n1,234\t0,5\n", "a\tb\n1,234\tx\n0,125\ty\n"):
         found = read(tmp_path / "a.csv", content)
         assert found["a"][0].as_py() == 1.234
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers"),
+    [
+        (["1.250", "980", ""], [1250, 980, None]),  # 1.25 and 980 to a reader of each cell alone
+        (["1.250.000", "2", "-3.500"], [1250000, 2, -3500]),
+        (["1.234,50", "1.500", "3,00"], [1234.5, 1500, 3]),
+        (["0.125", "1.250", ""], [0.125, 1.25, None]),  # no thousands begin with 0
+        (["1.25", "1.250", "7"], [1.25, 1.25, 7]),
+    ],
+)
+def test_where_a_comma_divides_decimals_a_point_divides_thousands(tmp_path, cells, numbers):
+    rows = "".join(f"{cell};{i},5\n" for i, cell in enumerate(cells))
+    found = read(tmp_path / "a.csv", f"a;price\n{rows}")
+    assert found.to_pydict() == {"a": numbers, "price": [0.5, 1.5, 2.5]}
+
+
+def test_points_divide_decimals_where_no_comma_does(tmp_path):
+    found = read(tmp_path / "a.csv", "a;b\n1.250;1.000.000\n980;2\n")
+    assert found.to_pydict() == {"a": [1.25, 980], "b": ["1.000.000", "2"]}
 
 
 def test_the_cell_that_is_wrong_among_numbers_with_commas_is_named(tmp_path):

@@ -14,7 +14,7 @@ from distill.errors import UsageError, UserError
 from distill.files import from_json, sha256_json
 from distill.tables.columns import Column, Kind
 from distill.tasks import Task, TaskKind
-from distill.verbs.rows.table_rows import kept_columns, labels_of, read_rows
+from distill.verbs.rows.table_rows import kept_columns, kept_names, labels_of, read_rows
 
 TINY = (
     "experiment=table_ensemble", "data.name=diabetes", "trainer.max_epochs=2",
@@ -87,11 +87,21 @@ def test_advice_can_be_followed_where_there_is_no_data_group(tmp_path):
     assert not any("data." in str(own.value) for own in (features, several, numbers))
 
 
+def test_columns_that_come_along_are_what_is_written_in_the_file(tmp_path):
+    written: Any = SimpleNamespace(delimiter=None, encoding="utf-8", date_format=None)
+    takes = TableInput(columns=(Column(name="x", kind=Kind.NUMBER),), categories={})
+    (tmp_path / "a.csv").write_text("id;row;x\n007;1;1,5\n012;2;2,5\n")
+    rows, found = read_rows(written, tmp_path / "a.csv", takes, codes=["id", "row", "x"])
+    assert rows.to_pydict() == {"id": ["007", "012"], "row": [1, 2], "x": [1.5, 2.5]}
+    assert found["x"].tolist() == [1.5, 2.5]
+
+
 def test_columns_come_along_by_name_and_never_as_the_place_in_the_input():
     rows = pa.table({"id": ["x", "y"], "index": [7, 8], "2024": [1, 2]})
-    assert kept_columns(rows, "id") == {"id": rows["id"]}
-    assert kept_columns(rows, []) == {}
-    assert kept_columns(rows, 2024) == kept_columns(rows, [2024]) == {"2024": rows["2024"]}
+    assert kept_names("id") == ["id"]
+    assert kept_names(2024) == kept_names([2024]) == ["2024"]
+    assert kept_columns(rows, ["id", "2024"]) == {"id": rows["id"], "2024": rows["2024"]}
+    assert kept_columns(rows, kept_names([])) == {}
     with pytest.raises(UsageError, match=r"no `idd`.*Did you mean `id`"):
         kept_columns(rows, ["id", "idd"])
     with pytest.raises(UsageError, match="the place in the input"):

@@ -15,8 +15,10 @@ from distill.errors import UserError
 from distill.files import from_json, sha256_json, to_json
 from distill.production.serving.rows import read_rows as read_json_rows
 from distill.tables.columns import Column, Kind
+from distill.tables.csv_files import DECIMAL
 from distill.tables.table_files import read_table
 from distill.tables.texts import GAPS, MAX_TEXT, Spelling, kind_of_texts
+from distill.tables.values import first_bad
 from distill.tasks import TaskKind
 from distill.training.data.panels import Source, read_panel
 from distill.training.data.series import series
@@ -174,6 +176,35 @@ def test_a_float_among_words_is_the_text_that_training_saw():
 )  # fmt: skip
 def test_texts_are_numbers_where_reading_and_writing_loses_nothing(texts, kind):
     assert kind_of_texts(texts) is kind
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float16(), pa.float64(), pa.string_view()])
+def test_a_narrow_number_is_spelled_as_it_was_written(tmp_path, kind):
+    values = pa.array([0.5, 0.25, 0.125] * 20, pa.float64())
+    if kind != pa.float16():
+        values = pa.array([0.1, 0.7, None] * 20, pa.float64())
+    texts = pa.table({"code": values.cast(pa.string() if kind == pa.string_view() else kind)})
+    if kind == pa.string_view():
+        texts = texts.cast(pa.schema([("code", kind)]))
+    pq.write_table(texts.append_column("label", pa.array(LABEL)), tmp_path / "a.parquet")
+    found = trained(str(tmp_path / "a.parquet"))[0].encoder.categories["code"]
+    assert set(found) - {""} == {str(own) for own in values.unique().drop_null().to_pylist()}
+
+
+def test_what_is_no_text_is_refused_as_a_category(tmp_path):
+    texts = pa.table({"code": [[1, 2], [3]] * 30, "label": LABEL})
+    pq.write_table(texts, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"`code` to hold texts.*list.*leave the column out"):
+        trained(str(tmp_path / "a.parquet"))
+
+
+def test_the_first_wrong_value_is_found_without_looking_at_each():
+    good = [str(i) for i in range(1000)]
+    values = pa.chunked_array([good, ["7,5", *good], ["8,5", "x"]])
+    assert first_bad(values, pa.float64()) == "row 1,000 has '7,5'"
+    assert first_bad(values, pa.float64(), besides=DECIMAL) == "row 2,002 has 'x'"
+    assert first_bad(values.slice(0, 1500), pa.float64(), besides=DECIMAL) == "row 1,000 has '7,5'"
+    assert first_bad(values, pa.string()) == "they are string"
 
 
 def test_a_text_that_would_take_all_memory_is_refused_with_its_row(tmp_path):

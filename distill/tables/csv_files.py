@@ -15,14 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from distill.errors import UserError
-from distill.tables.dates import is_text
 from distill.tables.texts import WHOLE, kind_of_texts
+from distill.tables.values import is_text
 
 log = logging.getLogger(__name__)
 
 DELIMITERS = ",;\t|"
 INTEGER = r"[+-]?\d+"
-DECIMAL = r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+"  # with a comma: 12,50 and 1.234,50
+DOTTED = r"[+-]?[1-9]\d{0,2}(\.\d{3})+"  # thousands where a comma divides decimals: 1.234
+DECIMAL = rf"([+-]?\d+|{DOTTED}),\d+"  # with a comma: 12,50 and 1.234,50
 THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}"
 _BAD_COLUMN = re.compile(r"In CSV column #(\d+)")
 
@@ -71,42 +72,60 @@ def read_csv(
             forced[name] = pa.string()
     for name in set(codes).difference(texts).intersection(names):
         table = table.set_column(names.index(name), name, _codes(table[name]))
-    return table if delimiter == "," else _with_decimals(table, {*texts, *codes})
+    found = [] if delimiter == "," else _decimals(table, {*texts, *codes})
+    if not found:
+        return table
+    # What a point divides where a comma divides decimals, the text alone tells: 1.250 is no 1.25.
+    pointed = [own.name for own in table.schema if pa.types.is_float64(own.type)]
+    if pointed:
+        converting = pa_csv.ConvertOptions(
+            column_types=dict.fromkeys(pointed, pa.string()),
+            include_columns=pointed,
+            strings_can_be_null=True,
+        )
+        written = pa_csv.read_csv(path, reading, parsing, converting)
+        for name in pointed:
+            if _all(written[name], f"{DOTTED}|{INTEGER}"):
+                table = table.set_column(names.index(name), name, written[name])
+                found.append(name)
+    log.info(
+        "a comma divides decimals, and a point thousands, in %s",
+        ", ".join(f"`{name}`" for name in found),
+    )
+    for name in found:
+        numbers = _pointed(table[name]).cast(pa.float64())
+        table = table.set_column(names.index(name), name, numbers)
+    return table
 
 
-def _with_decimals(table: pa.Table, texts: Collection[str]) -> pa.Table:
-    """Take columns of nothing but numbers, some with decimal commas, for numbers, and say so.
+def _decimals(table: pa.Table, texts: Collection[str]) -> list[str]:
+    """Name the columns of nothing but numbers, some with decimal commas.
 
     Where all have three digits behind their comma it may divide thousands: another column has to
     say which it is.
     """
-    found = [
-        own.name
-        for own in table.schema
-        if own.name not in texts and is_text(table[own.name]) and _is_decimal(table[own.name])
-    ]
-    doubtful = [name for name in found if _all(_commas(table[name]), THOUSANDS)]
-    if found and doubtful == found:
-        log.warning(
-            "column `%s` is left as text: in numbers such as %s a comma may divide decimals or "
-            "thousands; write a point, or nothing, for it",
-            found[0], _commas(table[found[0]])[0].as_py(),
-        )  # fmt: skip
-        return table
-    if found:
-        log.info("decimal commas are read in %s", ", ".join(f"`{name}`" for name in found))
-    for name in found:
-        values = table[name]
-        for sign, instead in ((".", ""), (",", ".")):
-            options = pc.ReplaceSubstringOptions(sign, instead)
-            values = pc.call_function("replace_substring", [values], options)
-        at = table.column_names.index(name)
-        table = table.set_column(at, name, values.cast(pa.float64()))
-    return table
+    written = [name for name in table.column_names if name not in texts and is_text(table[name])]
+    found = [name for name in written if _all(table[name], f"{DECIMAL}|{DOTTED}|{INTEGER}")]
+    commas = {name: _commas(table[name]) for name in found}
+    if all(_all(own, THOUSANDS) for own in commas.values()):
+        for name, own in commas.items():
+            if len(own):
+                log.warning(
+                    "column `%s` is left as text: in numbers such as %s a comma may divide "
+                    "decimals or thousands; write a point, or nothing, for it",
+                    name,
+                    own[0].as_py(),
+                )
+        return []
+    return found
 
 
-def _is_decimal(values: pa.ChunkedArray) -> bool:
-    return len(_commas(values)) > 0 and _all(values, f"{DECIMAL}|{INTEGER}")
+def _pointed(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Write 1234.5 for 1.234,5."""
+    for sign, instead in ((".", ""), (",", ".")):
+        options = pc.ReplaceSubstringOptions(sign, instead)
+        values = pc.call_function("replace_substring", [values], options)
+    return values
 
 
 def _commas(values: pa.ChunkedArray) -> pa.ChunkedArray:

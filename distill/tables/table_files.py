@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from distill.errors import UserError, nearest
 from distill.tables.columns import Column, Kind, Records, make_records
 from distill.tables.csv_files import DECIMAL, check_names, read_csv
-from distill.tables.dates import first_bad, milliseconds
+from distill.tables.dates import milliseconds
 from distill.tables.texts import MAX_TEXT, Spelling
+from distill.tables.values import first_bad, is_text
 
 
 def read_table(
@@ -69,8 +70,13 @@ def _read_parquet(path: Path) -> pa.Table:
     check_names(table.column_names, path)
     for number, values in enumerate(table.columns):
         if pa.types.is_dictionary(values.type):
-            plain = values.cast(values.type.value_type)
-            table = table.set_column(number, table.column_names[number], plain)
+            values = values.cast(values.type.value_type)
+        # Much of what Arrow computes knows neither of these.
+        if pa.types.is_string_view(values.type):
+            values = values.cast(pa.large_string())
+        elif pa.types.is_float16(values.type):
+            values = values.cast(pa.float32())
+        table = table.set_column(number, table.column_names[number], values)
     return table
 
 
@@ -102,7 +108,7 @@ MAX_IDENTIFIER_SHARE = 0.5  # text of which more than so many values differ name
 def guess_kind(values: pa.ChunkedArray) -> Guess:
     """Say what a column is by its type, and whether it can say anything at all."""
     present = values.drop_null() if values.null_count else values
-    kind = _kind_of(values.type)
+    kind = _kind_of(values)
     if not len(present):
         return Guess(kind=None, note="it has no values")
     if kind is None:
@@ -118,27 +124,25 @@ def guess_kind(values: pa.ChunkedArray) -> Guess:
     return Guess(kind=kind)
 
 
-def _kind_of(dtype: pa.DataType) -> Kind | None:
-    is_ = pa.types
+def _kind_of(values: pa.ChunkedArray) -> Kind | None:
+    is_, dtype = pa.types, values.type
     if is_.is_boolean(dtype):
         return Kind.BOOLEAN
     if is_.is_integer(dtype) or is_.is_floating(dtype) or is_.is_decimal(dtype):
         return Kind.NUMBER
     if is_.is_timestamp(dtype) or is_.is_date(dtype):
         return Kind.DATE
-    if is_.is_string(dtype) or is_.is_large_string(dtype) or is_.is_string_view(dtype):
-        return Kind.CATEGORY
-    return None
+    return Kind.CATEGORY if is_text(values) else None
 
 
 def text_columns(table: pa.Table) -> list[str]:
     """Name the columns that lie in the file as texts."""
-    return [own.name for own in table.schema if _kind_of(own.type) is Kind.CATEGORY]
+    return [name for name in table.column_names if is_text(table[name])]
 
 
 def is_number(table: pa.Table, name: str) -> bool:
     """Tell whether a column lies in the file as numbers, whatever it is taken for."""
-    return _kind_of(table.schema.field(name).type) is Kind.NUMBER
+    return _kind_of(table[name]) is Kind.NUMBER
 
 
 def raw_values(
@@ -191,12 +195,21 @@ def _numbers(values: pa.ChunkedArray, column: Column, advice: str | None) -> NDA
 
 
 def _texts(values: pa.ChunkedArray, column: Column, spelling: Spelling) -> NDArray[np.str_]:
-    is_spelled = _kind_of(values.type) in (Kind.NUMBER, Kind.BOOLEAN)
+    is_spelled = _kind_of(values) in (Kind.NUMBER, Kind.BOOLEAN)
     if pa.types.is_decimal(values.type) or not is_spelled:
-        values = values.cast(pa.string())
+        try:
+            values = values.cast(pa.string())
+        except pa.ArrowException as error:
+            raise UserError(
+                f"Expected `{column.name}` to hold texts, numbers or dates but it holds "
+                f"{values.type}. Write one text in each cell, or leave the column out."
+            ) from error
         refuse_long(values, column.name, most=spelling.max_length)
     coded = values.combine_chunks().dictionary_encode()
-    texts = [spelling(value) for value in coded.dictionary.to_pylist()]
+    present = coded.dictionary.to_pylist()
+    if pa.types.is_float32(values.type):  # 0.1, not the double 0.10000000149011612
+        present = [float(str(own)) for own in coded.dictionary.to_numpy(zero_copy_only=False)]
+    texts = [spelling(value) for value in present]
     return np.array([*texts, ""], np.str_)[coded.indices.fill_null(len(texts)).to_numpy()]
 
 

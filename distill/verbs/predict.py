@@ -28,7 +28,7 @@ from distill.runtime import OnnxModel
 from distill.verbs.rows.answers import check_suffix, write_answers
 from distill.verbs.rows.image_files import format_of, read_sources
 from distill.verbs.rows.series_rows import read_windows
-from distill.verbs.rows.table_rows import count_unseen, kept_columns, read_rows
+from distill.verbs.rows.table_rows import count_unseen, kept_columns, kept_names, read_rows
 from distill.verbs.run.workspace import Workspace, open_workspace
 
 
@@ -97,10 +97,11 @@ def _images(cfg: DictConfig, contract: Contract, workspace: Workspace) -> _Asked
 
 def _rows(cfg: DictConfig, contract: Contract, workspace: Workspace) -> _Asked:
     assert contract.table is not None
-    table, records = read_rows(cfg, Path(cfg.input), contract.table)
+    keep = kept_names(cfg.keep or [])
+    table, records = read_rows(cfg, Path(cfg.input), contract.table, codes=keep)
     return _Asked(
         inputs=records,
-        columns={"index": np.arange(len(records)), **kept_columns(table, cfg.keep or [])},
+        columns={"index": np.arange(len(records)), **kept_columns(table, keep)},
         num_unseen=count_unseen(records, contract.table),
     )
 

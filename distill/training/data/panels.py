@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from distill.errors import UserError
 from distill.tables.columns import NO_DATE, Column, Kind
 from distill.tables.csv_files import DECIMAL
-from distill.tables.dates import first_bad
 from distill.tables.table_files import column_of, guess_kind, raw_values, refuse_long
+from distill.tables.values import first_bad
 from distill.training.data.grids import resample
 from distill.training.data.spacing import Spacing, guess_spacing, read_spacing, written
 

@@ -35,7 +35,12 @@ OPTIONS = ("delimiter", "encoding", "date_format", "resample", "fill")
 
 
 def read_rows(
-    cfg: DictConfig, path: Path, takes: TableInput, *, texts: Sequence[str] = ()
+    cfg: DictConfig,
+    path: Path,
+    takes: TableInput,
+    *,
+    texts: Sequence[str] = (),
+    codes: Sequence[str] = (),
 ) -> tuple[pa.Table, Records]:
     """Read a table, and of its rows what a model takes.
 
@@ -45,6 +50,7 @@ def read_rows(
         takes: what the model takes; its categories are texts in CSV, as they are to training, and
             so are dates that a format tells.
         texts: further columns that are texts.
+        codes: columns beside the model's, of which 007 is not 7; see `read_table`.
 
     Raises:
         UserError: it is no table, or lacks a column.
@@ -53,8 +59,9 @@ def read_rows(
     own = [column.name for column in takes.columns if column.kind in is_text]
     with options_by_their_names():
         table = read_table(
-            path, delimiter=cfg.delimiter, encoding=cfg.encoding, texts=[*own, *texts]
-        )
+            path, delimiter=cfg.delimiter, encoding=cfg.encoding, texts=[*own, *texts],
+            codes={*codes}.difference(column.name for column in takes.columns),
+        )  # fmt: skip
         records = raw_records(
             table, takes.columns,
             date_format=cfg.date_format, spellings=takes.spellings, advice=_ADVICE,
@@ -62,18 +69,22 @@ def read_rows(
     return table, records
 
 
-def kept_columns(table: pa.Table, asked: Any) -> dict[str, pa.ChunkedArray]:
+def kept_names(asked: Any) -> list[str]:
+    """Name the columns that `keep` says, one or several, some of which YAML took for numbers."""
+    several = isinstance(asked, Sequence) and not isinstance(asked, str)
+    return [str(name) for name in (asked if several else [asked])]
+
+
+def kept_columns(table: pa.Table, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
     """Take columns along, to stand beside the answers.
 
     Args:
         table: the rows.
-        asked: a name of a column, or a sequence of them, some of which YAML took for numbers.
+        names: of the columns.
 
     Raises:
         UsageError: the table has no such column, or it is called as the place in the input is.
     """
-    several = isinstance(asked, Sequence) and not isinstance(asked, str)
-    names = [str(name) for name in (asked if several else [asked])]
     for name in names:
         if name not in table.column_names:
             raise UsageError(
