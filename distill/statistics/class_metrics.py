@@ -1,6 +1,6 @@
 """How good answers of one class among several are: figures, calibration, and class by class.
 
-Every figure has a percentile-bootstrap interval over rows or blocks of rows. Knows nothing of
+Every figure has an interval over rows or blocks of rows. Knows nothing of
 models or files. Logits are [N, C] float, labels and predictions [N] integers.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.statistics.comparison import Comparison, compare_right_labels
+from distill.statistics.comparison import NUM_FLIPS, Comparison, compare_right_labels
 from distill.statistics.metrics import (
     Array,
     Estimate,
@@ -19,7 +19,7 @@ from distill.statistics.metrics import (
     log_softmax,
     nll,
 )
-from distill.statistics.resampling import Blocks, not_certain
+from distill.statistics.resampling import Blocks, share
 
 
 def score(
@@ -30,11 +30,10 @@ def score(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Accuracy, macro-F1, NLL and ECE, each with a bootstrap interval over samples.
+    """Accuracy with a score interval, macro-F1, NLL and ECE with one of the bootstrap.
 
-    Percentile bootstrap (Efron, 1979), the same resamples for every metric. Where all predictions
-    are right (or all wrong) the bootstrap sees no spread and would claim certainty, so accuracy
-    falls back to the Wilson score interval (Wilson, 1927), over blocks where there are any.
+    Where all predictions are right (or all wrong) the bootstrap sees no spread and would claim
+    certainty: see `resampling.share` and `metrics.bootstrap`, the same resamples for every metric.
 
     Args:
         logits: [N, C].
@@ -47,19 +46,15 @@ def score(
     rows = None if blocks is None else Blocks(len(labels), blocks)
     sums: Callable[[Array], Array] = np.asarray if rows is None else rows.sums
     sizes = sums(np.ones(len(labels)))
-    correct = sums((predictions == labels).astype(float))
     losses, gaps = sums(nll(logits, labels)), sums(_calibration_gaps(logits, labels, 15))
     hits, total = map(sums, _hits(predictions, labels, logits.shape[1]))
     metrics: dict[str, Callable[[Array], Array]] = {
-        "accuracy": lambda w: w @ correct / (w @ sizes),
         "macro_f1": lambda w: _macro_f1(w @ hits, w @ total),
         "nll": lambda w: w @ losses / (w @ sizes),
         "ece": lambda w: np.abs(w @ gaps).sum(axis=1) / (w @ sizes),
     }
-    scores = bootstrap(metrics, len(sizes), confidence, seed)
-    num_blocks = len(labels) if rows is None else rows.num_blocks
-    scores["accuracy"] = not_certain(scores["accuracy"], num_blocks, confidence)
-    return scores
+    accuracy = share(predictions == labels, blocks=blocks, confidence=confidence)
+    return {"accuracy": accuracy, **bootstrap(metrics, len(sizes), confidence, seed)}
 
 
 def score_predictions(
@@ -71,7 +66,7 @@ def score_predictions(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Accuracy and macro-F1 of bare class predictions, with bootstrap intervals; see `score`."""
+    """Accuracy and macro-F1 of bare class predictions, with intervals; see `score`."""
     one_hot = np.eye(num_classes)[predictions]
     scores = score(one_hot, labels, blocks=blocks, confidence=confidence, seed=seed)
     return {name: scores[name] for name in ("accuracy", "macro_f1")}
@@ -136,13 +131,17 @@ def per_class_regressions(
         confidence: of each interval, and family-wise of what is called a regression.
     """
     present = [c for c in range(len(classes)) if (labels == c).any()]
+    # As many that the smallest p-value can be below what Holm asks of the first.
+    num_flips = max(NUM_FLIPS, int(2 * len(present) / (1 - confidence)))
 
     def compared(own: Array) -> PairedComparison | Comparison:
         pair = student[own], control[own]
         if blocks is None:
             return compare_paired(*pair, confidence=confidence)
         wide = (marks.astype(np.float64)[:, None] for marks in pair)
-        return compare_right_labels(*wide, blocks=blocks[own], confidence=confidence)
+        return compare_right_labels(
+            *wide, blocks=blocks[own], confidence=confidence, num_flips=num_flips
+        )
 
     pairs = [compared(labels == c) for c in present]
     order = np.argsort([pair.p_value for pair in pairs])

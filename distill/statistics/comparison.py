@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from distill.statistics.metrics import Array, Interval, bootstrap
-from distill.statistics.resampling import Blocks, paired
+from distill.statistics.resampling import Blocks, effective_rows, paired
 
 NUM_FLIPS = 9999
 
@@ -97,41 +97,49 @@ def compare_losses(
 
 
 def compare_right_labels(
-    first: Array, second: Array, *, blocks: Array | None = None, confidence: float = 0.95
+    first: Array,
+    second: Array,
+    *,
+    blocks: Array | None = None,
+    confidence: float = 0.95,
+    num_flips: int = NUM_FLIPS,
 ) -> Comparison:
     """Compare two models' shares of right labels on the same rows: first minus second.
 
     The interval is that of Bonett & Price, "Adjusted Wald confidence interval for a difference of
     binomial proportions based on paired data", 2012, taken to a row of C labels: one row with a
     label more for either model is added, so that models that never disagree are not taken for
-    equal beyond doubt. For a single label it is `metrics.compare_paired`'s interval; in blocks,
-    Student's t replaces the normal. The p-value is a sign-flip test.
+    equal beyond doubt. For a single label it is `metrics.compare_paired`'s interval; of blocks, it
+    is that of `resampling.effective_rows`. The p-value is a sign-flip test.
 
     Args:
         first: which labels the first model has right, [N, C] bool.
         second: the same of the second.
         blocks: [N], rows of one block are dependent; None: the rows are independent.
         confidence: of the two-sided interval.
+        num_flips: of the p-value, which is never below 1 / (1 + num_flips).
 
     Raises:
         ValueError: the shapes differ, or there is no row.
     """
     first, second = paired(first, second)
-    rows, n, num_labels = Blocks(len(first), blocks), len(first), first.shape[1]
-    difference = rows.sums((first - second).mean(axis=1))
-    centre = difference.sum() / (n + 2)
-    residuals = difference - rows.sizes * centre
-    added = (1 / num_labels - centre) ** 2 + (-1 / num_labels - centre) ** 2
-    error = np.sqrt(residuals @ residuals + added) / (n + 2)
-    half_width = error * special.ndtri(0.5 + confidence / 2)
+    rows, unit = Blocks(len(first), blocks), 1 / first.shape[1]
+    gains = (first - second).mean(axis=1)
+    mean, n = float(gains.mean()), float(len(gains))
+    difference = rows.sums(gains)
     if blocks is not None:
-        freedom = max(rows.num_groups - 1, 0)
-        half_width = error * special.stdtrit(freedom, 0.5 + confidence / 2) if freedom else 2.0
+        squares = ((gains - mean) ** 2).sum()
+        residuals = difference - rows.sizes * mean
+        n = effective_rows(rows, residuals, squares, confidence=confidence, unit=unit**2)
+    centre = mean * n / (n + 2)
+    added = (unit - centre) ** 2 + (-unit - centre) ** 2
+    error = np.sqrt(n * ((gains - centre) ** 2).mean() + added) / (n + 2)
+    half_width = error * special.ndtri(0.5 + confidence / 2) if n else 1.0
     return Comparison(
-        estimate=float(difference.sum() / n),
+        estimate=mean,
         interval=(float(max(centre - half_width, -1)), float(min(centre + half_width, 1))),
-        p_value=sign_flip_p_value(difference),
-        num_samples=n,
+        p_value=sign_flip_p_value(difference, num_flips=num_flips),
+        num_samples=len(gains),
         num_blocks=rows.num_blocks,
     )
 
@@ -183,13 +191,13 @@ def _log_ratio(difference: Array, base: Array, confidence: float) -> tuple[float
         usable = np.isfinite(log_ratios) & np.isfinite(errors) & (errors > 1e-9 * error)
         return np.divide(log_ratios - centre, errors, out=np.zeros(len(errors)), where=usable)
 
-    low, high = bootstrap({"t": studentised}, num, confidence)["t"].interval
+    low, high = bootstrap({"t": studentised}, num, confidence, expanded=False)["t"].interval
     least = float(special.stdtrit(num - 1, 0.5 + confidence / 2))
     ends = centre - max(high, least) * error, centre - min(low, -least) * error
     return float(centre), (float(ends[0]), float(ends[1]))
 
 
-def sign_flip_p_value(differences: Array, seed: int = 0) -> float:
+def sign_flip_p_value(differences: Array, seed: int = 0, *, num_flips: int = NUM_FLIPS) -> float:
     """Test whether paired differences are symmetric about 0, two-sided, by their sum.
 
     Randomly drawn signs (Fisher, "The Design of Experiments", 1935); the observed signs count as
@@ -199,14 +207,18 @@ def sign_flip_p_value(differences: Array, seed: int = 0) -> float:
     Args:
         differences: one for each block, [G].
         seed: of the signs.
+        num_flips: draws.
     """
     differences = np.asarray(differences, np.float64)
+    differences = differences[differences != 0]
+    if not len(differences):
+        return 1.0
     observed = abs(differences.sum()) * (1 - 1e-9)  # ties of other summation orders count
     rng = np.random.default_rng(seed)
     rows = max(1, 2_000_000 // len(differences))
     as_large = 0
-    for start in range(0, NUM_FLIPS, rows):
-        shape = (min(rows, NUM_FLIPS - start), len(differences))
+    for start in range(0, num_flips, rows):
+        shape = (min(rows, num_flips - start), len(differences))
         signs = 2.0 * rng.integers(0, 2, shape, dtype=np.int8) - 1
         as_large += int((np.abs(signs @ differences) >= observed).sum())
-    return (1 + as_large) / (1 + NUM_FLIPS)
+    return (1 + as_large) / (1 + num_flips)

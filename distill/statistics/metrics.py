@@ -60,12 +60,18 @@ class Estimate:
 
 
 def proportion(hits: Array, *, confidence: float = 0.95) -> Estimate:
-    """A share of successes with its Wilson score interval (Wilson, 1927)."""
-    from scipy import stats  # takes a second to load, which a rollback does not have
+    """A share of successes with its Wilson score interval."""
+    share = float(np.mean(hits))
+    return Estimate(estimate=share, interval=wilson(share, len(hits), confidence))
 
-    result = stats.binomtest(int(np.sum(hits)), len(hits))
-    low, high = result.proportion_ci(confidence, method="wilson")
-    return Estimate(estimate=float(np.mean(hits)), interval=(float(low), float(high)))
+
+def wilson(share: float, n: float, confidence: float) -> Interval:
+    """Give the score interval of a share of n samples (Wilson, 1927); n may be a fraction, or 0."""
+    z = special.ndtri(0.5 + confidence / 2)
+    centre = (share * n + z**2 / 2) / (n + z**2)
+    half_width = z * np.sqrt(n * share * (1 - share) + z**2 / 4) / (n + z**2)
+    # Rounding must not put the end beyond a share of 0 or 1.
+    return float(min(centre - half_width, share)), float(max(centre + half_width, share))
 
 
 def estimate_from(value: Mapping[str, Any]) -> Estimate:
@@ -133,17 +139,26 @@ def compare_paired(first: Array, second: Array, *, confidence: float = 0.95) -> 
 
 
 def bootstrap(
-    metrics: dict[str, Callable[[Array], Array]], n: int, confidence: float, seed: int = 0
+    metrics: dict[str, Callable[[Array], Array]],
+    n: int,
+    confidence: float,
+    seed: int = 0,
+    *,
+    expanded: bool = True,
 ) -> dict[str, Estimate]:
     """Estimate metrics with percentile bootstrap intervals over n samples (Efron, 1979).
 
-    A single sample, or block, tells nothing of others: its intervals are without bounds.
+    Percentiles are too narrow by what Student's t and n - 1 allow for, which is a third at five
+    blocks: they are taken further out (Hesterberg, "What Teachers Should Know About the Bootstrap",
+    2015, the expanded percentile interval). A single sample, or block, tells nothing of others: its
+    intervals are without bounds.
 
     Args:
         metrics: each a function of resampling weights [R, n] that returns [R] values.
         n: number of samples.
         confidence: of the intervals.
         seed: of the resampling, the same for all metrics.
+        expanded: as above; False for what is studentised already.
     """
     rng = np.random.default_rng(seed)
     draws: dict[str, list[Array]] = {name: [] for name in metrics}
@@ -155,6 +170,8 @@ def bootstrap(
         for name, metric in metrics.items():
             draws[name].append(metric(weights.astype(np.float64)))
     tail = (1 - confidence) / 2
+    if expanded and n > 1:
+        tail = special.ndtr(special.stdtrit(n - 1, tail) * np.sqrt(n / (n - 1)))
     once = np.ones((1, n))
     estimates = {}
     for name, metric in metrics.items():

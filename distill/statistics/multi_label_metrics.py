@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from distill.statistics.metrics import Array, Estimate, bootstrap
-from distill.statistics.resampling import Blocks, paired
+from distill.statistics.resampling import Blocks, paired, share
 
 
 def right_labels(logits: Array, labels: Array) -> Array:
@@ -46,20 +46,13 @@ def score_multi_label(
     rows = Blocks(len(labels), blocks)
     truth, given = labels > 0, logits > 0
     right = right_labels(logits, labels)
-    means = {
-        "subset_accuracy": right.all(axis=1),
-        "label_accuracy": right.mean(axis=1),
-        "nll": (np.logaddexp(0, logits) - labels * logits).mean(axis=1),
-    }
-    sums = rows.sums(np.stack(list(means.values()), axis=1))  # [G, 3]
+    losses = rows.sums((np.logaddexp(0, logits) - labels * logits).mean(axis=1))
     hits, total = rows.sums(truth & given), rows.sums(truth) + rows.sums(given)  # [G, C]
 
     def f1(hits: Array, total: Array) -> Array:
         return np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
 
-    metrics: dict[str, Callable[[Array], Array]] = {
-        name: lambda w, i=i: w @ sums[:, i] / (w @ rows.sizes) for i, name in enumerate(means)
-    }
+    metrics: dict[str, Callable[[Array], Array]] = {"nll": lambda w: w @ losses / (w @ rows.sizes)}
     metrics["micro_f1"] = lambda w: f1(w @ hits.sum(axis=1), w @ total.sum(axis=1))
     metrics["macro_f1"] = lambda w: f1(w @ hits, w @ total).mean(axis=1)
     present = np.flatnonzero(truth.any(axis=0))
@@ -68,7 +61,10 @@ def score_multi_label(
         centre = float(np.mean([value for value, _ in parts]))
         influence = rows.sums(np.mean([slope for _, slope in parts], axis=0))
         metrics["mean_average_precision"] = lambda w: np.clip(centre + w @ influence, 0, 1)
-    return bootstrap(metrics, rows.num_groups, confidence)
+    shares = {"subset_accuracy": right.all(axis=1), "label_accuracy": right.mean(axis=1)}
+    return {
+        name: share(each, blocks=blocks, confidence=confidence) for name, each in shares.items()
+    } | bootstrap(metrics, rows.num_groups, confidence)
 
 
 def _average_precision(scores: Array, truth: Array) -> tuple[float, Array]:

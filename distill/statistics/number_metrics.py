@@ -12,7 +12,7 @@ import numpy as np
 
 from distill.errors import UserError
 from distill.statistics.metrics import Array, Estimate, bootstrap
-from distill.statistics.resampling import Blocks, finite, not_certain, paired
+from distill.statistics.resampling import Blocks, finite, paired, share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +127,13 @@ def score_quantiles(
     for q, level in enumerate(levels):
         metrics[f"pinball_{level:g}"] = _Metric(sums=rows.sums(losses[..., q]))
     if len(levels) > 1:
-        metrics["coverage"] = _Metric(sums=rows.sums(covered))
         metrics["width"] = _Metric(sums=rows.sums(high - low))
     scores = _score(metrics, rows, confidence)
-    for figures in (scores.overall, *scores.by_output) if len(levels) > 1 else ():
-        figures["coverage"] = not_certain(figures["coverage"], rows.num_blocks, confidence)
+    if len(levels) > 1:
+        for figures, hits in zip(
+            (scores.overall, *scores.by_output), (covered.mean(axis=1), *covered.T), strict=True
+        ):
+            figures["coverage"] = share(hits, blocks=blocks, confidence=confidence)
     return scores
 
 

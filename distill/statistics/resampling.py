@@ -6,10 +6,10 @@ nothing of metrics or models.
 """
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, special
 
 from distill.errors import UserError
-from distill.statistics.metrics import Array, Estimate, bootstrap, proportion
+from distill.statistics.metrics import Array, Estimate, proportion, wilson
 
 MAX_BLOCKS = 4000
 
@@ -28,6 +28,7 @@ class Blocks:
         num_blocks: before merging.
         num_groups: after it, at most `MAX_BLOCKS`.
         sizes: rows in each group, [num_groups].
+        mean_size: rows in the block of a row that is drawn at random, before merging.
 
     Raises:
         ValueError: there is not one block for each row.
@@ -40,6 +41,7 @@ class Blocks:
                 raise ValueError(f"Expected {num_rows} blocks but got shape {np.shape(blocks)}.")
             groups = np.unique(np.asarray(blocks), return_inverse=True)[1]
         self.num_blocks = int(groups.max()) + 1
+        self.mean_size = float((np.bincount(groups) ** 2.0).sum() / num_rows)
         self.num_groups = min(self.num_blocks, MAX_BLOCKS)
         if self.num_blocks > MAX_BLOCKS:
             merged = np.random.default_rng(0).permutation(np.arange(self.num_blocks) % MAX_BLOCKS)
@@ -57,21 +59,46 @@ class Blocks:
 
 
 def share(hits: Array, *, blocks: Array | None = None, confidence: float = 0.95) -> Estimate:
-    """A share of successes, [N], with the Wilson score interval, or a bootstrap over blocks."""
-    if blocks is None:
+    """A share of successes, [N], or the mean of shares of each row, with a score interval.
+
+    That of Wilson (1927), of as many rows as say as much alone (`effective_rows`).
+    """
+    hits = np.asarray(hits, np.float64)
+    if blocks is None and ((hits == 0) | (hits == 1)).all():
         return proportion(hits, confidence=confidence)
-    rows = Blocks(len(hits), blocks)
-    sums = rows.sums(hits)
-    means = {"share": lambda w: w @ sums / (w @ rows.sizes)}
-    found = bootstrap(means, rows.num_groups, confidence)["share"]
-    return not_certain(found, rows.num_blocks, confidence)
+    rows, mean = Blocks(len(hits), blocks), float(hits.mean())
+    squares = ((hits - mean) ** 2).sum()
+    n = effective_rows(rows, rows.sums(hits) - rows.sizes * mean, squares, confidence=confidence)
+    return Estimate(estimate=mean, interval=wilson(mean, n, confidence) if n else (-np.inf, np.inf))
 
 
-def not_certain(share: Estimate, num_blocks: int, confidence: float) -> Estimate:
-    """Give a share of 0 or 1, in which resampling sees no spread, Wilson's interval over blocks."""
-    if 0 < share.estimate < 1:
-        return share
-    return proportion(np.full(num_blocks, share.estimate), confidence=confidence)
+def effective_rows(
+    rows: Blocks, residuals: Array, squares: float, *, confidence: float, unit: float = 1.0
+) -> float:
+    """Tell how many rows that stand alone would say as much of a mean as rows in blocks do.
+
+    N over the design effect, less what Student's t takes of few blocks (Korn & Graubard,
+    "Confidence intervals for proportions with small expected number of positive counts estimated
+    from survey data", 1998). The design effect is taken as if one more row of another answer had
+    been there, and its whole block with it: rows that are all alike do not tell how far those of a
+    block depend on each other, and then a block counts as one row.
+
+    Args:
+        rows: their blocks.
+        residuals: sums over each group of what rows differ from the mean, [num_groups].
+        squares: sum over all rows of the squares of what they differ from it.
+        confidence: of the interval.
+        unit: square of what one row of another answer differs.
+
+    Returns:
+        0 for a single block, which tells nothing of others.
+    """
+    if rows.num_groups == 1:
+        return 0.0
+    freedom, tail = rows.num_groups - 1, 0.5 + confidence / 2
+    between = residuals @ residuals * rows.num_groups / freedom + unit * rows.mean_size
+    n = rows.sizes.sum() * (squares + unit) / between
+    return float(n * (special.ndtri(tail) / special.stdtrit(freedom, tail)) ** 2)
 
 
 def paired(first: Array, second: Array) -> tuple[Array, Array]:
