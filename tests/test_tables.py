@@ -124,6 +124,16 @@ def test_labels_that_are_none_are_refused(tmp_path, labels, message):
         read(path)
 
 
+def test_groups_are_told_apart_as_they_are_written(tmp_path):
+    names = ["007", "7", "8", "9", "10"]
+    rows = "".join(f"{name},{i},{'no' if i % 3 else 'yes'}\n" for i in range(40) for name in names)
+    (tmp_path / "a.csv").write_text(f"own,x,label\n{rows}")
+    data = table(path=str(tmp_path / "a.csv"), label="label", group="own", test_fraction=0.2)
+    groups = [len(np.unique(part.blocks)) for part in (data.train, data.validation, data.test)]
+    assert sum(groups) == len(names)
+    assert {len(part.labels) % 40 for part in (data.train, data.validation, data.test)} == {0}
+
+
 def test_groups_that_time_puts_into_two_splits_are_told(tmp_path):
     path = churn(tmp_path / "churn.csv")
     data = read(path, time="since", group="customer")

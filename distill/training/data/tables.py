@@ -84,6 +84,7 @@ def table(
     """
     own = Choice(**choice)
     codes, dates = declared(own, Kind.CATEGORY), date_columns(own)
+    codes += [own.group] if own.group else []  # 007 and 7 are two customers
     read = partial(read_table, delimiter=delimiter, encoding=encoding)
     whole = read(Path(path), codes=codes, texts=dates)
     num_first = None
