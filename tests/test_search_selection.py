@@ -7,6 +7,7 @@ import pytest
 
 from distill.deployment.search.outlook import Outlook
 from distill.deployment.search.selection import beaten, dropped, next_attempt
+from distill.statistics.scoring import Classes
 
 
 def outlook(chance, cheapest):
@@ -19,13 +20,29 @@ def answers(accuracy, n=1000):
     return np.arange(n) < accuracy * n
 
 
+def lost(correct, blocks=None, confidence=0.95):
+    return beaten(correct, Classes(2), blocks=blocks, confidence=confidence)
+
+
 def test_what_a_cheaper_one_beats_beyond_noise_is_dropped_whatever_its_chance():
     found = {"cheap": outlook(0.9, 0.9), "dear": outlook(0.95, 0.09)}
-    why = dropped(found, beaten({"cheap": answers(0.95), "dear": answers(0.9)}), keep=1.0)
+    why = dropped(found, lost({"cheap": answers(0.95), "dear": answers(0.9)}), keep=1.0)
     assert set(why) == {"dear"}
     assert "cheap is cheaper and 5.0 points more accurate" in why["dear"]
     close = {"cheap": answers(0.951), "dear": answers(0.95)}
-    assert dropped(found, beaten(close), keep=1.0) == {}
+    assert dropped(found, lost(close), keep=1.0) == {}
+
+
+def test_noise_is_what_the_confidence_and_rows_that_depend_on_each_other_leave_open():
+    # Right on 60 of 1000 rows more: beyond noise at 95 %, but as 10 groups of 100 it is one group.
+    cheap, dear = np.arange(1000) >= 100, np.arange(1000) >= 160
+    groups = np.arange(1000) // 100
+    assert set(lost({"cheap": cheap, "dear": dear})) == {"dear"}
+    assert lost({"cheap": cheap, "dear": dear}, blocks=groups) == {}
+    # Right on 20, wrong on 8: z = 12 / sqrt(28) = 2.27, between 1.96 of 95 % and 2.58 of 99 %.
+    cheap, dear = np.arange(1000) >= 8, (np.arange(1000) < 8) | (np.arange(1000) >= 28)
+    assert set(lost({"cheap": cheap, "dear": dear}, confidence=0.95)) == {"dear"}
+    assert lost({"cheap": cheap, "dear": dear}, confidence=0.99) == {}
 
 
 def test_those_go_on_that_are_likeliest_to_be_the_cheapest_that_holds():
@@ -36,11 +53,11 @@ def test_those_go_on_that_are_likeliest_to_be_the_cheapest_that_holds():
         "large": outlook(0.99, 0.03),
     }
     alike = {name: answers(0.9) for name in found}
-    why = dropped(found, beaten(alike), keep=0.5)
+    why = dropped(found, lost(alike), keep=0.5)
     assert set(why) == {"tiny", "large"}
     assert "unlikely to hold" in why["tiny"]
     assert "medium is cheaper and likely holds" in why["large"]
-    assert len(dropped(found, beaten(alike), keep=0.01)) == 3
+    assert len(dropped(found, lost(alike), keep=0.01)) == 3
 
 
 def next_of(chances, tried=(), *, min_chance=0.1, num_left=3, costs=None):

@@ -4,21 +4,31 @@ Plain numbers in, decisions out; knows nothing of networks or files.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.deployment.search.outlook import Outlook
 from distill.pages import percent
-from distill.statistics.metrics import compare_paired
+from distill.statistics.scoring import Scoring
 
 
-def beaten(correct: Mapping[str, NDArray[np.bool_]]) -> dict[str, tuple[str, float]]:
+def beaten(
+    correct: Mapping[str, NDArray[np.bool_]],
+    scoring: Scoring,
+    *,
+    blocks: NDArray[Any] | None,
+    confidence: float,
+) -> dict[str, tuple[str, float]]:
     """Find the candidates that a cheaper one beats beyond noise; by which, and by how much.
 
     Args:
         correct: whether each validation sample is answered right, [N] by candidate, the cheapest
             first.
+        scoring: of the task.
+        blocks: of the samples, see `Truth`.
+        confidence: of the intervals that tell what is noise.
     """
     found: dict[str, tuple[str, float]] = {}
     names = list(correct)
@@ -26,7 +36,8 @@ def beaten(correct: Mapping[str, NDArray[np.bool_]]) -> dict[str, tuple[str, flo
         for cheaper in names[:number]:
             if cheaper in found:
                 continue
-            ahead = compare_paired(correct[cheaper], correct[name])
+            pair = correct[cheaper], correct[name]
+            ahead = scoring.compare(*pair, blocks=blocks, confidence=confidence)
             if ahead.interval[0] >= 0:
                 found[name] = cheaper, ahead.estimate
                 break

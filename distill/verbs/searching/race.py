@@ -105,9 +105,9 @@ class Race:
                 correct[entry.name] = right
                 results[entry.name] = trained(right, epochs), result["seconds"]
             found = self._outlooks(racing, {name: done for name, (done, _) in results.items()})
+            blocks = self.workspace.data.validation.blocks
             for entry in racing:
                 done, seconds = results[entry.name]
-                blocks = self.workspace.data.validation.blocks
                 accuracy = share(correct[entry.name], blocks=blocks, confidence=self.confidence)
                 entry.rungs.append(
                     Rung(
@@ -117,7 +117,8 @@ class Race:
                         seconds=seconds,
                     )
                 )
-            lost = beaten(correct)
+            scoring = self.workspace.scoring
+            lost = beaten(correct, scoring, blocks=blocks, confidence=self.confidence)
             self.beaten |= lost.keys()
             for name, why in dropped(found, lost, self.plan.keep).items():
                 self.entry(name).dropped = f"after {epochs} epochs: {why}"
