@@ -125,3 +125,51 @@ def test_the_gain_of_single_people_with_one_answer_each_is_that_of_pairs(rng):
     paired = compare_paired(person == labels, model == labels)
     assert gain.estimate == pytest.approx(paired.estimate)
     assert gain.interval == pytest.approx(paired.interval, abs=0.01)
+
+
+@pytest.mark.parametrize("num_people", [2, 3])
+def test_samples_that_repeat_each_other_tell_no_more_than_one_of_them(num_people, rng):
+    labels = rng.integers(0, 3, 60)
+    right = rng.random((num_people, 60)) < 0.8
+    answers = np.where(right, labels, (labels + 1) % 3)
+    model = np.where(rng.random(60) < 0.7, labels, 0)
+    once, rows = np.arange(60), np.repeat(np.arange(60), 5)
+
+    def intervals(picked, blocks):
+        said = by_people(answers[:, picked])
+        given = {"blocks": blocks, "confidence": 0.95}
+        score, _ = score_humans(said, labels[picked], 3, **given)
+        gain = gain_of_single(said, labels[picked], model[picked], 3, **given)
+        # Two people tie, which luck decides; more than two have no kappa of Cohen.
+        own = score.cohen_kappa if num_people == 2 else score.majority
+        people = [who.accuracy for who in score.per_annotator]
+        found = [score.single, own, *people, score.fleiss_kappa, gain]
+        return np.array([estimate.interval for estimate in found])
+
+    alone, together = intervals(once, once), intervals(rows, once[rows])
+    np.testing.assert_allclose(together, alone)
+    careless = intervals(rows, None)
+    assert (np.ptp(careless, axis=1) < 0.6 * np.ptp(together, axis=1)).all()  # about 1 / sqrt(5)
+
+
+def test_people_on_whole_groups_who_are_always_right_are_as_sure_as_on_as_many_samples():
+    counts, groups = np.array([[5, 0]] * 20), np.repeat(np.arange(4), 5)
+    score, _ = score_humans(long_form(counts), np.zeros(20, int), 2, blocks=groups, confidence=0.95)
+    four, _ = score_humans(long_form(counts[:4]), np.zeros(4, int), 2, confidence=0.95)
+    assert score.single.interval == pytest.approx(four.single.interval)
+    assert score.majority.interval == pytest.approx(four.majority.interval)
+
+
+def test_a_kappa_that_some_draws_of_groups_leave_undefined_has_every_value_it_may_have():
+    counts, groups = np.array([[2, 0], [2, 0], [0, 2], [1, 1]]), np.array([0, 0, 1, 1])
+    score, _ = score_humans(long_form(counts), np.zeros(4, int), 2, blocks=groups, confidence=0.95)
+    assert score.fleiss_kappa.interval == (-1, 1)
+
+
+def test_of_a_single_group_nothing_is_known_of_others():
+    answers, labels = np.array([[0, 1, 1, 0], [0, 1, 0, 0]]), np.array([0, 1, 1, 1])
+    given = {"blocks": np.zeros(4), "confidence": 0.95}
+    score, _ = score_humans(by_people(answers), labels, 2, **given)
+    gain = gain_of_single(by_people(answers), labels, np.zeros(4, int), 2, **given)
+    assert score.single.interval == score.majority.interval == (-np.inf, np.inf)
+    assert {score.cohen_kappa.interval, score.fleiss_kappa.interval, gain.interval} == {(-1, 1)}

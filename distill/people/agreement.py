@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Counts = NDArray[np.int64]  # [n, C]: how many people said what of each sample
+Sums = Callable[[NDArray[Any]], NDArray[Any]]  # adds up rows that are weighed as one, [n, ...]
 
 
 def majority_vote(counts: Counts, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -50,30 +51,32 @@ def fleiss_kappa(counts: Counts) -> float:
 
 
 def cohen_by_weight(
-    first: NDArray[np.int64], second: NDArray[np.int64], num_classes: int
+    first: NDArray[np.int64], second: NDArray[np.int64], num_classes: int, sums: Sums = np.asarray
 ) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Cohen's kappa of two people as a function of weights of the samples, [B, n] to [B]."""
-    one, other = np.eye(num_classes)[first], np.eye(num_classes)[second]  # [n, C]
-    same = (first == second).astype(float)
+    """Cohen's kappa of two people as a function of weights of the samples' sums, [B, n] to [B]."""
+    one, other = sums(np.eye(num_classes)[first]), sums(np.eye(num_classes)[second])  # [n, C]
+    same, sizes = sums((first == second).astype(float)), sums(np.ones(len(first)))
 
     def kappa(weights: NDArray[Any]) -> NDArray[Any]:
-        total = weights.sum(axis=1)
+        total = weights @ sizes
         by_chance = ((weights @ one) * (weights @ other)).sum(axis=1) / total**2
         return _beyond(weights @ same / total, by_chance)
 
     return kappa
 
 
-def fleiss_by_weight(counts: Counts) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Fleiss' kappa as a function of weights of the samples, [B, n] to [B]."""
+def fleiss_by_weight(
+    counts: Counts, sums: Sums = np.asarray
+) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Fleiss' kappa as a function of weights of the samples' sums, [B, n] to [B]."""
     raters = counts.sum(axis=1)
-    several = (raters > 1).astype(float)
+    several = sums((raters > 1).astype(float))
     pairs = np.maximum(raters * (raters - 1), 1)
-    agreement = (counts * (counts - 1)).sum(axis=1) / pairs  # [n]
-    shares = counts / raters[:, None]
+    agreement = sums((counts * (counts - 1)).sum(axis=1) / pairs)  # [n]
+    shares, sizes = sums(counts / raters[:, None]), sums(np.ones((len(counts), 1)))
 
     def kappa(weights: NDArray[Any]) -> NDArray[Any]:
-        classes = weights @ shares / weights.sum(axis=1, keepdims=True)
+        classes = weights @ shares / (weights @ sizes)
         with np.errstate(invalid="ignore"):
             observed = weights @ agreement / (weights @ several)
         return _beyond(observed, (classes**2).sum(axis=1))

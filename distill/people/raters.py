@@ -1,19 +1,29 @@
 """How good people are at a task, and how far they agree, with intervals.
 
 Works on counts by sample and class and on single answers; knows nothing of files or of models. What
-people say of one sample hangs together, so intervals are over samples, never over answers.
+people say of one sample hangs together, so intervals are over samples, or blocks of them, never
+over answers.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.people.agreement import Counts, cohen_by_weight, fleiss_by_weight, majority_vote
+from distill.people.agreement import (
+    Counts,
+    Sums,
+    cohen_by_weight,
+    fleiss_by_weight,
+    majority_vote,
+)
 from distill.people.annotations import Annotations
-from distill.statistics.metrics import Estimate, bootstrap, proportion
+from distill.statistics.metrics import Estimate, bootstrap
+from distill.statistics.resampling import Blocks, share
+
+Names = NDArray[Any] | None  # of the samples' blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +65,12 @@ class HumanScore:
 
 
 def score_humans(
-    annotations: Annotations, labels: NDArray[np.int64], num_classes: int, *, confidence: float
+    annotations: Annotations,
+    labels: NDArray[np.int64],
+    num_classes: int,
+    *,
+    blocks: Names = None,
+    confidence: float,
 ) -> tuple[HumanScore, NDArray[np.int64]]:
     """Score what people said of a split.
 
@@ -63,6 +78,7 @@ def score_humans(
         annotations: of some of its samples.
         labels: the truth, [N].
         num_classes: C.
+        blocks: of the split's samples, [N], see `Truth`.
         confidence: of every interval.
 
     Returns:
@@ -70,7 +86,7 @@ def score_humans(
     """
     table = annotations.table(len(labels), num_classes)
     answered = np.flatnonzero(table.sum(axis=1))
-    counts, truth = table[answered], labels[answered]
+    counts, truth, some = table[answered], labels[answered], _of(blocks, answered)
     winners, ties = majority_vote(counts)
     vote = np.full(len(labels), -1)
     vote[answered] = winners
@@ -79,11 +95,11 @@ def score_humans(
         num_annotations=int(counts.sum()),
         num_left_out=annotations.num_left_out,
         num_ties=int(ties.sum()),
-        single=_single(counts, truth, confidence),
-        majority=proportion(winners == truth, confidence=confidence),
-        per_annotator=_each(annotations, labels, confidence),
-        cohen_kappa=_two(annotations, num_classes, confidence),
-        fleiss_kappa=_many(counts, confidence),
+        single=_single(counts, truth, some, confidence),
+        majority=share(winners == truth, blocks=some, confidence=confidence),
+        per_annotator=_each(annotations, labels, blocks, confidence),
+        cohen_kappa=_two(annotations, num_classes, blocks, confidence),
+        fleiss_kappa=_many(counts, some, confidence),
         median_seconds=None
         if annotations.seconds is None
         else float(np.median(annotations.seconds)),
@@ -97,6 +113,7 @@ def gain_of_single(
     reference: NDArray[np.int64],
     num_classes: int,
     *,
+    blocks: Names = None,
     confidence: float,
 ) -> Estimate:
     """One person's answer minus a reference's, in accuracy, paired on the samples with answers.
@@ -106,43 +123,64 @@ def gain_of_single(
         labels: the truth, [N].
         reference: class numbers, [N].
         num_classes: C.
-        confidence: of the interval, a bootstrap over samples.
+        blocks: of the split's samples, [N], see `Truth`.
+        confidence: of the interval, a bootstrap over samples, or blocks of them.
     """
     table = annotations.table(len(labels), num_classes)
     answered = np.flatnonzero(table.sum(axis=1))
     counts, truth = table[answered], labels[answered]
-    right, total = counts[np.arange(len(counts)), truth], counts.sum(axis=1)
-    other = (reference[answered] == truth).astype(float)
+    sums, num_units = _units(len(counts), _of(blocks, answered))
+    right, total = sums(counts[np.arange(len(counts)), truth]), sums(counts.sum(axis=1))
+    other, sizes = sums((reference[answered] == truth).astype(float)), sums(np.ones(len(counts)))
 
     def gain(weights: NDArray[Any]) -> NDArray[Any]:
-        return weights @ right / (weights @ total) - weights @ other / weights.sum(axis=1)
+        return weights @ right / (weights @ total) - weights @ other / (weights @ sizes)
 
-    return bootstrap({"gain": gain}, len(counts), confidence)["gain"]
+    found = bootstrap({"gain": gain}, num_units, confidence)["gain"]
+    low, high = found.interval
+    return replace(found, interval=(max(low, -1.0), min(high, 1.0)))  # of one block unbounded
 
 
-def _single(counts: Counts, truth: NDArray[np.int64], confidence: float) -> Estimate:
+def _of(blocks: Names, samples: NDArray[np.int64]) -> Names:
+    return None if blocks is None else blocks[samples]
+
+
+def _units(num_samples: int, blocks: Names) -> tuple[Sums, int]:
+    """Say what is drawn as one: how its samples are added up, and how many there are."""
+    if blocks is None:
+        return np.asarray, num_samples
+    rows = Blocks(num_samples, blocks)
+    return rows.sums, rows.num_groups
+
+
+def _single(counts: Counts, truth: NDArray[np.int64], blocks: Names, confidence: float) -> Estimate:
     right, total = counts[np.arange(len(counts)), truth], counts.sum(axis=1)
     if (right == total).all() or not right.any():  # no spread: see `metrics.score`
-        return proportion(right > 0, confidence=confidence)
+        return share(right > 0, blocks=blocks, confidence=confidence)
+    sums, num_units = _units(len(counts), blocks)
+    right, total = sums(right), sums(total)
     accuracy = {"accuracy": lambda w: w @ right / (w @ total)}
-    return bootstrap(accuracy, len(counts), confidence)["accuracy"]
+    return bootstrap(accuracy, num_units, confidence)["accuracy"]
 
 
 def _each(
-    annotations: Annotations, labels: NDArray[np.int64], confidence: float
+    annotations: Annotations, labels: NDArray[np.int64], blocks: Names, confidence: float
 ) -> list[Annotator]:
     if annotations.annotators is None:
         return []
     right = annotations.labels == labels[annotations.samples]
     people = []
     for name in np.unique(annotations.annotators):
-        own = right[annotations.annotators == name]
-        accuracy = proportion(own, confidence=confidence)
-        people.append(Annotator(name=str(name), num_samples=len(own), accuracy=accuracy))
+        own = annotations.annotators == name
+        some = _of(blocks, annotations.samples[own])
+        accuracy = share(right[own], blocks=some, confidence=confidence)
+        people.append(Annotator(name=str(name), num_samples=int(own.sum()), accuracy=accuracy))
     return people
 
 
-def _two(annotations: Annotations, num_classes: int, confidence: float) -> Estimate | None:
+def _two(
+    annotations: Annotations, num_classes: int, blocks: Names, confidence: float
+) -> Estimate | None:
     people = [] if annotations.annotators is None else np.unique(annotations.annotators)
     if len(people) != 2:
         return None
@@ -154,13 +192,15 @@ def _two(annotations: Annotations, num_classes: int, confidence: float) -> Estim
     if len(both) < 2:
         return None
     first, second = (np.array([answers[sample] for sample in both]) for answers in said)
-    return _kappa(cohen_by_weight(first, second, num_classes), len(both), confidence)
+    sums, num_units = _units(len(both), _of(blocks, np.array(both)))
+    return _kappa(cohen_by_weight(first, second, num_classes, sums), num_units, confidence)
 
 
-def _many(counts: Counts, confidence: float) -> Estimate | None:
+def _many(counts: Counts, blocks: Names, confidence: float) -> Estimate | None:
     if (counts.sum(axis=1) > 1).sum() < 2:
         return None
-    return _kappa(fleiss_by_weight(counts), len(counts), confidence)
+    sums, num_units = _units(len(counts), blocks)
+    return _kappa(fleiss_by_weight(counts, sums), num_units, confidence)
 
 
 def _kappa(
@@ -169,4 +209,7 @@ def _kappa(
     """Estimate a kappa; None where it is not defined."""
     if np.isnan(kappa(np.ones((1, n)))[0]):
         return None
-    return bootstrap({"kappa": kappa}, n, confidence)["kappa"]
+    found = bootstrap({"kappa": kappa}, n, confidence)["kappa"]
+    # It is not defined in some draws, such as of one class, and one block says nothing of others.
+    is_known = np.isfinite(found.interval).all()
+    return found if is_known else replace(found, interval=(-1.0, 1.0))

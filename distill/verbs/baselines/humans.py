@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from distill.errors import UsageError
 from distill.people.annotations import Samples, read_annotations
 from distill.people.raters import gain_of_single, score_humans
-from distill.statistics.metrics import compare_paired
 from distill.tasks import TaskKind
 from distill.verbs.run.workspace import OUTPUTS, Workspace, plain
 
@@ -43,14 +42,16 @@ def score_people(
             f"Expected classes for `humans=` but {data.name} asks for "
             f"{OUTPUTS[data.task.kind]}. Leave `humans` out."
         )
-    labels, num_classes = data.test.labels, len(data.classes)
+    labels, blocks, num_classes = data.test.labels, data.test.blocks, len(data.classes)
     samples = Samples(indices=data.test.indices, paths=data.test.paths)
     annotations = read_annotations(human_files(workspace), samples, data.classes)
-    score, vote = score_humans(annotations, labels, num_classes, confidence=confidence)
+    given: dict[str, Any] = {"blocks": blocks, "confidence": confidence}
+    score, vote = score_humans(annotations, labels, num_classes, **given)
     seen = vote >= 0
-    truth = labels[seen]
-    majority = compare_paired(vote[seen] == truth, best[seen] == truth, confidence=confidence)
-    single = gain_of_single(annotations, labels, best, num_classes, confidence=confidence)
+    pair = ((own == labels)[seen] for own in (vote, best))
+    some = None if blocks is None else blocks[seen]
+    majority = workspace.scoring.compare(*pair, blocks=some, confidence=confidence)
+    single = gain_of_single(annotations, labels, best, num_classes, **given)
     cost = workspace.cfg.humans_cost_per_label
     return {
         "measured_through": "annotations of the test set",
