@@ -5,6 +5,7 @@ import io
 import json
 import re
 import subprocess
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,7 +20,7 @@ from distill.people.annotating import (
     render_page,
     split_pages,
 )
-from distill.people.annotations import Samples, read_annotations
+from distill.people.annotations import read_annotations
 
 NASTY = ("</script><b>", 'a "quoted", name', "owl & cat")
 
@@ -98,7 +99,7 @@ def test_what_is_pressed_is_what_is_read_back(require, rng, tmp_path):
     assert said["status"] == "image 4 of 4, 3 answered."
     assert said["kept"]["annotator"] == 'Ann "A", B'
     (tmp_path / "annotations.csv").write_text(said["csv"])
-    samples = Samples(indices=np.arange(10, 14))
+    samples = SimpleNamespace(indices=np.arange(10, 14), paths=None)
     found = read_annotations([tmp_path / "annotations.csv"], samples, NASTY)
     assert found.samples.tolist() == [0, 1, 3]
     assert found.labels.tolist() == [1, 2, 0]  # the second was mended

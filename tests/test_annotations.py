@@ -1,6 +1,7 @@
 """Claims about files of annotations: what each layout means, and what is refused."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -8,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.errors import UserError
-from distill.people.annotations import Samples, as_written, class_numbers, read_annotations
+from distill.people.annotations import as_written, class_numbers, read_annotations
 
 CLASSES = ("cat", "dog", "owl")
-SAMPLES = Samples(
+SAMPLES = SimpleNamespace(
     indices=np.array([10, 20, 30, 40]), paths=pa.array(["a.png", "b.png", "c.png", "d.png"])
 )
 
@@ -127,7 +128,7 @@ def test_names_that_look_like_numbers_are_names(tmp_path):
     [
         (["index,label", "10,cat", "11,dog", "99,dog"],
          r"2 of 3 rows.*does not have: 11, 99\. It has 10, 20, 30, 40"),
-        (["path,label", "z.png,cat"], r"does not have: z\.png"),
+        (["path,label", "z.png,cat"], r"found z\.png, and theirs are such as a\.png"),
         (["index,label", "10,cat", "20,dig"], "1 of 2 are none, such as `dig`.*Did you mean `dog`"),
         (["index,label", "10,0", "20,3"], r"numbers \(0 to 2\).*1 of 2 are none, such as 3"),
         (["index,annotator,label", "10,ann,cat", "10,ann,dog"], "`ann` answers index 10 twice"),
@@ -176,8 +177,49 @@ def test_files_that_are_none_are_refused(tmp_path):
 
 def test_data_without_paths_or_with_the_same_twice_cannot_be_joined_by_path(tmp_path):
     path = text(tmp_path / "a.csv", "path,label", "a.png,cat")
-    with pytest.raises(UserError, match="this data has no paths"):
-        read(path, samples=Samples(indices=np.array([1, 2])))
-    twice = Samples(indices=np.array([1, 2]), paths=pa.array(["a.png", "a.png"]))
-    with pytest.raises(UserError, match="only 1 of 2 do"):
-        read(path, samples=twice)
+    both = text(tmp_path / "b.csv", "index,path,label", "2,a.png,cat")
+    for paths in (None, pa.array(["a.png", "a.png"])):
+        samples = SimpleNamespace(indices=np.array([1, 2]), paths=paths)
+        with pytest.raises(UserError, match=r"have no paths of their own.*add a column `index`"):
+            read(path, samples=samples)
+        assert read(both, samples=samples).samples.tolist() == [1]
+
+
+BELOW = SimpleNamespace(
+    indices=np.array([0, 1]), paths=pa.array(["test/cat/0.png", "test/dog/0.png"])
+)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
+@pytest.mark.parametrize("folder", ["test/", "", "./test/", "test\\"])
+def test_paths_go_before_numbers_of_another_listing(kind, folder, tmp_path, caplog):
+    names, index = [f"{folder}dog/0.png", f"{folder}cat/0.png"], [1, 0]
+    if kind == "json":
+        tasks = [task(number, said(label)) for number, label in zip(index, CLASSES, strict=False)]
+        for own, name in zip(tasks, names, strict=True):
+            own["data"]["path"] = name
+        path = export(tmp_path / "a.json", *tasks)
+    elif kind == "csv":
+        rows = [f"{n},{i},{c}" for n, i, c in zip(names, index, CLASSES, strict=False)]
+        path = text(tmp_path / "a.csv", "name,index,label", *rows)
+    else:
+        path = table(tmp_path / "a.parquet", name=names, index=index, label=list(CLASSES[:2]))
+    assert read(path, samples=BELOW).samples.tolist() == [1, 0]
+    assert not caplog.records  # the numbers say the same
+    shifted = SimpleNamespace(indices=np.array([7, 8]), paths=BELOW.paths)
+    assert read(path, samples=shifted).samples.tolist() == [1, 0]
+    assert "of 2 rows" in caplog.text
+    assert "2 have another `index`" in caplog.text
+
+
+def test_names_that_are_no_paths_leave_it_to_paths_or_numbers(tmp_path):
+    path = text(tmp_path / "a.csv", "name,path,label", "Rex,b.png,dog", "Tom,a.png,cat")
+    assert read(path).samples.tolist() == [1, 0]
+    path = text(tmp_path / "a.csv", "name,index,label", "Rex,20,dog", "Tom,10,cat")
+    assert read(path).samples.tolist() == [1, 0]
+
+
+def test_one_path_of_another_sample_is_refused_whatever_its_number_is(tmp_path):
+    path = text(tmp_path / "a.csv", "path,index,label", "b.png,20,dog", "z.png,10,cat")
+    with pytest.raises(UserError, match=r"path values.*1 of 2 rows.*does not have: z\.png"):
+        read(path)

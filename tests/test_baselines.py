@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from sklearn.dummy import DummyClassifier
 from sklearn.neighbors import NearestCentroid as SklearnCentroid
 
@@ -25,6 +26,8 @@ from distill.training.baselines.heuristics import (
 )
 from distill.training.baselines.predictions import saved_predictions
 from distill.training.baselines.scoring import check_answers, score_baselines
+from distill.training.data.sources import image_folder
+from distill.verbs.rows.image_files import read_sources
 
 SCORING = Classes(10)
 
@@ -230,3 +233,33 @@ def test_predictions_with_gaps_or_repeats_are_refused(data, tmp_path):
         pq.write_table(pa.table({"index": rows, "prediction": rows * 0}), tmp_path / "p.parquet")
         with pytest.raises(UserError, match=message):
             saved_predictions(data.train, data.test, 10, path=str(tmp_path / "p.parquet"))
+
+
+@pytest.mark.parametrize("folder", ["", "test"])
+def test_predictions_of_a_whole_folder_are_those_of_the_test_images_in_it(
+    folder, tmp_path, rng, caplog
+):
+    for part, number in (("train", 30), ("test", 20)):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(number):
+                pixels_of_one = rng.integers(0, 256, (4, 4, 3)).astype(np.uint8)
+                Image.fromarray(pixels_of_one).save(tmp_path / part / name / f"{i}.png")
+    own = image_folder(
+        root=str(tmp_path), image_size=[4, 4], test_fraction=0.2, validation_fraction=0.2, seed=0
+    )
+    _, names = read_sources(tmp_path / folder, "image")
+    said = rng.integers(0, 2, len(names))
+    order = rng.permutation(len(names))  # what lists them may do so in any order
+    columns = {"index": np.arange(len(names)), "name": np.array(names)[order], "label": said}
+    pq.write_table(pa.table(columns), tmp_path / "p.parquet")
+    found = saved_predictions(
+        own.train, own.test, 2, path=str(tmp_path / "p.parquet"), column="label"
+    )
+    by_file = {
+        tmp_path / folder / name: str(n)
+        for name, n in zip(columns["name"].tolist(), said.tolist(), strict=True)
+    }
+    expected = [by_file[tmp_path / path] for path in own.test.paths.to_pylist()]
+    assert found.tolist() == expected
+    assert f"of 40 rows of {tmp_path / 'p.parquet'} that name a sample" in caplog.text

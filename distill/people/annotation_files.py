@@ -4,7 +4,7 @@ Knows how the files look; which samples and classes they name is `annotations`' 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.people.label_studio import read_export
+from distill.sample_names import INDEX, NAMES, Names, index_in, names_in
 
-KEYS = ("index", "path", "name")  # a name is a path, as `predict` writes it
-_TEXT = dict.fromkeys(("path", "name", "annotator", "label", "counts"), pa.string())
+_TEXT = dict.fromkeys((*NAMES, "annotator", "label", "counts"), pa.string())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +27,16 @@ class Rows:
     """A file as it is, one row for each answer, or for each sample where answers are counted.
 
     Attributes:
-        by: what names the samples, one of `KEYS`.
-        keys: of the samples, [A].
-        labels: class names or numbers [A], or counts by class [A, C].
+        index: of the samples, [A]; None where they are named alone.
+        names: of the samples, by column.
+        labels: class names or numbers [A], or counts by class [A, C]; or whatever was asked for.
         annotators: who, [A].
         seconds: each answer took, [A].
         num_left_out: answers that were cancelled or are empty.
     """
 
-    by: str
-    keys: Sequence[Any]
+    index: NDArray[np.int64] | None
+    names: Names
     labels: Any
     annotators: Sequence[str] | None = None
     seconds: Sequence[float] | None = None
@@ -49,25 +49,25 @@ def read_rows(path: Path) -> Rows:
     Raises:
         UserError: it is missing, damaged, or lacks a column.
     """
-    return _read(path, _READERS)
+    return _read(path, _tables(_answers) | {".json": _label_studio})
 
 
-def read_column(path: Path, column: str) -> tuple[str, list[Any], NDArray[Any]]:
-    """Read a column of a CSV or Parquet file that names its samples.
-
-    Returns:
-        one of `KEYS`, the samples' keys [A] and the values [A].
+def read_column(path: Path, column: str) -> Rows:
+    """Read a column of a CSV or Parquet file that names its samples, as the rows' labels.
 
     Raises:
         UserError: the file is missing or damaged, or lacks a column.
     """
-    table = _read(path, {".parquet": pq.read_table, ".csv": _csv_table(column)})
-    by = _key(table, path)
-    _column(table, column, path)
-    return by, table[by].to_pylist(), _values(table[column])
+
+    def taken(table: pa.Table, path: Path) -> Rows:
+        samples = _samples(table, path)
+        _column(table, column, path)
+        return Rows(**samples, labels=_values(table[column]))
+
+    return _read(path, _tables(taken, column))
 
 
-def _read(path: Path, readers: dict[str, Callable[[Path], Any]]) -> Any:
+def _read(path: Path, readers: Mapping[str, Callable[[Path], Rows]]) -> Rows:
     if path.suffix.lower() not in readers or not path.is_file():
         raise UserError(f"Expected a file ({', '.join(readers)}) at {path} but there is none.")
     try:
@@ -80,44 +80,39 @@ def _read(path: Path, readers: dict[str, Callable[[Path], Any]]) -> Any:
         ) from error
 
 
-def _csv_table(*text: str) -> Callable[[Path], pa.Table]:
-    """Read CSV files whose columns of names stay text: a class may be called 3."""
+def _tables(
+    rows: Callable[[pa.Table, Path], Rows], *text: str
+) -> dict[str, Callable[[Path], Rows]]:
+    """Read tables; in CSV files columns of names stay text: a class may be called 3."""
     options = pa_csv.ConvertOptions(column_types=_TEXT | dict.fromkeys(text, pa.string()))
-    return lambda path: pa_csv.read_csv(path, convert_options=options)
+    return {
+        ".parquet": lambda path: rows(pq.read_table(path), path),
+        ".csv": lambda path: rows(pa_csv.read_csv(path, convert_options=options), path),
+    }
 
 
-def _from_table(read: Callable[[Path], pa.Table]) -> Callable[[Path], Rows]:
-    def rows(path: Path) -> Rows:
-        table = read(path)
-        by = _key(table, path)
-        keys = table[by].to_pylist()
-        if "counts" in table.column_names:
-            listed = table["counts"].to_pylist()
-            counts = [json.loads(row) if isinstance(row, str) else row for row in listed]
-            numbers = np.array(counts)
-            if numbers.dtype.kind not in "iu":
-                raise ValueError("column `counts` has no lists of whole numbers of one length.")
-            return Rows(by=by, keys=keys, labels=numbers)
-        _column(table, "label", path)
-        annotators = seconds = None
-        if "annotator" in table.column_names:
-            _column(table, "annotator", path)
-            annotators = list(map(str, table["annotator"].to_pylist()))
-        if "seconds" in table.column_names and not table["seconds"].null_count:
-            seconds = table["seconds"].to_pylist()
-        return Rows(
-            by=by,
-            keys=keys,
-            labels=_values(table["label"]),
-            annotators=annotators,
-            seconds=seconds,
-        )
-
-    return rows
+def _answers(table: pa.Table, path: Path) -> Rows:
+    samples = _samples(table, path)
+    if "counts" in table.column_names:
+        listed = table["counts"].to_pylist()
+        counts = [json.loads(row) if isinstance(row, str) else row for row in listed]
+        numbers = np.array(counts)
+        if numbers.dtype.kind not in "iu":
+            raise ValueError("column `counts` has no lists of whole numbers of one length.")
+        return Rows(**samples, labels=numbers)
+    _column(table, "label", path)
+    annotators = seconds = None
+    if "annotator" in table.column_names:
+        _column(table, "annotator", path)
+        annotators = list(map(str, table["annotator"].to_pylist()))
+    if "seconds" in table.column_names and not table["seconds"].null_count:
+        seconds = table["seconds"].to_pylist()
+    labels = _values(table["label"])
+    return Rows(**samples, labels=labels, annotators=annotators, seconds=seconds)
 
 
 def _label_studio(path: Path) -> Rows:
-    export = read_export(path, ("index", "path"), "baseline annotate")
+    export = read_export(path, (INDEX, "path"), "baseline annotate")
     given = export.answers
     if not given:
         raise UserError(
@@ -125,8 +120,12 @@ def _label_studio(path: Path) -> Rows:
         )
     seconds = [own.seconds for own in given if own.seconds is not None]
     return Rows(
-        by=export.by,
-        keys=[int(own.key) if export.by == "index" else own.key for own in given],
+        index=np.array([int(own.key) for own in given]) if export.by == INDEX else None,
+        names={
+            name: [str(own.data.get(name)) for own in given]
+            for name in NAMES
+            if name in given[0].data
+        },
         labels=[own.choice for own in given],
         annotators=[own.annotator for own in given],
         seconds=seconds if len(seconds) == len(given) else None,
@@ -134,14 +133,15 @@ def _label_studio(path: Path) -> Rows:
     )
 
 
-def _key(table: pa.Table, path: Path) -> str:
-    found = [name for name in KEYS if name in table.column_names]
-    if not found or not len(table):
+def _samples(table: pa.Table, path: Path) -> dict[str, Any]:
+    """Read what names the samples."""
+    index, names = index_in(table), names_in(table)
+    if (index is None and not names) or not len(table):
         raise UserError(
             f"Expected rows with a column `index`, `path` or `name` in {path} but found "
             f"{len(table)} with {', '.join(table.column_names[:10])}. Name each row's sample."
         )
-    return found[0]
+    return {"index": index, "names": names}
 
 
 def _column(table: pa.Table, name: str, path: Path) -> None:
@@ -162,10 +162,3 @@ def listed(names: Sequence[Any] | NDArray[Any]) -> str:
     """Name the first few of many, for a message."""
     shown = ", ".join(str(name) for name in names[:5])
     return shown + (f" and {len(names) - 5} others" if len(names) > 5 else "")
-
-
-_READERS: dict[str, Callable[[Path], Rows]] = {
-    ".parquet": _from_table(pq.read_table),
-    ".csv": _from_table(_csv_table()),
-    ".json": _label_studio,
-}

@@ -9,19 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from distill.errors import UserError, nearest
 from distill.people.annotation_files import Rows, listed, read_column, read_rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Samples:
-    """The names of a split's samples: their numbers, and their paths where they have any."""
-
-    indices: NDArray[np.int64]  # [N]
-    paths: pa.Array | None = None  # [N] strings
+from distill.sample_names import INDEX, Samples, locate, places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +56,8 @@ def read_annotations(
         .json           as Label Studio exports it, `index` or `path` in each task's `data`;
                         cancelled answers are left out
 
+    Names go before numbers, see `locate`.
+
     Args:
         paths: the files; their answers are put together.
         samples: of the split.
@@ -99,8 +93,8 @@ def read_answers(path: Path, column: str, samples: Samples) -> NDArray[Any]:
     Raises:
         UserError: the file is missing or damaged, or a sample has no prediction or several.
     """
-    by, keys, values = read_column(path, column)
-    positions = _positions(keys, by, samples, path, others_matter=False)
+    rows = read_column(path, column)
+    positions = _positions(rows, samples, path, others_matter=False)
     known = np.flatnonzero(positions >= 0)
     times = np.bincount(positions[known], minlength=len(samples.indices))
     if (times != 1).any():
@@ -109,7 +103,7 @@ def read_answers(path: Path, column: str, samples: Samples) -> NDArray[Any]:
             f"{(times == 0).sum()} have none and {(times > 1).sum()} have several, such as index "
             f"{listed(samples.indices[times != 1])}. Mend the file."
         )
-    return values[known[np.argsort(positions[known])]]
+    return rows.labels[known[np.argsort(positions[known])]]
 
 
 def class_numbers(values: Any, classes: Sequence[str], where: str) -> NDArray[np.int64]:
@@ -164,7 +158,7 @@ def as_written(values: Any) -> NDArray[Any]:
 
 def _join(rows: Rows, path: Path, samples: Samples, classes: Sequence[str]) -> Annotations:
     """Find the samples and the classes that a file names."""
-    positions = _positions(rows.keys, rows.by, samples, path)
+    positions = _positions(rows, samples, path)
     labels = np.asarray(rows.labels)
     if labels.ndim == 2:
         if labels.shape[1] != len(classes) or (labels < 0).any() or not labels.any():
@@ -186,33 +180,26 @@ def _join(rows: Rows, path: Path, samples: Samples, classes: Sequence[str]) -> A
 
 
 def _positions(
-    keys: Sequence[Any], by: str, samples: Samples, path: Path, *, others_matter: bool = True
+    rows: Rows, samples: Samples, path: Path, *, others_matter: bool = True
 ) -> NDArray[np.int64]:
-    """Find samples by their keys; -1 for those of other splits, where these do not matter."""
-    names = samples.indices.tolist() if by == "index" else _paths(samples, by, path)
-    place = {name: position for position, name in enumerate(names)}
-    if len(place) < len(names):
+    """Find samples in their split; -1 for those of other splits, where these do not matter."""
+    found = locate(rows.index, rows.names, places([samples]), path)
+    place = {number: position for position, number in enumerate(samples.indices.tolist())}
+    positions = np.full(len(rows.labels), -1)
+    positions[found.rows] = [place.get(number, -1) for number in found.numbers.tolist()]
+    unknown = np.flatnonzero(positions < 0)
+    if (others_matter and len(unknown)) or len(unknown) == len(positions):
+        theirs, own = rows.index, samples.indices
+        if found.by != INDEX:
+            theirs, own = np.array(rows.names[found.by]), np.array(samples.paths)
+        assert theirs is not None
         raise UserError(
-            f"Expected every sample of the test set to have a `{by}` of its own, to find those of "
-            f"{path}, but only {len(place)} of {len(names)} do. Name samples by `index`."
+            f"Expected {found.by} values of test samples in {path} but {len(unknown)} of "
+            f"{len(positions)} rows are of samples that the test set does not have: "
+            f"{listed(theirs[unknown])}. It has {listed(own)}. Leave other samples out, or name "
+            "the data that they are of."
         )
-    unknown = [key for key in keys if key not in place]
-    if (others_matter and unknown) or len(unknown) == len(keys):
-        raise UserError(
-            f"Expected {by} values of test samples in {path} but {len(unknown)} of {len(keys)} "
-            f"rows are of samples that the test set does not have: {listed(unknown)}. It has "
-            f"{listed(names)}. Leave other samples out, or name the data that they are of."
-        )
-    return np.array([place.get(key, -1) for key in keys], np.int64)
-
-
-def _paths(samples: Samples, by: str, path: Path) -> list[str]:
-    if samples.paths is None:
-        raise UserError(
-            f"Expected samples named by `index` in {path} but it has a column `{by}`, and this "
-            "data has no paths. Add a column `index`: a sample's place in its file or folder."
-        )
-    return samples.paths.to_pylist()
+    return positions
 
 
 def _check_once(whole: Annotations, paths: Sequence[Path], samples: Samples) -> None:

@@ -24,6 +24,7 @@ class Answer:
         annotator: an e-mail address, a name or a number; `label studio` is nobody in particular.
         seconds: it took; None where that is unknown.
         time: UTC, in seconds since 1970; likewise.
+        data: of its task.
     """
 
     key: str | int
@@ -31,6 +32,7 @@ class Answer:
     annotator: str
     seconds: float | None
     time: float | None
+    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,7 @@ def read_export(path: Path, keys: Sequence[str], made_by: str) -> Export:
                     f"Expected one choice for each answer in {path} but {by} {key} has "
                     f"{len(chosen)}: {', '.join(chosen)[:200]}. Let people choose a single class."
                 )
-            answers.append(_answer(key, chosen[0], annotation))
+            answers.append(_answer(key, chosen[0], annotation, _data(task)))
     return Export(by=by, answers=tuple(answers), num_tasks=len(tasks), num_left_out=num_left_out)
 
 
@@ -118,7 +120,9 @@ def _data(task: Any) -> Mapping[str, Any]:
     return data if isinstance(data, Mapping) else {}
 
 
-def _answer(key: Any, choice: str, annotation: Mapping[str, Any]) -> Answer:
+def _answer(
+    key: Any, choice: str, annotation: Mapping[str, Any], data: Mapping[str, Any]
+) -> Answer:
     lead = annotation.get("lead_time")
     return Answer(
         key=key,
@@ -126,6 +130,7 @@ def _answer(key: Any, choice: str, annotation: Mapping[str, Any]) -> Answer:
         annotator=_annotator(annotation.get("completed_by")),
         seconds=float(lead) if isinstance(lead, int | float) and math.isfinite(lead) else None,
         time=_time(annotation.get("created_at")),
+        data=data,
     )
 
 

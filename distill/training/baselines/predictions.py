@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.people.annotations import Samples, as_written, read_answers
+from distill.people.annotations import as_written, read_answers
 from distill.training.data.splits import Split
 
 
@@ -23,7 +23,7 @@ def saved_predictions(
 
     Args:
         train: not looked at.
-        test: whose samples are looked up, by `index`, `path` or `name`.
+        test: whose samples are looked up, by `name` or `path`, which go before `index`.
         num_classes: not looked at.
         path: a .csv or .parquet file; samples of other splits in it are passed over.
         column: of class names or numbers; of numbers, or a list of them in each row, in the
@@ -35,7 +35,7 @@ def saved_predictions(
     Raises:
         UserError: the file is missing or damaged, or a sample has no prediction or several.
     """
-    answers = read_answers(Path(path), column, Samples(indices=test.indices, paths=test.paths))
+    answers = read_answers(Path(path), column, test)
     if test.labels.ndim == 1:
         return as_written(answers)
     try:

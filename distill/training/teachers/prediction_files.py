@@ -18,10 +18,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from distill.errors import UserError
+from distill.sample_names import INDEX, NAMES, Names, index_in, is_names, names_in
 from distill.tasks import TaskKind
 
-INDEX = "index"
-NAMES = ("name", "path")  # of samples, where they are text
 NUMBERS, PROBABILITIES = "prediction", "probabilities"
 
 
@@ -31,14 +30,14 @@ class Saved:
 
     Attributes:
         index: of the samples, [N]; None where they are named alone.
-        names: of the samples, [N], as `predict` writes them; None where they are not named.
+        names: of the samples, by column.
         values: what is said of each, [N, C].
         classes: names of the outputs; None where the file does not name them.
         are_probabilities: None where it does not say.
     """
 
     index: NDArray[np.int64] | None
-    names: list[str] | None
+    names: Names
     values: NDArray[np.floating]
     classes: tuple[str, ...] | None
     are_probabilities: bool | None
@@ -70,10 +69,11 @@ def read_predictions(path: Path, kind: TaskKind) -> Saved:
             "Make it again."
         ) from e
     values = table.values
-    index = np.arange(len(table.names or ())) if table.index is None else table.index
+    counts = [len(own) for own in table.names.values()]
+    index = np.arange(counts[0]) if table.index is None else table.index
     whole = index.ndim == 1 and index.dtype.kind in "iu"
     numbers = values.ndim == 2 and values.dtype.kind in "iuf"
-    if not whole or not numbers or len(index) != len(values) or not values.size:
+    if not whole or not numbers or {len(index), *counts} != {len(values)} or not values.size:
         raise UserError(
             f"Expected whole numbers `{INDEX}` [N] and numbers [N, classes] in {path} but got "
             f"{index.dtype} {index.shape} and {values.dtype} {values.shape}. Make it again."
@@ -83,12 +83,12 @@ def read_predictions(path: Path, kind: TaskKind) -> Saved:
 
 def _read_parquet(path: Path, wanted: tuple[str, ...]) -> Saved:
     table = pq.read_table(path)
-    keys = [name for name in table.column_names if name == INDEX or _is_text(table, name)]
+    keys = [name for name in table.column_names if name == INDEX or is_names(table, name)]
     name = _values_name(table.column_names, path, wanted, keys)
     named = (table.schema.metadata or {}).get(b"classes")
     return Saved(
-        index=_whole(table),
-        names=_names(table),
+        index=index_in(table),
+        names=names_in(table),
         values=_numbers(table[name].combine_chunks(), name),
         classes=tuple(named.decode().split("\n")) if named else None,
         are_probabilities=name == PROBABILITIES,
@@ -119,7 +119,7 @@ def _read_npz(path: Path, wanted: tuple[str, ...]) -> Saved:
         values = arrays[name]
         return Saved(
             index=arrays[INDEX] if INDEX in arrays.files else None,
-            names=_array_names(arrays),
+            names={own: list(map(str, arrays[own])) for own in NAMES if own in arrays.files},
             values=values[:, None] if name == NUMBERS and values.ndim == 1 else values,
             classes=None if named is None else tuple(map(str, named)),
             are_probabilities=name == PROBABILITIES,
@@ -129,7 +129,7 @@ def _read_npz(path: Path, wanted: tuple[str, ...]) -> Saved:
 def _read_csv(path: Path, wanted: tuple[str, ...]) -> Saved:
     table = pa_csv.read_csv(path)
     names = table.column_names
-    keys = [name for name in names if name == INDEX or _is_text(table, name)]
+    keys = [name for name in names if name == INDEX or is_names(table, name)]
     if not keys or len({*keys}) < len(keys) or len(names) == len(keys):
         raise UserError(
             f"Expected one column `{INDEX}` or `name` and one for every class in {path} but found "
@@ -140,8 +140,8 @@ def _read_csv(path: Path, wanted: tuple[str, ...]) -> Saved:
     columns = [table.column(at) for at, name in enumerate(names) if name in taken]
     numbers = [column.cast(pa.float64()).to_numpy() for column in columns]
     return Saved(
-        index=_whole(table),
-        names=_names(table),
+        index=index_in(table),
+        names=names_in(table),
         values=np.stack(numbers, axis=1),
         classes=None if is_unnamed else tuple(taken),
         are_probabilities=False if NUMBERS in wanted else None,
@@ -160,30 +160,3 @@ def _values_name(
             f"sample's path, may stand for `{INDEX}`."
         )
     return found[0]
-
-
-def _is_text(table: pa.Table, name: str) -> bool:
-    """Tell whether a column names samples; one of numbers may be a class of that name."""
-    if name not in NAMES or table.column_names.count(name) != 1:
-        return False
-    kind = table[name].type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _names(table: pa.Table) -> list[str] | None:
-    found = [name for name in NAMES if _is_text(table, name)]
-    return [str(name) for name in table[found[0]].to_pylist()] if found else None
-
-
-def _array_names(arrays: Any) -> list[str] | None:
-    found = [arrays[name] for name in NAMES if name in arrays.files]
-    return [str(name) for name in found[0]] if found else None
-
-
-def _whole(table: pa.Table) -> NDArray[np.int64] | None:
-    if INDEX not in table.column_names:
-        return None
-    column = table[INDEX]
-    if column.null_count:
-        raise ValueError(f"{column.null_count} rows have no `{INDEX}`.")
-    return column.cast(pa.int64()).to_numpy()

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from distill.errors import UserError
 from distill.files import sha256, sha256_json
+from distill.sample_names import INDEX, Places, locate
 from distill.tasks import TaskKind
 from distill.training.lookup import Lookup
 from distill.training.teachers.base import Teacher, TeacherOutput
 from distill.training.teachers.outputs import check_width, to_outputs
 from distill.training.teachers.prediction_files import read_predictions
-from distill.training.teachers.prediction_samples import Places, locate
 
 
 class PredictionsTeacher(Teacher):
@@ -81,9 +81,10 @@ class PredictionsTeacher(Teacher):
             )
         self.classes = table.classes if classes is None else tuple(classes)
         check_width(table.values.shape[1], self.classes, str(path))
-        index, rows = locate(table, known, self.path)
+        located = locate(table.index, table.names, known, self.path)
+        index, rows = located.numbers, located.rows
         self._lookup, self._known = Lookup(index), known
-        self.is_numbered = index is table.index
+        self.is_numbered = located.by == INDEX
         self._check_distinct(index)
         self._logits = to_outputs(
             table.values[rows],
@@ -92,8 +93,8 @@ class PredictionsTeacher(Teacher):
             kind=kind,
             outputs_probabilities=are_probabilities,
         )
-        located = [] if self.is_numbered else [index.tolist(), rows.tolist()]
-        self._fingerprint = sha256_json([sha256(self.path), bool(are_probabilities), *located])
+        named = [] if self.is_numbered else [index.tolist(), rows.tolist()]
+        self._fingerprint = sha256_json([sha256(self.path), bool(are_probabilities), *named])
         options = {"kind": kind, "outputs_probabilities": outputs_probabilities}
         self._has_test = False
         self._test = self._open_test(test_path, classes, known=test_known, **options)

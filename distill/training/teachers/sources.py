@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.files import sha256_json
+from distill.sample_names import places
 from distill.training.data.folds import draw_folds, rows_without
 from distill.training.data.splits import Data
 from distill.training.teachers.base import Teacher
@@ -25,7 +26,6 @@ from distill.training.teachers.levels import QuantilesTeacher, at_level
 from distill.training.teachers.onnx import OnnxTeacher
 from distill.training.teachers.onnx_table import OnnxTableTeacher
 from distill.training.teachers.out_of_fold import OutOfFoldTeacher
-from distill.training.teachers.prediction_samples import places
 from distill.training.teachers.predictions import PredictionsTeacher
 from distill.training.teachers.saved_estimator import saved_estimator
 from distill.training.teachers.standardized import standardized

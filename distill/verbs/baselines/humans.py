@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UsageError
-from distill.people.annotations import Samples, read_annotations
+from distill.people.annotations import read_annotations
 from distill.people.raters import gain_of_single, score_humans
 from distill.tasks import TaskKind
 from distill.verbs.run.workspace import OUTPUTS, Workspace, plain
@@ -43,8 +43,7 @@ def score_people(
             f"{OUTPUTS[data.task.kind]}. Leave `humans` out."
         )
     labels, blocks, num_classes = data.test.labels, data.test.blocks, len(data.classes)
-    samples = Samples(indices=data.test.indices, paths=data.test.paths)
-    annotations = read_annotations(human_files(workspace), samples, data.classes)
+    annotations = read_annotations(human_files(workspace), data.test, data.classes)
     given: dict[str, Any] = {"blocks": blocks, "confidence": confidence}
     score, vote = score_humans(annotations, labels, num_classes, **given)
     seen = vote >= 0
