@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.errors import UsageError
+from distill.errors import UsageError, UserError, nearest
 
 QUANTILES = "`data.quantiles`"  # where they are asked for
 
@@ -105,6 +105,56 @@ def class_name(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def as_names(values: Any) -> NDArray[Any]:
+    """Take whole numbers of a file for text: class names may be numbers, and a CSV has text alone.
+
+    Args:
+        values: of a column, [A].
+    """
+    found = np.asarray(values)
+    return found.astype(str) if found.dtype.kind in "iu" else found
+
+
+def class_numbers(values: Any, classes: Sequence[str], where: str) -> NDArray[np.int64]:
+    """Turn class names into class numbers.
+
+    Numbers are class numbers; text is a name, or, where some of it is no name, all of it is numbers
+    (a CSV file does not tell them apart).
+
+    Args:
+        values: names or whole numbers, [A].
+        classes: names in the order of the labels.
+        where: the values come from, for the message.
+
+    Raises:
+        UserError: a value is no class; says which and how often.
+    """
+    found = np.asarray(values)
+    if found.dtype.kind in "OSU":
+        text = found.astype(str)
+        number = {name: position for position, name in enumerate(classes)}
+        kinds, inverse = np.unique(text, return_inverse=True)
+        unknown = [name for name in kinds if name not in number]
+        if not unknown:
+            return np.array([number[name] for name in kinds], np.int64)[inverse]
+        if not all(name.isdecimal() for name in kinds):
+            count = int(np.isin(text, unknown).sum())
+            raise UserError(
+                f"Expected labels among the {len(classes)} classes in {where} but {count} of "
+                f"{len(text)} are none, such as `{unknown[0]}`. {nearest(unknown[0], classes)}"
+            )
+        found = text.astype(np.int64)
+    whole = found.dtype.kind in "iu"
+    outside = ~((found >= 0) & (found < len(classes))) if whole else np.ones(len(found), bool)
+    if outside.any():
+        raise UserError(
+            f"Expected names or numbers (0 to {len(classes) - 1}) of the {len(classes)} classes in "
+            f"{where} but {outside.sum()} of {len(found)} are none, such as {found[outside][0]}. "
+            "Mend them: class numbers count from 0 in the order of the data's classes."
+        )
+    return found.astype(np.int64)
 
 
 def with_quantiles(task: Task, levels: Sequence[float] | None) -> Task:

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.errors import UserError
-from distill.people.annotations import as_written, class_numbers, read_annotations
+from distill.people.annotations import read_annotations
+from distill.tasks import as_names, class_numbers
 
 CLASSES = ("cat", "dog", "owl")
 SAMPLES = SimpleNamespace(
@@ -119,7 +120,7 @@ def test_names_that_look_like_numbers_are_names(tmp_path):
     assert read(path).labels.tolist() == [2, 0]  # no such names: class numbers
     path = table(tmp_path / "a.parquet", index=[10, 20, 30], label=[3, 1, 2])
     assert read(path, classes=("1", "2", "3")).labels.tolist() == [2, 0, 1]  # as a CSV is read
-    assert as_written(np.array([0.5])).tolist() == [0.5]
+    assert as_names(np.array([0.5])).tolist() == [0.5]
     assert class_numbers([1, 2], ("1", "2", "3"), "x").tolist() == [1, 2]  # a rule's are numbers
 
 

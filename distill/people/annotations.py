@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.errors import UserError, nearest
+from distill.errors import UserError
 from distill.people.annotation_files import Rows, listed, read_column, read_rows
 from distill.sample_names import INDEX, Samples, locate, places
+from distill.tasks import as_names, class_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,56 +107,6 @@ def read_answers(path: Path, column: str, samples: Samples) -> NDArray[Any]:
     return rows.labels[known[np.argsort(positions[known])]]
 
 
-def class_numbers(values: Any, classes: Sequence[str], where: str) -> NDArray[np.int64]:
-    """Turn class names into class numbers.
-
-    Numbers are class numbers; text is a name, or, where some of it is no name, all of it is numbers
-    (a CSV file does not tell them apart).
-
-    Args:
-        values: names or whole numbers, [A].
-        classes: names in the order of the labels.
-        where: the values come from, for the message.
-
-    Raises:
-        UserError: a value is no class; says which and how often.
-    """
-    found = np.asarray(values)
-    if found.dtype.kind in "OSU":
-        text = found.astype(str)
-        number = {name: position for position, name in enumerate(classes)}
-        kinds, inverse = np.unique(text, return_inverse=True)
-        unknown = [name for name in kinds if name not in number]
-        if not unknown:
-            return np.array([number[name] for name in kinds], np.int64)[inverse]
-        if not all(name.isdecimal() for name in kinds):
-            count = int(np.isin(text, unknown).sum())
-            raise UserError(
-                f"Expected labels among the {len(classes)} classes in {where} but {count} of "
-                f"{len(text)} are none, such as `{unknown[0]}`. {nearest(unknown[0], classes)}"
-            )
-        found = text.astype(np.int64)
-    whole = found.dtype.kind in "iu"
-    outside = ~((found >= 0) & (found < len(classes))) if whole else np.ones(len(found), bool)
-    if outside.any():
-        raise UserError(
-            f"Expected names or numbers (0 to {len(classes) - 1}) of the {len(classes)} classes in "
-            f"{where} but {outside.sum()} of {len(found)} are none, such as {found[outside][0]}. "
-            "Mend them: class numbers count from 0 in the order of the data's classes."
-        )
-    return found.astype(np.int64)
-
-
-def as_written(values: Any) -> NDArray[Any]:
-    """Take whole numbers of a file for text: class names may be numbers, and a CSV has text alone.
-
-    Args:
-        values: of a column, [A].
-    """
-    found = np.asarray(values)
-    return found.astype(str) if found.dtype.kind in "iu" else found
-
-
 def _join(rows: Rows, path: Path, samples: Samples, classes: Sequence[str]) -> Annotations:
     """Find the samples and the classes that a file names."""
     positions = _positions(rows, samples, path)
@@ -171,7 +122,7 @@ def _join(rows: Rows, path: Path, samples: Samples, classes: Sequence[str]) -> A
         return Annotations(samples=positions[row], labels=number, counts=labels[row, number])
     return Annotations(
         samples=positions,
-        labels=class_numbers(as_written(labels), classes, str(path)),
+        labels=class_numbers(as_names(labels), classes, str(path)),
         counts=np.ones(len(positions), np.int64),
         annotators=None if rows.annotators is None else np.array(rows.annotators, str),
         seconds=None if rows.seconds is None else np.array(rows.seconds, float),

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.people.annotations import as_written, read_answers
+from distill.people.annotations import read_answers
+from distill.tasks import as_names
 from distill.training.data.splits import Split
 
 
@@ -37,7 +38,7 @@ def saved_predictions(
     """
     answers = read_answers(Path(path), column, test)
     if test.labels.ndim == 1:
-        return as_written(answers)
+        return as_names(answers)
     try:
         return answers.astype(np.float64).reshape(len(test), -1)
     except ValueError as error:

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from distill.errors import UserError
-from distill.people.annotations import class_numbers
 from distill.statistics.metrics import Estimate
 from distill.statistics.scoring import Scoring
-from distill.tasks import Task, TaskKind
+from distill.tasks import Task, TaskKind, class_numbers
 from distill.training.baselines.heuristics import Fitted
 from distill.training.baselines.quantiles import with_error_quantiles
 from distill.training.data.splits import Data

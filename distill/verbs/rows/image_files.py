@@ -13,7 +13,7 @@ from distill.contract import Contract
 from distill.decode import ImageFormat
 from distill.errors import UserError
 from distill.image_sources import encoded_images, image_files
-from distill.people.annotations import as_written, class_numbers
+from distill.tasks import as_names, class_numbers
 
 Sources = tuple[Sequence[bytes | Path], list[str]]
 
@@ -76,7 +76,7 @@ def read_labels(path: Path, column: str, classes: Sequence[str]) -> NDArray[np.i
     Raises:
         UserError: there is no such column, or a label is no class.
     """
-    labels = as_written(_column(path, column).to_pylist())
+    labels = as_names(_column(path, column).to_pylist())
     return class_numbers(labels, classes, str(path))
 
 

@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 
 from distill.contract import Contract, TableInput
 from distill.errors import UsageError, UserError, nearest
-from distill.people.annotations import class_numbers
 from distill.tables.columns import Column, Kind, Records
 from distill.tables.table_files import (
     column_of,
@@ -24,7 +23,7 @@ from distill.tables.table_files import (
     refuse_long,
 )
 from distill.tables.texts import kind_of_texts
-from distill.tasks import TaskKind, class_name
+from distill.tasks import TaskKind, class_name, class_numbers
 
 log = logging.getLogger(__name__)
 
