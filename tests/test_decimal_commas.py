@@ -117,5 +117,5 @@ def test_the_values_of_series_may_have_decimal_commas(tmp_path):
     data = series(path=str(tmp_path / "a.csv"), time="day", value="sold", window=5, horizon=2)
     assert data.pool.panel.columns["sold"].tolist() == [day + 0.5 for day in range(1, 31)]
     (tmp_path / "a.csv").write_text("\n".join(["day;sold", *rows, "2024-01-31;shut"]))
-    with pytest.raises(UserError, match="`sold` but row 30 has 'shut'"):
+    with pytest.raises(UserError, match="`sold` to hold numbers but row 30 has 'shut'"):
         series(path=str(tmp_path / "a.csv"), time="day", value="sold", window=5, horizon=2)

@@ -143,7 +143,7 @@ def test_wrong_choices_are_wrong_usage(choice, words):
         ({"value": "sald"}, "Did you mean `sold`"),
         ({"time": "shop", "series": None}, "Expected dates in `shop` but row 0 has 'a'"),
         ({"time": "price", "series": None}, "Expected dates in `price`"),
-        ({"value": "shop", "series": None}, "Expected numbers in `shop` but row 0 has 'a'"),
+        ({"value": "shop", "series": None}, "Expected `shop` to hold numbers but row 0 has 'a'"),
         ({"known": ["prize"]}, "Did you mean `price`"),
         ({"series": "shap"}, "Did you mean `shop`"),
         ({"observed": ["when"], "time": "other"}, "`other`"),
@@ -189,7 +189,7 @@ def test_one_word_among_numbers_is_named_and_numbers_as_text_are_taken(tmp_path)
     rows = frame().astype({"sold": str})
     assert made(rows).fingerprint == made(frame()).fingerprint
     rows.loc[7, "sold"] = "closed"
-    assert "Expected numbers in `sold` but row 7 has 'closed'" in refused(rows)
+    assert "`sold` to hold numbers but row 7 has 'closed'. Mend it; write" in refused(rows)
 
 
 def test_series_too_short_are_left_out_and_counted(caplog):

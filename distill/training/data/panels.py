@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.tables.columns import NO_DATE, Column, Kind
-from distill.tables.csv_files import DECIMAL
 from distill.tables.table_files import column_of, guess_kind, raw_values, refuse_long
-from distill.tables.values import first_bad
 from distill.training.data.grids import resample
 from distill.training.data.spacing import Spacing, guess_spacing, read_spacing, written
 
@@ -194,15 +192,8 @@ def _series(table: pa.Table, name: str | None) -> tuple[tuple[str, ...], NDArray
 
 
 def _numbers(values: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
-    try:
-        values.cast(pa.float64())
-    except pa.ArrowException as error:
-        raise UserError(
-            f"Expected numbers in `{name}` but "
-            f"{first_bad(values, pa.float64(), besides=DECIMAL)}. Mend it; write a category as "
-            "columns of 0 and 1."
-        ) from error
-    return raw_values(values, Column(name=name, kind=Kind.NUMBER))
+    advice = "Mend it; write a category as columns of 0 and 1."
+    return raw_values(values, Column(name=name, kind=Kind.NUMBER), advice=advice)
 
 
 def _at(panel: Panel, row: int) -> str:
