@@ -1,6 +1,7 @@
 import dataclasses
 import errno
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.deployment.export import export_onnx
+from distill.deployment.quantize import auto
 from distill.deployment.quantize.auto import Auto
 from distill.deployment.quantize.choice import (
     Candidate,
@@ -240,8 +242,8 @@ def test_figures_of_a_candidate_are_those_of_its_file(trials, source):
 
 def test_a_recipe_that_fails_is_a_row_with_its_reason(trials):
     found, asked = trials(lambda name: 0.5)
-    auto = Auto(recipes={"bad": Failing(), "static": StaticInt8()}, max_candidates=0)
-    decision = auto(found)
+    search = Auto(recipes={"bad": Failing(), "static": StaticInt8()}, max_candidates=0)
+    decision = search(found)
     assert found.found["bad"].reason == "no such operator somewhere"
     assert (decision.outcome, decision.recipe) == (INT8, "static")
     assert asked == [["float32", "static"]]
@@ -299,6 +301,30 @@ def test_nothing_is_begun_when_time_is_up(trials):
     decision = Auto(recipes={"static": StaticInt8()}, max_seconds=-1)(found)
     assert (decision.outcome, asked) == (FLOAT32, [])
     assert "not tried" in found.found["static"].reason
+
+
+@pytest.mark.parametrize("max_seconds", [50, 150, 10_000])
+def test_no_group_of_layers_is_begun_when_time_is_up(max_seconds, trials, monkeypatch):
+    found, _ = trials(lambda name: 1.5)
+    now, probed, said = [0.0], [], []
+
+    def error(recipe):
+        now[0] += 100
+        probed.append(recipe)
+        return 1.0
+
+    monkeypatch.setattr(auto, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(found, "error", error)
+    found.say = said.append
+    Auto(recipes={"static": StaticInt8()}, max_candidates=9, max_seconds=max_seconds)(found)
+    begun = min(3, 1 + max_seconds // 100)  # of three groups, each of 100 s
+    assert len(probed) == begun
+    told = [text for text in said if "passed over" in text]
+    assert told == [
+        f"{3 - begun} of 3 groups of layers were passed over: {max_seconds} s were over"
+    ] * (begun < 3)
+    made = [row for row in found.found.values() if row.base == "static"]
+    assert len(made) == (begun - 1 if begun < 3 else 3)
 
 
 def test_accuracy_is_held_against_the_answers_that_are_given(source, tmp_path):

@@ -108,8 +108,15 @@ class Auto:
             return trials.make(name, own, base=base, excluded=excluded)
 
         trials.say(f"{base}: int8 for {len(groups)} groups of layers, each alone")
-        errors = {group: trials.error(self._alone(recipe, names, group)) for group in groups}
-        for group in groups:
+        errors: dict[tuple[str, ...], float] = {}
+        for number, group in enumerate(groups):
+            if time.monotonic() > deadline:
+                trials.say(
+                    f"{len(groups) - number} of {len(groups)} groups of layers were passed over: "
+                    f"{self.max_seconds:g} s were over"
+                )
+                break
+            errors[group] = trials.error(self._alone(recipe, names, group))
             make(group)
         trials.time()
         if decide(list(trials.found.values())).outcome is Outcome.INT8:
