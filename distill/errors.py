@@ -7,7 +7,9 @@ without an `exit_code` is a defect of ours and keeps its traceback.
 import difflib
 import errno
 import os
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -26,6 +28,25 @@ class UsageError(UserError):
     """Wrong usage: an unknown verb, key, option or field."""
 
     exit_code = 2
+
+
+@contextmanager
+def settings_of(group: str, part: str) -> Iterator[None]:
+    """Name the settings of a part of a group where a message names those of the group.
+
+    Args:
+        group: of settings that a message of any part names, such as `teacher`.
+        part: whose they are, such as `teacher.members.first`; the group itself changes nothing.
+    """
+    try:
+        yield
+    except UserError as error:
+        rest = re.escape(part.removeprefix(f"{group}."))
+        pattern = rf"(`|-p ){re.escape(group)}\.(?!{rest}\b)"
+        text = re.sub(pattern, lambda found: f"{found[1]}{part}.", str(error))
+        if text == str(error):
+            raise
+        raise type(error)(text) from error
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

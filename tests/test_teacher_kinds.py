@@ -244,3 +244,24 @@ def test_a_file_that_is_missing_is_refused_before_a_member_beside_it_is_trained(
     assert ran.code == 1
     assert "absent.csv" in ran.stderr
     assert "──" not in ran.stderr
+
+
+def test_a_member_of_an_ensemble_is_told_of_settings_that_it_has(cli, tmp_path):
+    model = ImageClassifier(PlainCNN(11, 1, widths=(32, 64, 96, 96)), [0.3], [0.4])
+    torch.save(model.state_dict(), tmp_path / "bare.pt")
+    first = "teacher.members.first"
+    command = ("train", "teacher", *QUICK, "views=none", "teacher=ensemble")
+    ran = cli(*command, f"{first}.checkpoint=absent.pt")
+    assert f"a checkpoint at `{first}.checkpoint=absent.pt` but there is none" in ran.stderr
+    command += (f"{first}.checkpoint=bare.pt",)
+    ran = cli(*command)
+    assert (ran.code, ran.stdout) == (1, "")
+    assert f"by `{first}.classes=[...]`, and set `{first}.drop_classes=true`" in ran.stderr
+    command += (f"{first}.classes=[0,1,2,3,4,5,6,7,8,9,10]",)
+    ran = cli(*command)
+    assert f"Set `{first}.drop_classes=true`" in ran.stderr
+    command += (f"{first}.drop_classes=true",)
+    ran = cli(*command, f"{first}.mean=[0.5]")
+    assert f"Expected `{first}.mean` and `{first}.std`" in ran.stderr
+    ran = cli(*command, f"{first}.mean=[0.5]", f"{first}.std=[0.5]")
+    assert ran.code == 0, ran.stderr

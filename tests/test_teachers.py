@@ -8,7 +8,7 @@ from scipy.special import softmax
 from torch import nn
 
 from distill.deployment.export import export_onnx
-from distill.errors import UserError
+from distill.errors import UsageError, UserError, settings_of
 from distill.runtime import OnnxModel
 from distill.training.models import ImageClassifier, PlainCNN
 from distill.training.soft_label_writer import StoreWriter
@@ -161,6 +161,37 @@ def test_weights_that_make_no_sense_are_refused(weights):
 def test_an_ensemble_of_nobody_is_refused():
     with pytest.raises(UserError, match="each of the 0 members"):
         EnsembleTeacher([])
+
+
+@pytest.mark.parametrize("asked", ["__call__", "folded", "on_test"])
+def test_a_member_is_told_of_its_own_settings_by_what_refuses_its_answers(asked, images):
+    class Narrow(Teacher):
+        def forward(self, image, index):
+            raise UserError("Set `teacher.classes=[...]` or `teacher.weights`; teacher.onnx is it.")
+
+    settings = ["teacher.members.a", "teacher.members.b"]
+    ensemble = EnsembleTeacher([live(0), Narrow()], settings=settings)
+    ensemble = ensemble if asked == "__call__" else getattr(ensemble, asked)()
+    with pytest.raises(UserError, match=r"`teacher\.members\.b\.classes=.*; teacher\.onnx is it"):
+        ensemble(images, INDEX)
+    alone = EnsembleTeacher([live(0), Narrow()])
+    with pytest.raises(UserError, match=r"Set `teacher\.classes="):
+        alone(images, INDEX)
+
+
+def test_settings_of_a_part_are_named_once_in_an_error_of_the_same_kind():
+    part = "teacher.members.first"
+    with (
+        pytest.raises(UsageError) as raised,
+        settings_of("teacher", part),
+        settings_of("teacher", part),
+    ):
+        raise UsageError(f"Set `teacher.mean=1`, -p teacher.mean, not `{part}.std`.")
+    assert str(raised.value) == f"Set `{part}.mean=1`, -p {part}.mean, not `{part}.std`."
+    refusal = UserError("Set `teacher.mean=1`.")
+    with pytest.raises(UserError) as raised, settings_of("teacher", "teacher"):
+        raise refusal
+    assert raised.value is refusal
 
 
 def test_an_ensembles_fingerprint_knows_members_their_order_and_relative_weights():

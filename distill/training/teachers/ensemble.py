@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from distill.errors import UserError
+from distill.errors import UserError, settings_of
 from distill.files import sha256_json
 from distill.tasks import TaskKind
 from distill.training.teachers.base import Teacher, TeacherOutput
@@ -25,6 +25,7 @@ class EnsembleTeacher(Teacher):
         weights: one a member, 0 or more; None weighs all alike.
         classes: names.
         kind: of answers.
+        settings: of each member, such as `teacher.members.first`, for messages; None for none.
 
     Raises:
         UserError: there is no member, or the weights make no sense.
@@ -38,9 +39,11 @@ class EnsembleTeacher(Teacher):
         weights: Sequence[float] | None = None,
         classes: Sequence[str] | None = None,
         kind: TaskKind = TaskKind.CLASSIFICATION,
+        settings: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self._kind = kind
+        self._settings = ["teacher"] * len(members) if settings is None else list(settings)
         self.members, self.weights = nn.ModuleList(members), check_weights(weights, len(members))
         self.classes = tuple(classes) if classes is not None else None
         self.computes_in_torch = all(member.computes_in_torch for member in members)
@@ -69,7 +72,7 @@ class EnsembleTeacher(Teacher):
         return self._with([member.folded() for member in self.teachers])
 
     def _with(self, members: list[Teacher]) -> Teacher:
-        return EnsembleTeacher(members, self.weights, self.classes, self._kind)
+        return EnsembleTeacher(members, self.weights, self.classes, self._kind, self._settings)
 
     @property
     def fingerprint(self) -> str:
@@ -80,7 +83,10 @@ class EnsembleTeacher(Teacher):
     @torch.no_grad()
     def forward(self, image: Tensor, index: Tensor) -> TeacherOutput:
         """Answer a batch."""
-        answers = [member(image, index).logits.float() for member in self.members]
+        answers = []
+        for settings, member in zip(self._settings, self.members, strict=True):
+            with settings_of("teacher", settings):
+                answers.append(member(image, index).logits.float())
         members = torch.stack(answers)  # [K, B, C]
         return TeacherOutput(logits=self._mean(members), member_logits=members)
 

@@ -10,11 +10,16 @@ from hydra.utils import instantiate
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from omegaconf import DictConfig, OmegaConf
 
-from distill.errors import UsageError, UserError
+from distill.errors import UsageError, UserError, settings_of
 from distill.tasks import TaskKind
 from distill.training.endings import check_end, check_schedule
 from distill.training.modules import make_schedule
-from distill.verbs.learning.members import is_fitted, load_member, teacher_members
+from distill.verbs.learning.members import (
+    is_fitted,
+    load_member,
+    settings_name,
+    teacher_members,
+)
 from distill.verbs.learning.networks import (
     build_distillation,
     build_teacher_network,
@@ -51,14 +56,15 @@ def check_configuration(workspace: Workspace) -> None:
     check_views_of_data(workspace)
     student, networks = starting_student(workspace), []
     for role, member in teacher_members(cfg.teacher).items():
-        if is_fitted(workspace, member):
-            _check_levels(workspace, member)
-        elif "network" not in member:
-            load_member(workspace, role, member)
-        elif "network" in member and member.checkpoint is None:
-            networks.append(starting_teacher(workspace, member))
-        elif "network" in member:
-            load_network(workspace, member, existing(member.checkpoint))
+        with settings_of("teacher", settings_name(role)):
+            if is_fitted(workspace, member):
+                _check_levels(workspace, member)
+            elif "network" not in member:
+                load_member(workspace, role, member)
+            elif member.checkpoint is None:
+                networks.append(starting_teacher(workspace, member))
+            else:
+                load_network(workspace, member, existing(member.checkpoint))
     trainings = [(student, ""), *((network, "teacher_training.") for network in networks)]
     if cfg.get("repair"):
         trainings.append((student, "repair."))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from distill.errors import UserError
+from distill.errors import UserError, settings_of
 from distill.files import sha256_json
 from distill.verbs.learning.networks import load_network, weights_path
 from distill.verbs.learning.views import check_views_of_teacher
@@ -27,11 +27,12 @@ def load_teacher(workspace: Workspace) -> "Teacher":
     from distill.training.teachers.ensemble import EnsembleTeacher
 
     cfg = workspace.cfg.teacher
-    teachers = [load_member(workspace, *member) for member in teacher_members(cfg).items()]
+    members, task = teacher_members(cfg), workspace.data.task
+    teachers = [load_member(workspace, *member) for member in members.items()]
     if "members" not in cfg:
         return teachers[0]
-    task = workspace.data.task
-    return EnsembleTeacher(teachers, plain(cfg.weights), task.answers, kind=task.kind)
+    settings = [settings_name(role) for role in members]
+    return EnsembleTeacher(teachers, plain(cfg.weights), task.answers, task.kind, settings)
 
 
 def fingerprint_of(workspace: Workspace, teacher: "Teacher") -> str:
@@ -47,6 +48,11 @@ def teacher_members(teacher: DictConfig) -> dict[str, DictConfig]:
     return {f"teacher/{name}": member for name, member in teacher.members.items()}
 
 
+def settings_name(role: str) -> str:
+    """Name the part of the configuration that has the settings of a role."""
+    return role.replace("teacher/", "teacher.members.")
+
+
 def is_fitted(workspace: Workspace, member: DictConfig) -> bool:
     """Tell whether a teacher is an estimator that is fitted in the run."""
     name = "regressor" if workspace.data.is_numeric else "estimator"
@@ -59,6 +65,11 @@ def load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher
     Raises:
         UserError: it is missing, unusable, or does not go with the data or its views.
     """
+    with settings_of("teacher", settings_name(role)):
+        return _load_member(workspace, role, member)
+
+
+def _load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher":
     from distill.training.fit import load_weights
     from distill.training.teachers.classes import match_classes
     from distill.training.teachers.live import TorchTeacher
@@ -66,7 +77,7 @@ def load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher
     if "network" not in member:
         folder = workspace.run_dir / "train" / role
         OmegaConf.to_container(member, throw_on_missing=True)  # a partial call leaves `???` out
-        with named_in_errors(role.replace("teacher/", "teacher.members.")):
+        with named_in_errors(settings_name(role)):
             teacher = instantiate(member, _convert_="all")(workspace.data, folder)
         check_views_of_teacher(workspace, teacher)
         return teacher

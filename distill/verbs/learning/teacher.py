@@ -8,6 +8,7 @@ import lightning
 from omegaconf import DictConfig
 
 from distill.contract import CONTRACT_FILE
+from distill.errors import settings_of
 from distill.files import write_json
 from distill.training.modules import SupervisedModule
 from distill.training.teachers.ensemble import check_weights
@@ -17,6 +18,7 @@ from distill.verbs.learning.members import (
     TEACHER_FACTS,
     fingerprint_of,
     load_teacher,
+    settings_name,
     teacher_members,
 )
 from distill.verbs.learning.networks import (
@@ -94,6 +96,13 @@ def _teacher_network_stage(
     workspace: Workspace, role: str, member: DictConfig, seed: int
 ) -> dict[str, Any]:
     """Train a teacher's network on the labels, or load it."""
+    with settings_of("teacher", settings_name(role)):
+        return _train_or_load(workspace, role, member, seed)
+
+
+def _train_or_load(
+    workspace: Workspace, role: str, member: DictConfig, seed: int
+) -> dict[str, Any]:
     cfg = workspace.cfg
     keys = ("network", "input_size", "mean", "std")
     network = {key: plain(member.get(key)) for key in keys}
@@ -133,8 +142,7 @@ def _load_checkpoint(
     model, content = load_network(workspace, member, path), load_weights(path)
     classes = teacher_classes(workspace, member, content)
     if workspace.data.encoder is None and is_open(member, content, model):
-        setting = role.replace("teacher/", "teacher.members.")
-        check_normalization(workspace.images, model, classes, setting)
+        check_normalization(workspace.images, model, classes, settings_name(role))
     folder = workspace.run_dir / "train" / role
     result: dict[str, Any] = {"num_parameters": num_parameters(model), "loaded_from": str(path)}
     state = model.state_dict()
