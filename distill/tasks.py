@@ -121,10 +121,10 @@ def class_numbers(values: Any, classes: Sequence[str], where: str) -> NDArray[np
     """Turn class names into class numbers.
 
     Numbers are class numbers; text is a name, or, where some of it is no name, all of it is numbers
-    (a CSV file does not tell them apart).
+    (a CSV file does not tell them apart). True and false may be written with capitals.
 
     Args:
-        values: names or whole numbers, [A].
+        values: names, truth values or whole numbers, [A].
         classes: names in the order of the labels.
         where: the values come from, for the message.
 
@@ -132,8 +132,10 @@ def class_numbers(values: Any, classes: Sequence[str], where: str) -> NDArray[np
         UserError: a value is no class; says which and how often.
     """
     found = np.asarray(values)
-    if found.dtype.kind in "OSU":
+    if found.dtype.kind in "OSUb":
         text = found.astype(str)
+        if {*classes} <= {"false", "true"}:
+            text = np.strings.lower(text)
         number = {name: position for position, name in enumerate(classes)}
         kinds, inverse = np.unique(text, return_inverse=True)
         unknown = [name for name in kinds if name not in number]

@@ -125,6 +125,16 @@ def test_names_that_look_like_numbers_are_names(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "values", [["True", "False"], ["true", "false"], [True, False], np.array([True, False], object)]
+)
+def test_true_and_false_are_classes_however_they_are_written(values):
+    assert class_numbers(values, ("false", "true"), "x").tolist() == [1, 0]
+    if isinstance(values[0], str) and values[0] == "True":
+        with pytest.raises(UserError, match="`True`"):
+            class_numbers(values, ("False", "true", "maybe"), "x")
+
+
+@pytest.mark.parametrize(
     ("lines", "message"),
     [
         (["index,label", "10,cat", "11,dog", "99,dog"],
