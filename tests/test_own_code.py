@@ -3,9 +3,13 @@
 import sys
 
 import pytest
+from omegaconf import OmegaConf
+from rich.console import Console
 
 from distill.files import sha256
+from distill.verbs.learning.members import load_teacher
 from distill.verbs.run.own_code import own_code, with_own_code
+from distill.verbs.run.workspace import Workspace
 
 
 @pytest.fixture
@@ -63,3 +67,32 @@ def test_what_is_installed_or_is_not_there_is_nobodys_own(folder, target):
     values = {"_target_": target, "lr": 0.1}
     assert own_code(values) == {}
     assert with_own_code(values) == values  # so that what was made before still counts
+
+
+RULE = """from sklearn.dummy import DummyClassifier
+class Rule(DummyClassifier):
+    def fit(self, X, y):
+        self.constant = {digit}
+        return super().fit(X, y)
+"""
+TEACHER = {
+    "_target_": "distill.training.teachers.sources.sklearn_teacher",
+    "_partial_": True,
+    "estimator": {"_target_": "own_rule.Rule", "strategy": "constant", "constant": 0},
+    "trusted_types": ["own_rule.Rule"],
+}
+
+
+def test_an_estimator_of_ones_own_is_fitted_anew_after_an_edit_and_only_then(
+    folder, tmp_path, data, monkeypatch
+):
+    cfg = OmegaConf.create({"teacher": TEACHER})
+    workspace = Workspace(cfg, tmp_path / "run", Console(quiet=True)).changed(cfg, data)
+    answers, times = [], []
+    for digit in ("3", "3", "3 + 4"):
+        (folder / "own_rule.py").write_text(RULE.format(digit=digit))
+        monkeypatch.delitem(sys.modules, "own_rule", raising=False)
+        teacher = load_teacher(workspace)
+        answers.append(teacher.estimator.predict(data.test.inputs[:1].reshape(1, -1)).item())
+        times.append(len(list((tmp_path / "run").rglob("*.skops"))))
+    assert (answers, times) == ([3, 3, 7], [1, 1, 2])

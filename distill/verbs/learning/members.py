@@ -1,5 +1,6 @@
 """The teacher as a run left it: whom it consists of, each of them read back or opened."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.utils import instantiate
@@ -59,6 +60,13 @@ def is_fitted(workspace: Workspace, member: DictConfig) -> bool:
     return member.get(name) is not None and member.get("path") is None
 
 
+def _folder(workspace: Workspace, role: str, member: DictConfig) -> Path:
+    """Tell where a source keeps what it fits: by other code of the user's own it is another."""
+    folder = workspace.run_dir / "train" / role
+    code = own_code(plain(member))
+    return folder / f"code_{sha256_json(code)[:12]}" if code else folder
+
+
 def load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teacher":
     """Load what `teacher_members` names: weights of this run, or whatever the configuration says.
 
@@ -75,7 +83,7 @@ def _load_member(workspace: Workspace, role: str, member: DictConfig) -> "Teache
     from distill.training.teachers.live import TorchTeacher
 
     if "network" not in member:
-        folder = workspace.run_dir / "train" / role
+        folder = _folder(workspace, role, member)
         OmegaConf.to_container(member, throw_on_missing=True)  # a partial call leaves `???` out
         with named_in_errors(settings_name(role)):
             teacher = instantiate(member, _convert_="all")(workspace.data, folder)
