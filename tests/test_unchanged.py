@@ -49,6 +49,14 @@ def made(tmp_path, monkeypatch):
     return cfg
 
 
+DISTURBED = {"incomplete": None, "problems": ["another program ran"]}
+
+
+def open_check(name, artefact="a", *, measured=1.0, outcome="inconclusive"):
+    """A line of a budget as a verdict has it."""
+    return {"name": name, "artefact": artefact, "measured": measured, "outcome": outcome}
+
+
 def _again(cfg):
     return nothing_to_do(cfg, needs_of(cfg))
 
@@ -68,10 +76,28 @@ def test_what_a_measurement_left_open_is_measured_again(made):
 @pytest.mark.parametrize("verdict", ["pass", "fail", "inconclusive", None])
 def test_a_disturbed_machine_is_asked_again_where_it_left_the_verdict_open(tmp_path, verdict):
     if verdict:
-        write_json(tmp_path / "verdict.json", {"verdict": verdict})
-    disturbed = {"incomplete": None, "problems": ["another program ran"]}
-    assert may_tell_more(tmp_path, disturbed) == (verdict == "inconclusive")
-    assert not may_tell_more(tmp_path, {"incomplete": None, "problems": []})
+        checks = [open_check("p95_latency_ms")]
+        write_json(tmp_path / "verdict.json", {"verdict": verdict, "checks": checks})
+    assert may_tell_more(tmp_path, DISTURBED) == (verdict == "inconclusive")
+    assert not may_tell_more(tmp_path, DISTURBED | {"problems": []})
+
+
+@pytest.mark.parametrize(
+    ("checks", "again"),
+    [
+        ([open_check("p50_latency_ms"), open_check("accuracy")], True),
+        ([open_check("cold_start_ms")], True),
+        ([open_check("min_samples_per_second")], True),
+        ([open_check("accuracy")], False),
+        ([open_check("peak_rss_bytes"), open_check("drop_vs_teacher")], False),
+        ([open_check("p95_latency_ms", measured=None)], False),  # of arrivals, say
+        ([open_check("p95_latency_ms"), open_check("accuracy", outcome="fail")], False),
+        ([open_check("p95_latency_ms"), open_check("accuracy", "b", outcome="fail")], True),
+    ],
+)
+def test_time_is_measured_again_only_where_time_is_what_is_open(tmp_path, checks, again):
+    write_json(tmp_path / "verdict.json", {"verdict": "inconclusive", "checks": checks})
+    assert may_tell_more(tmp_path, DISTURBED) == again
 
 
 def test_the_users_own_data_are_read_whatever_they_are(made):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 
 from distill.budget import Outcome
+from distill.deployment.checks import TIMES
 from distill.deployment.device.machine import processor
 from distill.deployment.measurement import Measurement, TargetReport
 from distill.files import read_json, write_arrays
@@ -58,10 +59,29 @@ def benchmark_stage(
 
 
 def may_tell_more(run_dir: Path, report: Mapping[str, Any]) -> bool:
-    """Whether to measure once more: it broke off, or a disturbed machine left the verdict open."""
-    verdict = run_dir / "verdict.json"
-    is_open = verdict.is_file() and read_json(verdict)["verdict"] == Outcome.INCONCLUSIVE
-    return bool(report["incomplete"]) or (is_open and bool(report["problems"]))
+    """Whether to measure once more: it broke off, or a disturbed machine left the verdict open.
+
+    A verdict that accuracy leaves open stays open, however often time is measured.
+    """
+    if report["incomplete"]:
+        return True
+    path = run_dir / "verdict.json"
+    if not report["problems"] or not path.is_file():
+        return False
+    verdict = read_json(path)
+    return verdict["verdict"] == Outcome.INCONCLUSIVE and _time_is_open(verdict["checks"])
+
+
+def _time_is_open(checks: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a limit on time is open, of an artefact that has not failed already."""
+    failed = {check["artefact"] for check in checks if check["outcome"] == Outcome.FAIL}
+    return any(
+        check["outcome"] == Outcome.INCONCLUSIVE
+        and check["measured"] is not None  # else the scenario does not tell it
+        and (check["name"] in TIMES or check["name"].endswith("_latency_ms"))
+        and check["artefact"] not in failed
+        for check in checks
+    )
 
 
 def compatibility_stage(
