@@ -148,10 +148,11 @@ def _run_verb(verb: str, overrides: list[str]) -> int:
 
     from distill.verbs.console.documents import places
     from distill.verbs.console.sweeps import check_sweep, write_no_sweep
-    from distill.verbs.console.words import readable
+    from distill.verbs.console.words import readable, take_any_names
 
     sweeps = check_sweep(verb, overrides)
     write_no_sweep()
+    take_any_names()
     check_shared_folder(overrides)
     OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
     # A `_target_` may name a class in the user's folder; a file there never stands for a package.

@@ -8,6 +8,7 @@ import difflib
 import errno
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
         return "Did you mean " + " or ".join(f"`{name}`" for name in near) + "?"
     shown = [name for name in known if "." not in name] or known
     return "Known: " + ", ".join(shown[:20]) + (", ..." if len(shown) > 20 else ".")
+
+
+def kind_advice(column: str, kind: str = "category") -> str:
+    """Write the option that names a column's kind, as a shell takes it."""
+    if re.fullmatch(r"[A-Za-z_]\w*", column, re.ASCII):
+        return f"+data.kinds.{column}={kind}"
+    name = re.sub(r'(\\*)("|$)', r"\1\1\2", column).replace('"', '\\"')  # as Hydra has quotes
+    return shlex.quote(f'+data.kinds={{"{name}": {kind}}}')
 
 
 def causes_of(error: BaseException) -> list[Exception]:

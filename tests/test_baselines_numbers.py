@@ -114,6 +114,9 @@ def test_a_group_never_seen_is_answered_with_the_mean_of_all(houses):
 def test_a_group_mean_of_no_groups_is_refused(houses):
     with pytest.raises(UserError, match="`size` holds other values, such as"):
         GroupMean(["size"]).fit(houses.train, 2)
+    spaced = np.array([(0.0,), (3.0,)], dtype=[("floor area", "f8")])
+    with pytest.raises(UserError, match=r"""`'\+data\.kinds=\{"floor area": category\}'`"""):
+        GroupMean(["floor area"])._texts(spaced)
     with pytest.raises(UserError, match=r"has no `twon`\. Did you mean `town`"):
         GroupMean(["twon"]).fit(houses.train, 2)
     with pytest.raises(UserError, match="a list of names"):

@@ -48,6 +48,16 @@ def test_looks_at_the_log_have_a_folder_each(cli, monkeypatch, tmp_path):
     assert second["question"]["difference"] == 0.02
 
 
+def test_names_and_paths_are_those_of_a_single_run(cli, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(monitor, "run", lambda cfg: seen.append((cfg.run, cfg.a)) or {})
+    given = ("run=2024_10", '+a.b={"c.d": 1, "7": 2}', "+a.b.ö=3", "+a.b.e f=4", "++a.b.e=5")
+    kept = {"c.d": 1, "7": 2, "ö": 3, "e f": 4, "e": 5}
+    assert cli("monitor", *given).code == 0
+    assert cli("monitor", "-m", "window_days=7,14", *given).document["num_failed"] == 0
+    assert seen == 3 * [("2024_10", {"b": kept})]
+
+
 @pytest.mark.parametrize(("verb", "name"), [(doctor, "doctor"), (promote, "promote")])
 def test_verbs_that_make_no_folder_make_none(cli, monkeypatch, tmp_path, verb, name):
     seen = []

@@ -1,10 +1,20 @@
 """Claims about what users type: paths as they are, and the rest as Hydra's grammar means it."""
 
+import shlex
+
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 
-from distill.verbs.console.words import readable
+from distill.errors import kind_advice
+from distill.verbs.console.words import readable, take_any_names
+
+
+@pytest.fixture(autouse=True)
+def names():
+    """As the front door has it."""
+    take_any_names()
 
 
 def value_of(override):
@@ -75,13 +85,73 @@ def test_a_leading_tilde_is_the_home_folder(monkeypatch, tmp_path):
     assert value_of(readable("a=[~/a,b]", sweeps=False)) == [f"{tmp_path}/a", "b"]
 
 
+@pytest.mark.parametrize(
+    "value", ["2024", "2024_10", "1e5", "-3", ".5", "007", "1_0.5", "inf", "true"]
+)
+def test_a_path_that_looks_like_a_number_is_a_path(value):
+    keys = ("run", "run_dir", "data.path", "+data.unlabelled", "++data.base.data.version")
+    for key in keys:
+        assert value_of(readable(f"{key}={value}", sweeps=False)) == value
+    assert value_of(readable(f"artefacts=[{value}, b.onnx]", sweeps=False)) == [value, "b.onnx"]
+    swept = OverridesParser.create().parse_override(readable(f"run={value},b", sweeps=True))
+    assert [own.strip('"') for own in swept.sweep_string_iterator()] == [value, "b"]
+
+
+def test_what_is_no_path_stays_a_number_and_null_is_nothing():
+    assert value_of(readable("version=2024", sweeps=False)) == 2024
+    assert value_of(readable("trainer.max_epochs=1_0", sweeps=False)) == 10
+    assert value_of(readable("run=null", sweeps=False)) is None
+
+
+NAMES = [
+    "credit amount", "inc.usd", "Größe", "a: b", "50% {of}, [it]", "a=b", "2024", "null", "1e3",
+    "%u41%", " blank ", "it's", 'the "best"', "C:\\x", "写真", "`x`", "-x", "a\nb",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_key_of_a_dictionary_is_any_name_in_quotes(name):
+    for quote in Quote:
+        typed = QuotedString(text=name, quote=quote).with_quotes()
+        override = f'+data.kinds={{zip: category, {typed} : number, x: "{{\\"a\\": 1}}"}}'
+        assert readable(override, sweeps=False) == override
+        expected = {"zip": "category", name: "number", "x": '{"a": 1}'}
+        assert value_of(override) == expected
+        parsed = OverridesParser.create().parse_override(override)
+        assert parsed.input_line == override
+        assert value_of(f"x={parsed.get_value_element_as_str()}") == expected  # as -m does
+
+
+@pytest.mark.parametrize("name", ["credit amount", "Größe", "写真", "ß", "a&b", "it's", "(x)"])
+def test_a_name_at_the_end_of_a_key_is_as_it_is(name):
+    assert value_of(readable(f"+data.kinds.{name}=category", sweeps=False)) == {name: "category"}
+    typed = readable(f"+data.kinds.{name}=Köln & more", sweeps=False)
+    assert value_of(typed) == {name: "Köln & more"}
+
+
+def test_a_key_of_any_letters_needs_no_quotes():
+    assert value_of(readable("costs={Größe: 3, owl:1}", sweeps=False)) == {"Größe": 3, "owl": 1}
+    assert value_of(readable("costs={owl:{ß:3}}", sweeps=False)) == {"owl": {"ß": 3}}
+    assert value_of(readable("input=a,Köln:b", sweeps=False)) == "a,Köln:b"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "zip", "_x1", "back\\", '\\"', "\\\\"])
+def test_the_advice_on_the_kind_of_a_column_can_be_typed(name):
+    (typed,) = shlex.split(f"distill {kind_advice(name)}")[1:]
+    parsed = OverridesParser.create().parse_override(readable(typed, sweeps=False))
+    if name in ("zip", "_x1", "null"):
+        assert (parsed.key_or_group, parsed.value()) == (f"data.kinds.{name}", "category")
+    else:
+        assert (parsed.key_or_group, parsed.value()) == ("data.kinds", {name: "category"})
+
+
 LIST = ["Köln.onnx", "b#.onnx", 3]
 
 
 def test_lists_and_sweeps_stay_lists_and_sweeps():
-    assert value_of(readable("artefacts=[Köln.onnx,b#.onnx,3]", sweeps=False)) == LIST
-    assert readable("input=Köln,b,3", sweeps=True) == 'input="Köln",b,3'
-    swept = OverridesParser.create().parse_override('input="Köln",b,3')
+    assert value_of(readable("costs=[Köln.onnx,b#.onnx,3]", sweeps=False)) == LIST
+    assert readable("name=Köln,b,3", sweeps=True) == 'name="Köln",b,3'
+    swept = OverridesParser.create().parse_override('name="Köln",b,3')
     assert swept.is_sweep_override()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from distill.errors import UserError, nearest
+from distill.errors import UserError, kind_advice, nearest
 from distill.tables.columns import Records
 from distill.tables.encoding import codes_of
 from distill.tasks import TaskKind
@@ -149,7 +149,7 @@ def _text(name: str, values: NDArray[Any]) -> NDArray[np.str_]:
         raise UserError(
             f"Expected categories or booleans in `columns` of a group mean but `{name}` holds "
             f"other values{shown}. Name columns that name groups, or declare it one "
-            f"(`+data.kinds.{name}=category`)."
+            f"(`{kind_advice(name)}`)."
         )
     return np.where(gap, "", np.where(values == 1, "true", "false"))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 
@@ -50,7 +51,7 @@ def _sweep(self: Any, arguments: list[str]) -> list[Sequence[JobReturn]]:
     """Run all jobs; return what they return, in batches."""
     parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
     overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-    self.overrides = self.split_arguments(overrides, self.max_batch_size)
+    self.overrides = self.split_arguments(_joined(overrides), self.max_batch_size)
     returns: list[Sequence[JobReturn]] = []
     while not self.is_done():
         batch = self.get_job_batch()
@@ -60,3 +61,15 @@ def _sweep(self: Any, arguments: list[str]) -> list[Sequence[JobReturn]]:
         for job in returns[-1]:
             _ = job.return_value  # raises what the job raised
     return returns
+
+
+def _joined(overrides: Sequence[Override]) -> list[Override]:
+    """Join dictionaries given under one key, as a single run does; else the last counts."""
+    found: dict[str, Override] = {}
+    for own in overrides:
+        key = own.get_key_element()
+        before = found[key]._value if key in found else None
+        if isinstance(before, dict) and isinstance(own._value, dict):
+            own._value = {**before, **own._value}
+        found[key] = own
+    return [*found.values()]
