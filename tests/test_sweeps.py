@@ -48,6 +48,16 @@ def test_looks_at_the_log_have_a_folder_each(cli, monkeypatch, tmp_path):
     assert second["question"]["difference"] == 0.02
 
 
+def test_an_experiment_of_ones_own_needs_no_name(cli, tmp_path):
+    (tmp_path / "conf/experiment").mkdir(parents=True)
+    mine = "# @package _global_\nbatch_size: 32\n"
+    (tmp_path / "conf/experiment/mine.yaml").write_text(mine)
+    ran = cli("baseline", "--config-dir=conf", "-m", "experiment=mine", "seed=0,1", *BASELINE[2:])
+    assert ran.code == 0, ran.stderr
+    folders = {path.parent for path in tmp_path.glob("outputs/baseline/*/*/baseline.json")}
+    assert {folder.name for folder in folders} == {"0", "1"}
+
+
 def test_names_and_paths_are_those_of_a_single_run(cli, monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(monitor, "run", lambda cfg: seen.append((cfg.run, cfg.a)) or {})

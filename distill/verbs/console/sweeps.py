@@ -7,6 +7,7 @@ its secrets blanked.
 from collections.abc import Sequence
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -52,6 +53,15 @@ def _sweep(self: Any, arguments: list[str]) -> list[Sequence[JobReturn]]:
     parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
     overrides = parser.parse_overrides([*self._parse_config(), *arguments])
     self.overrides = self.split_arguments(_joined(overrides), self.max_batch_size)
+    known = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(self.config)  # the folder may be named after the verb
+    try:
+        return _launched(self)
+    finally:
+        HydraConfig.instance().cfg = known
+
+
+def _launched(self: Any) -> list[Sequence[JobReturn]]:
     returns: list[Sequence[JobReturn]] = []
     while not self.is_done():
         batch = self.get_job_batch()
