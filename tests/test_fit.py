@@ -103,6 +103,7 @@ def test_the_last_epoch_is_kept_where_it_is_not_the_best(data, tmp_path, monkeyp
     fitted = trained(data, tmp_path, epochs=3)
     assert fitted.best_epoch == 0
     assert len(fitted.history) == 3
+    assert not fitted.was_stopped
     assert not torch.equal(
         fitted.best["network.head.1.weight"], fitted.last["network.head.1.weight"]
     )
@@ -117,6 +118,8 @@ def test_a_training_that_was_stopped_trains_no_more_when_it_is_resumed(data, tmp
         for _ in range(2)  # the second as if the first were killed before anything else was written
     )
     assert len(stopped.history) == len(resumed.history) == 2
+    assert stopped.was_stopped
+    assert resumed.was_stopped
     assert all(torch.equal(tensor, resumed.last[name]) for name, tensor in stopped.last.items())
 
 

@@ -59,6 +59,7 @@ def test_seeds_report_control_and_student_at_both_epochs_with_paired_tests(cli, 
     ("spoil", "max_epochs", "kept"),
     [
         ("best", 3, 2),  # the highest on validation by luck
+        ("best", 4, 2),  # likewise, and all steps were done before all epochs
         ("last", 3, 0),  # an earlier one that is better beyond doubt
         ("stopped", 4, 0),  # before its schedule ended: the highest on validation
     ],
@@ -70,6 +71,7 @@ def test_the_last_epoch_is_kept_unless_validation_proves_another_better(
         found = fit(*arguments, **options)
         untrained = {n: t * 0 if "head" in n else t for n, t in found.last.items()}
         own = {"history": found.history[:3], "best_epoch": 0, "best": found.last}
+        own["was_stopped"] = spoil == "stopped"
         if spoil in ("best", "last"):
             own[spoil] = untrained
         return dataclasses.replace(found, **own)

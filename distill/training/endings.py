@@ -1,4 +1,4 @@
-"""Whether a training comes to an end, and whether its schedule can know where that is."""
+"""Whether a training comes to an end, how, and whether its schedule can know where that is."""
 
 import inspect
 from collections.abc import Callable
@@ -15,6 +15,31 @@ def has_no_length(trainer: lightning.Trainer) -> bool:
     # As Lightning reads it: without a timer, null is 1,000.
     is_endless = trainer.max_epochs == -1 or (trainer.max_epochs is None and _has(trainer, Timer))
     return is_endless and trainer.max_steps == -1
+
+
+def has_all_steps(trainer: lightning.Trainer) -> bool:
+    """Tell whether a training has had as many steps as `max_steps` allows."""
+    return 0 < trainer.max_steps <= trainer.global_step
+
+
+class StepLimit(Callback):
+    """Ends the epoch in which `max_steps` are reached as any other ends, with its figures.
+
+    Lightning breaks off there: it would neither validate nor log, and the figures of the epoch
+    before would stand for it.
+    """
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Say so before the module logs its means."""
+        if has_all_steps(trainer):
+            trainer.should_stop = True
 
 
 def check_end(trainer: lightning.Trainer, within: str = "") -> None:

@@ -22,7 +22,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from distill.errors import UserError
 from distill.files import read_json, write_bytes, write_json
-from distill.training.endings import check_end
+from distill.training.endings import StepLimit, check_end, has_all_steps
 from distill.training.hardware import TunedProcess, interruptible, quiet
 from distill.training.random_states import RandomStates
 
@@ -41,6 +41,7 @@ class Fitted:
         best: weights of that epoch.
         last: weights of the last epoch.
         seconds: spent in training, over all sittings.
+        was_stopped: before the end of its schedule, such as by early stopping.
     """
 
     history: list[dict[str, float]]
@@ -48,6 +49,7 @@ class Fitted:
     best: dict[str, torch.Tensor]
     last: dict[str, torch.Tensor]
     seconds: float
+    was_stopped: bool
 
 
 def fit(
@@ -81,7 +83,7 @@ def fit(
         # Not `save_last` of the above: that saves only when the best is saved, too.
         ModelCheckpoint(filename="last", **options),
     ]
-    kept = [RandomStates(), Stopped(), History()]
+    kept = [StepLimit(), RandomStates(), Stopped(), History()]
     progress = RichProgressBar(console_kwargs={"stderr": True}) if show_bar else EpochLines()
     fitter = trainer(
         callbacks=[*callbacks, TunedProcess(), *kept, *checkpoints, progress],
@@ -118,6 +120,7 @@ def fit(
         best=_student_weights(load_weights(folder / "best.ckpt")),
         last=_student_weights(finished),
         seconds=sum(epoch["seconds"] for epoch in history),
+        was_stopped=finished.get("was_stopped", False),
     )
 
 
@@ -135,7 +138,7 @@ class Stopped(Callback):
         checkpoint: dict[str, Any],
     ) -> None:
         """Keep it: what watches a figure, as early stopping does, has looked at it by now."""
-        checkpoint["was_stopped"] = trainer.should_stop
+        checkpoint["was_stopped"] = trainer.should_stop and not has_all_steps(trainer)
 
     def on_load_checkpoint(
         self,

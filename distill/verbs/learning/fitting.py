@@ -171,7 +171,8 @@ def _fit(
     if not workspace.leads:
         return {}
     last_epoch = len(fitted.history) - 1
-    is_whole = len(fitted.history) == training.trainer.max_epochs and not hooked
+    has_ended = not fitted.was_stopped or len(fitted.history) == training.trainer.max_epochs
+    is_whole = has_ended and not hooked
     takes_last = fitted.best_epoch == last_epoch or (
         is_whole and not _is_proven_better(workspace, student, fitted.best, fitted.last)
     )
