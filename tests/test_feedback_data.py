@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_wine
 
@@ -10,8 +11,9 @@ from distill.audit import place_of
 from distill.dataset_versions import Rows, write_version
 from distill.errors import UsageError, UserError
 from distill.training.data.feedback import feedback
+from distill.training.data.folds import draw_folds
 from distill.training.data.loading import BatchDataModule, ShuffledBatches
-from distill.training.data.splits import RowsOnDisk
+from distill.training.data.splits import RowsOnDisk, joined
 from distill.training.data.tables import sklearn_table
 
 SEED = 11
@@ -194,6 +196,46 @@ def test_rows_of_a_table_are_encoded_as_before(tmp_path):
     np.testing.assert_array_equal(found.test.labels, labels[:60])
     assert found.encoder is base.encoder
     assert found.train.records.dtype == kinds
+
+
+def with_facts(data, name, facts):
+    """Give each row of a data set its block, or its moment, by its index."""
+    splits = {
+        part: dataclasses.replace(split, **{name: facts[split.indices]})
+        for part, split in (("train", data.train), ("validation", data.validation))
+    }
+    return dataclasses.replace(data, **splits)
+
+
+@pytest.mark.parametrize("names", [np.arange(60), np.array([f"customer {n}" for n in range(60)])])
+def test_a_group_stays_in_one_fold_beside_rows_of_the_log(data, tmp_path, names):
+    groups = np.random.default_rng(0).choice(names, data.train.indices.max() + 800)
+    base = with_facts(data, "blocks", groups)
+    found = feedback(base=base, version=str(version(tmp_path, new_world(data))), seed=SEED)
+    folds, count = draw_folds(found.train, 5), len(base.train)
+    by_group = pd.Series(folds[:count]).groupby(base.train.blocks).nunique()
+    assert (by_group == 1).all()
+    assert len(np.unique(folds[count:])) == 5  # each is a group of its own
+    assert len(np.unique(found.train.blocks)) == len(by_group) + len(found.train) - count
+    assert len(found.validation.truth.blocks) == len(found.validation)
+    both = joined(base.train, base.validation)  # which keep the names of their groups
+    assert both.blocks.tolist() == groups[both.indices].tolist()
+
+
+def test_rows_of_the_log_come_after_all_others_in_time(data, tmp_path):
+    moments = np.random.default_rng(0).permutation(data.train.indices.max() + 800)
+    base = with_facts(data, "spans", np.stack([moments, moments], axis=1))
+    rows = new_world(data)
+    times = np.random.default_rng(1).permutation(len(rows.labels)) * 0.5
+    path = version(tmp_path, dataclasses.replace(rows, times=times))
+    found = feedback(base=base, version=str(path), seed=SEED)
+    folds, count = draw_folds(found.train, 5), len(base.train)
+    when = dict(zip((one.tobytes() for one in rows.inputs), times, strict=True))
+    came = [when[one.tobytes()] for one in found.train.inputs[count:]]
+    order = [*np.argsort(base.train.spans[:, 0]), *(count + np.argsort(came))]
+    assert (np.diff(folds[order]) >= 0).all()
+    assert np.ptp(np.bincount(folds)) <= 1
+    assert found.validation.spans[len(base.validation) :].min() > base.train.spans.max()
 
 
 def refused(data, path, **settings):

@@ -60,6 +60,7 @@ def feedback(
     path = newest(Path(version))
     rows, manifest = read_version(path)
     whole = logged_split(base, rows.inputs, np.maximum(rows.labels, 0), where=str(path))
+    whole = dataclasses.replace(whole, spans=_later(base, rows.times))
     check_classes(base.classes, manifest.get("classes", []), f"the dataset version {path}")
 
     def part(own: NDArray[np.bool_]) -> Split:
@@ -106,6 +107,15 @@ def feedback(
         weights=_weights(base, int(learnt.sum()), rows.weights[taught], share),
         remarks=(*base.remarks, *_remarks(is_audit & has_label & seen, ~is_audit & known)),
     )
+
+
+def _later(base: Data, times: NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """Give logged rows the moments behind all that there are, one after the other as they came."""
+    if base.train.spans is None:
+        return None
+    last = max(int(own.spans.max()) for own in _parts(base) if own.spans is not None)
+    moments = last + 1 + np.argsort(np.argsort(times, kind="stable"))
+    return np.stack([moments, moments], axis=1)
 
 
 def _check_share(name: str, value: float | None) -> None:

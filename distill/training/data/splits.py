@@ -153,7 +153,10 @@ class Split:
 
 
 def joined(first: Split, second: Split) -> Split:
-    """Put the rows of two splits into one, in order; images on disk stay there."""
+    """Put the rows of two splits into one, in order; images on disk stay there.
+
+    Of rows without blocks beside others that have some, each is a block of its own.
+    """
 
     def both(name: str) -> Any:
         own, other = getattr(first, name), getattr(second, name)
@@ -163,8 +166,21 @@ def joined(first: Split, second: Split) -> Split:
             return RowsOnDisk(_EndToEnd(own, other), np.arange(len(own) + len(other)))
         return np.concatenate([own, other])
 
-    parts = {n: both(n) for n in ("inputs", "labels", "indices", "records", "targets")}
-    return dataclasses.replace(first, paths=None, blocks=None, spans=None, **parts)
+    names = ("inputs", "labels", "indices", "records", "targets", "spans")
+    parts = {name: both(name) for name in names}
+    return dataclasses.replace(first, paths=None, blocks=_blocks(first, second), **parts)
+
+
+def _blocks(first: Split, second: Split) -> NDArray[Any] | None:
+    if first.blocks is None and second.blocks is None:
+        return None
+    if first.blocks is not None and second.blocks is not None:
+        return np.concatenate([first.blocks, second.blocks])  # by the same names
+    numbers = [
+        np.arange(len(own)) if own.blocks is None else np.unique(own.blocks, return_inverse=True)[1]
+        for own in (first, second)
+    ]
+    return np.concatenate([numbers[0], numbers[1] + numbers[0].max(initial=-1) + 1])
 
 
 def labelled_by(split: Split, answers: NDArray[np.floating], task: Task) -> Split:
