@@ -195,7 +195,9 @@ def test_no_attempt_is_begun_whose_quantisation_may_take_longer_than_is_left(tmp
     ran = run_cli("search", "run_dir=run", *FEWER, *five_minutes, cwd=tmp_path)
     assert (ran.code, ran.document["verdict"]) == (4, "inconclusive")
     assert "the time was up" in ran.document["why"]
+    assert "`quantize.max_seconds`" in ran.document["why"]
     assert not (tmp_path / "run/attempts").exists()
+    assert not (tmp_path / "run/train").exists()  # not even the teacher
 
 
 @pytest.mark.slow
@@ -230,6 +232,9 @@ def test_an_accuracy_that_nothing_reaches_names_the_nearest_and_by_how_much(cli)
         (["search.keep=0"], "`search.keep` above 0"),
         (["search.rungs=[0.5,0.1]"], "rising shares"),
         (["trainer.max_epochs=1"], "Raise `trainer.max_epochs`"),
+        (["trainer.max_epochs=null"], "a whole number above 0, of which short trainings are"),
+        (["trainer.max_epochs=-1"], "are shares, but got -1"),
+        (["trainer.max_epochs=2.5"], "are shares, but got 2.5"),
         (["search.max_attempts=0"], "`search.max_attempts` above 0"),
     ],
 )

@@ -109,13 +109,18 @@ def _drop(quantized: dict[str, Any]) -> float:
 
 def cannot_be_repaired(workspace: Workspace) -> str | None:
     """Say why a student is not trained with int8 in the loop; None if it can be."""
+    has_teacher = (workspace.run_dir / TEACHER_FACTS).is_file()
+    missing = None if has_teacher else "this run folder has no teacher (run `train` in it)"
+    return never_repaired(workspace) or missing
+
+
+def never_repaired(workspace: Workspace) -> str | None:
+    """Say why the configuration lets no student be; None where it lets."""
     cfg = workspace.cfg
     if not cfg.get("repair"):
         return "`repair` is not configured"
     if not isinstance(instantiate(cfg.quantize), StaticInt8 | Auto):
         return "training rounds as static recipes do, and this one is none"
-    if not (workspace.run_dir / TEACHER_FACTS).is_file():
-        return "this run folder has no teacher (run `train` in it)"
     return None
 
 

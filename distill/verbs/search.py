@@ -52,7 +52,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
                 entry.dropped = f"preflight: {entry.preflight.misses}"
         show_preflight(workspace, entries)
         race = Race(workspace, plan, candidates, own, entries)
-        if race.survivors and race.has_time("the teacher was trained"):
+        if race.survivors and race.may_train():
             show_standing(workspace, baseline_stage(workspace), known_teacher(workspace))
             teacher_stage(workspace)
             if uses_store(workspace):

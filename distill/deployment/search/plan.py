@@ -46,12 +46,17 @@ class Plan:
             if not getattr(self, name) > 0:
                 raise UsageError(f"Expected `search.{name}` above 0 but got {getattr(self, name)}.")
 
-    def epochs(self, full: int) -> list[int]:
+    def epochs(self, full: int | None) -> list[int]:
         """Turn the rungs into epochs, each shorter than a full training of `full`.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or a full training has no number of epochs.
         """
+        if type(full) is not int or full < 1:
+            raise UsageError(
+                "Expected `trainer.max_epochs` to be a whole number above 0, of which short "
+                f"trainings are shares, but got {'null' if full is None else full}. Set it."
+            )
         lengths = {max(1, round(share * full)) for share in self.rungs}
         shorter = sorted(length for length in lengths if length < full)
         if not shorter:

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 
 from distill.deployment.quantize.auto import Auto
 from distill.files import read_json
-from distill.verbs.export import cannot_be_repaired
+from distill.verbs.export import never_repaired
 from distill.verbs.exporting.quantization import REPAIRED, STAGE
 from distill.verbs.exporting.repair import ROLE
 from distill.verbs.run.workspace import Workspace
@@ -42,7 +42,7 @@ def seconds_of_an_attempt(
     by_limit = recipe.most_seconds(cfg.effort.max_seconds) if isinstance(recipe, Auto) else 0.0
     quantizing = known(STAGE, by_limit)
     repairing = 0.0
-    if recipe and _may_be_inaccurate(workspace) and cannot_be_repaired(workspace) is None:
+    if recipe and _may_be_inaccurate(workspace) and never_repaired(workspace) is None:
         epochs = cfg.repair.trainer.max_epochs or 0
         epochs = epochs if epochs > 0 else cfg.trainer.max_epochs  # it has no number: as many
         repairing = known(_REPAIR, epochs * seconds_per_epoch) + known(REPAIRED, quantizing)

@@ -14,6 +14,7 @@ from distill.deployment.search.record import Entry, Rung, accuracy_is_missing
 from distill.deployment.search.selection import beaten, dropped, next_attempt
 from distill.deployment.search.space import Candidate
 from distill.statistics.resampling import share
+from distill.verbs.exporting.preflight import STAGE as PREFLIGHT
 from distill.verbs.run.workspace import Workspace
 from distill.verbs.searching.attempts import ATTEMPTS, attempt, seconds_spent
 from distill.verbs.searching.durations import seconds_of_an_attempt
@@ -36,6 +37,7 @@ class Race:
         beaten: candidates that a cheaper one was ahead of, trained as briefly.
         rungs_done: the short trainings so far, as rung and slug.
         stopped: why it ended before all was tried; None where it did not.
+        is_training: whether anything has been trained, the teacher first of all.
     """
 
     workspace: Workspace
@@ -48,6 +50,7 @@ class Race:
     beaten: set[str] = field(default_factory=set)
     rungs_done: set[tuple[str, str]] = field(default_factory=set)
     stopped: str | None = None
+    is_training: bool = False
 
     @property
     def epochs(self) -> int:
@@ -69,6 +72,8 @@ class Race:
         return 60 * self.plan.max_minutes - seconds_spent(self.workspace.run_dir, self._is_before)
 
     def _is_before(self, manifest: Path) -> bool:
+        if not self.is_training:
+            return manifest.parts == ("manifests", f"{PREFLIGHT}.json")
         match manifest.parts:
             case (folder, slug, *_) if folder == ATTEMPTS:
                 return any(e.attempt and self.candidates[e.name].slug == slug for e in self.entries)
@@ -82,6 +87,18 @@ class Race:
             return True
         self.stopped = f"the time was up before {what}"
         return False
+
+    def may_train(self) -> bool:
+        """Tell whether an attempt could end in time, before anything is trained for it."""
+        expected = self._seconds_of_an_attempt(self.survivors)
+        self.is_training = self.has_time("the teacher was trained", expected)
+        if not self.is_training:
+            self.stopped = (
+                f"{self.stopped}: an attempt may take {expected:.0f} s beside its trainings, by "
+                "`effort.max_seconds` and, with `quantize=auto`, `quantize.max_seconds`, and "
+                f"`search.max_minutes` leaves {max(0.0, self.seconds_left):.0f} s"
+            )
+        return self.is_training
 
     def train_rungs(self) -> None:
         """Train those still in the race a little, and drop some, rung after rung."""
