@@ -6,10 +6,11 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from distill.files import sha256
+from distill.files import sha256, sha256_json, write_json, write_text
 from distill.verbs.learning.members import load_teacher
-from distill.verbs.run.own_code import own_code, with_own_code
+from distill.verbs.run.own_code import own_code, sha256_of, with_own_code
 from distill.verbs.run.workspace import Workspace
+from distill.verbs.stages.refusal import _is_trained
 
 
 @pytest.fixture
@@ -96,3 +97,19 @@ def test_an_estimator_of_ones_own_is_fitted_anew_after_an_edit_and_only_then(
         answers.append(teacher.estimator.predict(data.test.inputs[:1].reshape(1, -1)).item())
         times.append(len(list((tmp_path / "run").rglob("*.skops"))))
     assert (answers, times) == ([3, 3, 7], [1, 1, 2])
+
+
+def test_an_edited_network_of_ones_own_is_not_the_one_that_was_trained(folder, tmp_path):
+    own = {"_target_": "own_nets.Net", "width": 3}
+    cfg, weights = OmegaConf.create({"student": own}), tmp_path / "run/train/student/best.pt"
+    write_text(weights, "weights")
+    workspace = Workspace(cfg, tmp_path / "run", Console(quiet=True))
+    result = tmp_path / "run/train/student.json"
+    for known in ({}, {"network_sha256": sha256_json(own)}):  # of before code was kept
+        write_json(result, known)
+        assert _is_trained(workspace)
+    write_json(result, {"network_sha256": sha256_of(own)})
+    assert _is_trained(workspace)
+    (folder / "own_layers.py").write_text("class Layer: width = 1000\n")
+    assert not _is_trained(workspace)
+    assert sha256_of({"lr": 0.1}) == sha256_json({"lr": 0.1})  # what is nobody's own, as before

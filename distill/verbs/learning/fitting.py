@@ -25,7 +25,7 @@ from distill.statistics.scoring import scoring_of
 from distill.tasks import TaskKind
 from distill.training.teachers.classes import class_columns
 from distill.verbs.learning.networks import weights_path
-from distill.verbs.run.own_code import with_own_code
+from distill.verbs.run.own_code import sha256_of, with_own_code
 from distill.verbs.run.ranks import agree
 from distill.verbs.run.workspace import Workspace, is_terminal, plain
 
@@ -63,7 +63,8 @@ def fit_stage(
 ) -> dict[str, Any]:
     """Train what `build` returns, once, and leave its weights alone beside the checkpoint.
 
-    `values` have the `network` that it is, whose hash stands in the result. `taught` makes what is
+    `values` have the `network` that it is, whose hash stands in the result, with that of the user's
+    own code. `taught` makes what is
     shown in place of the training set, `callbacks` those that the training itself needs, beside
     the user's.
     """
@@ -96,7 +97,7 @@ def fit_stage(
             taught=taught(),
             callbacks=callbacks(),
         )
-        return {"network_sha256": sha256_json(values["network"])} | trained
+        return {"network_sha256": sha256_of(values["network"])} | trained
 
     return workspace.stage(
         f"train/{role}",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import distill
-from distill.files import sha256
+from distill.files import sha256, sha256_json
 
 KEY = "own_code"
 _CALLABLES = ("hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object")
@@ -32,6 +32,11 @@ def with_own_code(values: Mapping[str, Any]) -> dict[str, Any]:
     """Put the hashes of the user's sources beside the values that name them, where any do."""
     found = own_code(values)
     return {**values, KEY: found} if found else dict(values)
+
+
+def sha256_of(values: Mapping[str, Any]) -> str:
+    """Hash values, and the user's sources that they name."""
+    return sha256_json(with_own_code(values))
 
 
 def own_code(values: Any) -> dict[str, str]:

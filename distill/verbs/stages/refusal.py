@@ -10,6 +10,7 @@ from distill.files import read_json, sha256_json, to_json, write_json
 from distill.verbs.exporting.measuring import raw_samples
 from distill.verbs.exporting.preflight import RAW, STAGE, preflight_stage
 from distill.verbs.learning.networks import weights_path
+from distill.verbs.run.own_code import sha256_of
 from distill.verbs.run.ranks import agree
 from distill.verbs.run.workspace import Workspace, plain
 
@@ -33,9 +34,11 @@ def _is_trained(workspace: Workspace) -> bool:
     """Tell whether the student that went through preflight is trained already."""
     result = workspace.run_dir / "train" / "student.json"
     there = result.is_file() and weights_path(workspace.run_dir, "student").is_file()
-    network = sha256_json(plain(workspace.cfg.student))
-    # Results of before the hash was kept: a verdict that is there is better judged than refused.
-    return agree(there and read_json(result).get("network_sha256", network) == network)
+    network = plain(workspace.cfg.student)
+    own = sha256_of(network)
+    # Of before hash or code was kept: a verdict that is there is better judged than refused.
+    known = (own, sha256_json(network))
+    return agree(there and read_json(result).get("network_sha256", own) in known)
 
 
 def _refused(workspace: Workspace, found: Preflight) -> dict[str, Any]:
