@@ -10,6 +10,20 @@ from distill.training.data.generated_series import generated_series
 from distill.training.data.series import backtests, origins
 
 
+def test_the_scale_of_each_series_is_how_far_it_moves_until_the_last_label_that_is_learnt():
+    rows = frame(names="abcdef")
+    starts = dict(zip("abcdef", (0, 0, 20, 35, 50, 58), strict=True))  # f begins too late
+    hours = (rows["when"] - rows["when"].min()) / pd.Timedelta(1, "h")
+    rows = rows[hours >= rows["shop"].map(starts)]
+    pool = (data := made(rows)).pool
+    last = pd.to_datetime(pool.label_times(data.train.indices).max(), unit="ms")
+    known = rows[rows["when"] <= last].groupby("shop")["sold"]
+    expected = known.agg(lambda own: own.diff().abs().mean()).reindex(pool.panel.names)
+    assert expected.isna().any()
+    found = pool.naive_errors(data.train.indices)
+    np.testing.assert_allclose(found, expected.fillna(0), rtol=1e-12)
+
+
 def test_windows_and_labels_are_what_pandas_shifts():
     rows = frame()
     data = made(rows, known=["price"], observed=["rain"])

@@ -148,10 +148,10 @@ class Pool:
         """
         panel = self.panel
         values, end = panel.columns[panel.value], self.last[positions].max()
-        known = panel.steps <= end
-        found = np.zeros(len(panel.names))
-        for number in range(len(panel.names)):
-            own = values[known & (panel.series == number)]
+        known, found = panel.steps <= end, np.zeros(len(panel.names))
+        edges = np.searchsorted(panel.series, np.arange(len(found) + 1))  # one after another
+        for number, rows in enumerate(map(slice, edges[:-1], edges[1:])):
+            own = values[rows][known[rows]]
             found[number] = naive_error(own) if len(own) > 1 else 0.0
         return found
 
