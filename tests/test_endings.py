@@ -16,6 +16,7 @@ from distill.training.endings import check_end, check_schedule
 from distill.training.fit import fit, predict_logits
 from distill.training.models import ImageClassifier, PlainCNN
 from distill.training.modules import SupervisedModule
+from distill.training.progress import EpochBar
 
 STOPPING = EarlyStopping("val/selection")
 ONE_CYCLE = partial(lr_scheduler.OneCycleLR, max_lr=0.1)
@@ -124,3 +125,10 @@ def test_steps_that_end_within_an_epoch_end_it_with_its_figures(data, tmp_path, 
     again = fitted(data, tmp_path, **limit)  # as if it were killed after its last epoch
     assert again.history == made.history
     assert all(torch.equal(tensor, again.last[name]) for name, tensor in made.last.items())
+
+
+@pytest.mark.parametrize(("max_epochs", "shown"), [(-1, "Epoch 3"), (9, "Epoch 3/8")])
+def test_a_bar_names_the_last_epoch_where_there_is_one(max_epochs, shown):
+    bar = EpochBar()
+    bar._trainer = trainer(max_epochs=max_epochs)
+    assert bar._get_train_description(3).rstrip() == shown

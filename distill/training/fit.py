@@ -14,7 +14,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from numpy.typing import NDArray
 from torch import nn
@@ -24,6 +24,7 @@ from distill.errors import UserError
 from distill.files import read_json, write_bytes, write_json
 from distill.training.endings import StepLimit, check_end, has_all_steps
 from distill.training.hardware import TunedProcess, interruptible, quiet
+from distill.training.progress import EpochBar, EpochLines
 from distill.training.random_states import RandomStates
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def fit(
         ModelCheckpoint(filename="last", **options),
     ]
     kept = [StepLimit(), RandomStates(), Stopped(), History()]
-    progress = RichProgressBar(console_kwargs={"stderr": True}) if show_bar else EpochLines()
+    progress = EpochBar(console_kwargs={"stderr": True}) if show_bar else EpochLines()
     fitter = trainer(
         callbacks=[*callbacks, TunedProcess(), *kept, *checkpoints, progress],
         logger=list(loggers) or False,
@@ -179,35 +180,6 @@ class History(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.epochs = list(state_dict["epochs"])
-
-
-class EpochLines(Callback):
-    """One line an epoch, where there is no terminal to draw a bar on."""
-
-    def setup(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
-    ) -> None:
-        """Log to stderr in a spawned process, too."""
-        root = logging.getLogger("distill")
-        if trainer.is_global_zero and trainer.world_size > 1 and not root.handlers:
-            root.addHandler(logging.StreamHandler())
-            root.setLevel(logging.INFO)
-
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Log the epoch's figures."""
-        figures = trainer.callback_metrics
-        name = next(name for name in figures if name.startswith("val/"))
-        is_endless = trainer.max_epochs == -1
-        log.info(
-            "epoch %d%s  loss %.4f  validation %s %.4f",
-            trainer.current_epoch + 1,
-            "" if is_endless else f"/{trainer.max_epochs}",
-            figures["train/loss"],
-            name.removeprefix("val/").replace("_", " "),
-            figures[name],
-        )
 
 
 class WholeCheckpoints(TorchCheckpointIO):
