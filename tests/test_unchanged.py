@@ -4,14 +4,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from commands import SHORT
 from omegaconf import OmegaConf
 
+from distill.budget import Budget
 from distill.files import write_json, write_text
 from distill.run_folder import Stage
-from distill.verbs.exporting.measuring import may_tell_more
+from distill.verbs.exporting.measuring import benchmark_stage, may_tell_more
 from distill.verbs.stages.unchanged import RECORD, needs_of, nothing_to_do
 
 VERDICT = {
@@ -80,6 +83,22 @@ def test_a_disturbed_machine_is_asked_again_where_it_left_the_verdict_open(tmp_p
         write_json(tmp_path / "verdict.json", {"verdict": verdict, "checks": checks})
     assert may_tell_more(tmp_path, DISTURBED) == (verdict == "inconclusive")
     assert not may_tell_more(tmp_path, DISTURBED | {"problems": []})
+
+
+@pytest.mark.parametrize("measures_again", [True, False])
+def test_a_search_that_goes_on_does_not_measure_again(tmp_path, measures_again):
+    asked = []
+    workspace = SimpleNamespace(
+        cfg=OmegaConf.create({part: {} for part in ("target", "scenario", "runtime", "effort")}),
+        run_dir=tmp_path,
+        budget=Budget(),
+        stage=lambda *given, again, **named: asked.append(
+            again(DISTURBED | {"incomplete": "gone"})
+        ),
+    )
+    workspace.cfg.seed = 0
+    benchmark_stage(workspace, [], np.zeros(1), measures_again=measures_again)
+    assert asked == [measures_again]
 
 
 @pytest.mark.parametrize(

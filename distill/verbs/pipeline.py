@@ -16,7 +16,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     found = nothing_to_do(cfg, needs)
     if found is not None:
         return found
-    with open_workspace(pinned(cfg)) as workspace:
+    with open_workspace(pinned(cfg), trains=True) as workspace:
         # What trains takes seconds to import: data that are not there are told before.
         from distill.verbs.learning.configuration import check_configuration
         from distill.verbs.stages.backtest import check_origins

@@ -14,7 +14,7 @@ from distill.verbs.run.workspace import OUTPUTS, open_workspace
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Measure all candidates untrained, train the likely ones a little, and the best in full."""
-    with open_workspace(cfg) as workspace:
+    with open_workspace(cfg, trains=True) as workspace:
         # What trains takes seconds to import: data that are not there are told before.
         from distill.verbs.baseline import baseline_stage
         from distill.verbs.baselines.standing import known_teacher, show_standing

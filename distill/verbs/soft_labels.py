@@ -13,7 +13,7 @@ from distill.verbs.run.workspace import open_workspace
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Make the teacher ready and label every sample and view."""
-    with open_workspace(cfg) as workspace:
+    with open_workspace(cfg, trains=True) as workspace:
         # What trains takes seconds to import: data that are not there are told before.
         from distill.verbs.learning.soft_labels import logged_stage, soft_labels_stage
         from distill.verbs.learning.store import check_store_settings, uses_store

@@ -9,7 +9,7 @@ from distill.verbs.run.workspace import open_workspace
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Train one role, or all three in order."""
-    with open_workspace(cfg) as workspace:
+    with open_workspace(cfg, trains=True) as workspace:
         # What trains takes seconds to import: data that are not there are told before.
         from distill.verbs.learning.configuration import check_configuration
         from distill.verbs.learning.roles import ROLES, train_roles

@@ -16,7 +16,6 @@ from distill.deployment.checks import TIMES
 from distill.deployment.device.machine import processor
 from distill.deployment.measurement import Measurement, TargetReport
 from distill.files import read_json, write_arrays
-from distill.verbs.run.command import launched_verb
 from distill.verbs.run.workspace import Workspace, named_in_errors, plain
 
 RAW = "benchmark.npz"
@@ -29,6 +28,7 @@ def benchmark_stage(
     inputs: NDArray[Any],
     *,
     gated: Sequence[str] | None = None,
+    measures_again: bool = True,
 ) -> dict[str, Any]:
     """Measure artefacts on the configured target; keep the raw nanoseconds.
 
@@ -37,6 +37,7 @@ def benchmark_stage(
         artefacts: the first is the reference.
         inputs: to rotate through, [K, ...].
         gated: names of those whose latency limits are to be decided; None for all.
+        measures_again: what is there already, where that may tell more.
     """
     target, run_dir = configured(workspace, "target"), workspace.run_dir
     values = measurement_values(workspace) | {"inputs": digest(inputs), "gated": gated}
@@ -53,8 +54,7 @@ def benchmark_stage(
         values=values,
         inputs=files,
         outputs=(RAW,),
-        # A search that goes on goes through its attempts again, and decides as it did.
-        again=lambda report: launched_verb() != "search" and may_tell_more(run_dir, report),
+        again=lambda report: measures_again and may_tell_more(run_dir, report),
     )
 
 

@@ -31,7 +31,7 @@ def header(run_dir: Path) -> str:
     """Say in a line of comment which command works on a run folder; nothing if none is known."""
     if not _is_commands(run_dir):
         return ""
-    words = (launched_verb(), *_options(), *map(_shown, _given()))
+    words = (_launched_verb(), *_options(), *map(_shown, _given()))
     return f"# in {Path.cwd()}: distill {_joined(words)}\n"
 
 
@@ -113,13 +113,13 @@ def _started(text: str) -> tuple[Path | None, str, list[str]]:
 
 def _going_on(cfg: DictConfig, verb: str, before: list[str], others: list[str]) -> str:
     """Put together what a folder was started with and what is given now, but for what differs."""
-    if verb != launched_verb():  # keep what this one knows
+    if verb != _launched_verb():  # keep what this one knows
         groups = {key.partition("@")[0] for key in HydraConfig.get().runtime.choices}
         before = [o for o in before if re.split(r"[.@=]", _key(o))[0] in {*cfg, *groups}]
     now = [_shown(o) for o in _given() if not _changes(o, others)]
     replaced = {"run_dir", "action", *map(_key, now)}
     kept = [o for o in before if o.startswith("--") or _key(o) not in replaced]
-    return f"distill {_joined((launched_verb(), *dict.fromkeys([*kept, *now])))}"
+    return f"distill {_joined((_launched_verb(), *dict.fromkeys([*kept, *now])))}"
 
 
 def _changes(override: str, others: list[str]) -> bool:
@@ -140,7 +140,7 @@ def _is_commands(run_dir: Path) -> bool:
     return known and Path(own.output_dir).resolve() == run_dir.resolve()
 
 
-def launched_verb() -> str:
+def _launched_verb() -> str:
     """Name the verb that was started; empty where a program calls what verbs are made of."""
     return str(HydraConfig.get().job.config_name) if HydraConfig.initialized() else ""
 

@@ -25,7 +25,7 @@ from distill.redaction import without_secrets
 from distill.run_folder import Stage, run_folder_lock
 from distill.statistics.scoring import Scoring, scoring_of
 from distill.tasks import TaskKind
-from distill.verbs.run.command import CONFIG, check_same_run, header, launched_verb
+from distill.verbs.run.command import CONFIG, check_same_run, header
 from distill.verbs.run.own_code import with_own_code
 from distill.verbs.run.ranks import agree, launched
 
@@ -40,7 +40,6 @@ OUTPUTS = {
     TaskKind.MULTI_LABEL: "labels",
     TaskKind.REGRESSION: "numbers",
 }
-TRAINING = ("pipeline", "train", "soft_labels", "search")  # verbs whose configuration is the run's
 QUANTILES = "quantiles"  # a part for these, where they are asked for, goes before that of numbers
 
 
@@ -179,11 +178,15 @@ class Workspace:
 
 
 @contextmanager
-def open_workspace(cfg: DictConfig, data: "Data | None" = None) -> Iterator[Workspace]:
+def open_workspace(
+    cfg: DictConfig, data: "Data | None" = None, *, trains: bool = False
+) -> Iterator[Workspace]:
     """Check what can be checked at once, lock the run folder and write its `config.yaml`.
 
-    A verb that trains nothing leaves the configuration of a training as it is. `data` is given
-    where it was read before.
+    Args:
+        cfg: of the run.
+        data: where it was read before.
+        trains: what does not, leaves the configuration of a training as it is.
     """
     run_dir = Path(cfg.run_dir)
     workspace = Workspace(cfg, run_dir, Console(stderr=True, quiet=not launched().leads))
@@ -199,7 +202,7 @@ def open_workspace(cfg: DictConfig, data: "Data | None" = None) -> Iterator[Work
         log.info("run folder: %s", run_dir)
         if "data" in cfg:
             _ = workspace.data
-        if not (run_dir / "manifests" / "train").exists() or launched_verb() in TRAINING:
+        if not (run_dir / "manifests" / "train").exists() or trains:
             text = header(run_dir) + OmegaConf.to_yaml(redacted(cfg))
             write_text(run_dir / CONFIG, text)
         yield workspace

@@ -29,10 +29,10 @@ def attempt(workspace: Workspace, candidate: Candidate) -> tuple[Attempt, dict[s
     export_reference_stage(workspace, "teacher")
     folder = workspace.run_dir / ATTEMPTS / candidate.slug
     cfg = pipeline_cfg(workspace, candidate, str(folder))
-    with open_workspace(cfg, workspace.data) as own:
+    with open_workspace(cfg, workspace.data, trains=True) as own:
         if own.leads:
             _adopt(workspace.run_dir, folder)
-        verdict = all_stages(own, shows_standing=False)  # the search has
+        verdict = all_stages(own, is_attempt=True)
         show_verdict(own.console, cfg.name, verdict)
     student = verdict["models"]["student"]
     artefact = verdict["chosen"]["artefact"]

@@ -75,7 +75,7 @@ def _origin(workspace: Workspace, data: Any, number: int) -> dict[str, Any]:
     OmegaConf.update(cfg, "run_dir", str(folder))
     if "path" in cfg.soft_labels:
         OmegaConf.update(cfg, "soft_labels.path", str(Path(folder) / "soft_labels"))
-    with open_workspace(cfg, data) as own:
+    with open_workspace(cfg, data, trains=True) as own:
         baseline = baseline_stage(own)
         trained = train_roles(own, ROLES)
     metric = workspace.scoring.metric

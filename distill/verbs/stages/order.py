@@ -19,10 +19,14 @@ from distill.verbs.stages.backtest import backtest_stage
 from distill.verbs.stages.verdict import facts, over_seeds, verdict_stage
 
 
-def all_stages(workspace: Workspace, *, shows_standing: bool = True) -> dict[str, Any]:
-    """Run what is not done yet, and return the verdict."""
+def all_stages(workspace: Workspace, *, is_attempt: bool = False) -> dict[str, Any]:
+    """Run what is not done yet, and return the verdict.
+
+    An attempt is one of a search, which has shown how things stand, and which decides as it did
+    when it goes through its attempts again.
+    """
     baseline = baseline_stage(workspace)
-    if shows_standing:
+    if not is_attempt:
         show_standing(workspace, baseline, known_teacher(workspace))
     training = train_roles(workspace, ROLES)
     backtest = backtest_stage(workspace)
@@ -39,7 +43,9 @@ def all_stages(workspace: Workspace, *, shows_standing: bool = True) -> dict[str
     shippable = [artefacts[role] for role in MAY_SHIP if role in artefacts]
     reference_stage(workspace, shippable)
     paths = [folder / name for name in order]
-    benchmark = benchmark_stage(workspace, paths, inputs, gated=shippable)
+    benchmark = benchmark_stage(
+        workspace, paths, inputs, gated=shippable, measures_again=not is_attempt
+    )
     shipped = [folder / name for name in shippable]
     compatibility = compatibility_stage(workspace, shipped, inputs)
     results = PipelineResults(
