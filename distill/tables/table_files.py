@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from distill.errors import UserError, nearest
+from distill.errors import UserError, kind_advice, nearest
 from distill.tables.columns import Column, Kind, Records, make_records
 from distill.tables.csv_files import DECIMAL, check_names, read_csv
 from distill.tables.dates import milliseconds
@@ -175,7 +175,7 @@ def raw_values(
 
 
 def _numbers(values: pa.ChunkedArray, column: Column, advice: str | None) -> NDArray[np.float64]:
-    advice = advice or f"Mend it, or say that it is text: `+data.kinds.{column.name}=category`."
+    advice = advice or f"Mend it, or say that it is text: `{kind_advice(column.name)}`."
     try:
         numbers = values.cast(pa.float64())
     except pa.ArrowException as error:

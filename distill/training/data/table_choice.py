@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distill.errors import UsageError, UserError
+from distill.errors import UsageError, UserError, kind_advice
 from distill.tables.columns import NO_DATE, Column, Kind
 from distill.tables.table_files import column_of, guess_columns, raw_values
 
@@ -155,7 +155,7 @@ def choose(whole: pa.Table, choice: Choice) -> tuple[list[Column], dict[str, str
         name, why = next(iter(left_out.items()))
         raise UserError(
             f"Expected columns that say something in `data.columns` but `{name}` does not: {why}. "
-            f"Leave it out, or name its kind, such as `+data.kinds.{name}=category`."
+            f"Leave it out, or name its kind, such as `{kind_advice(name)}`."
         )
     for name, why in left_out.items():
         log.info("column `%s` is left out: %s", name, why)
