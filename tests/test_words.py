@@ -89,7 +89,14 @@ def test_a_leading_tilde_is_the_home_folder(monkeypatch, tmp_path):
     "value", ["2024", "2024_10", "1e5", "-3", ".5", "007", "1_0.5", "inf", "true"]
 )
 def test_a_path_that_looks_like_a_number_is_a_path(value):
-    keys = ("run", "run_dir", "data.path", "+data.unlabelled", "++data.base.data.version")
+    keys = (
+        "run",
+        "run_dir",
+        "data.path",
+        "+data.unlabelled",
+        "++data.base.data.version",
+        "start_from",
+    )
     for key in keys:
         assert value_of(readable(f"{key}={value}", sweeps=False)) == value
     assert value_of(readable(f"artefacts=[{value}, b.onnx]", sweeps=False)) == [value, "b.onnx"]

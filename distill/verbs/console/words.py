@@ -19,7 +19,8 @@ from distill.errors import causes_of
 
 _PATHS = re.compile(  # keys of files and folders
     r"\+{0,2}(?:.*\.)?(?:against|artefacts?|audit|checkpoint|files?|folder|humans|input|output|out|"
-    r"path|root|run|run_dir|save_dir|scratch|test_file|test_path|train_file|unlabelled|wheels)"
+    r"path|results|root|run|run_dir|save_dir|scratch|ssh_config|start_from|test_file|test_path|"
+    r"train_file|unlabelled|wheels)"
     r"|.*\bdata\.version"
 )
 _PLAIN = re.compile(r"[\w./:@+-]*", re.ASCII)
