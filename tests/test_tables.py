@@ -137,10 +137,14 @@ def test_groups_are_told_apart_as_they_are_written(tmp_path):
 def test_groups_that_time_puts_into_two_splits_are_told(tmp_path):
     path = churn(tmp_path / "churn.csv")
     data = read(path, time="since", group="customer")
-    customers = [set(part.indices // 4) for part in (data.train, data.test)]
-    both, tested = len(set.intersection(*customers)), len(customers[1])
-    assert both > 0
-    assert f"{both} of the {tested} groups in the test set are trained on" in data.remarks[0]
+    trained, *others = (set(part.indices // 4) for part in (data.train, data.test, data.validation))
+    said = [
+        f"{len(own & trained)} of the {len(own)} groups in the {name} set"
+        for own, name in zip(others, ("test", "validation"), strict=True)
+    ]
+    assert trained & others[0]
+    assert trained & others[1]
+    assert f"{', and '.join(said)} are trained on, too" in data.remarks[0]
     assert read(path, group="customer").remarks == ()
     named = {"columns": ["age"], "time": "since"}
     prints = {read(path, **named, group=own).fingerprint for own in (None, "customer")}

@@ -69,13 +69,24 @@ def split_by_time(times: NDArray[np.int64], fraction: float) -> tuple[Positions,
     return order[:at], order[at:]
 
 
-def shared_groups(trained: NDArray[Any], tested: NDArray[Any]) -> tuple[str, ...]:
-    """Say how many groups are in both, as a split by time or a test set of its own lets be."""
-    known = np.isin(np.unique(tested), trained)
-    if not known.any():
+def shared_groups(
+    trained: NDArray[Any], validating: NDArray[Any], tested: NDArray[Any]
+) -> tuple[str, ...]:
+    """Say how many groups are trained on, too, as a split by time or a test set of its own lets be.
+
+    Args:
+        trained: groups of the training rows, [N].
+        validating: of the validation rows.
+        tested: of the test rows.
+    """
+    counts = {}
+    for name, groups in (("test", tested), ("validation", validating)):
+        known = np.isin(np.unique(groups), trained)
+        if known.any():
+            counts[name] = f"{known.sum():,} of the {known.size:,} groups in the {name} set"
+    if not counts:
         return ()
     return (
-        f"{known.sum():,} of the {known.size:,} groups in the test set are trained on, too: how "
-        "good the model is on new ones is not told. Without `data.time` and `data.test_path`, no "
-        "group is in two splits.",
+        f"{', and '.join(counts.values())} are trained on, too: how good the model is on new ones "
+        "is not told. Without `data.time` and `data.test_path`, no group is in two splits.",
     )

@@ -171,7 +171,8 @@ def from_table(
     leaks = find_leaks(columns, learnt, task, labels[train], times=moments)
     for leak in leaks:
         log.warning("%s: %s", leak.name.replace("_", " "), leak.text)
-    remarks = () if groups is None else shared_groups(groups[train], groups[test])
+    splits = (train, validation, test)
+    remarks = () if groups is None else shared_groups(*(groups[own] for own in splits))
     for remark in remarks:
         log.warning("%s", remark)
 
