@@ -29,7 +29,7 @@ from distill.production.serving.refusals import RefusedError
 from distill.production.serving.service import Asker, Service
 from distill.production.serving.signature import Checked
 from distill.production.serving.telemetry import Telemetry
-from distill.verbs.production.trials import _due, _history, _old, _replaced, _unproven
+from distill.verbs.production.trials import _due, _old, _replaced, _told, _unproven
 
 EAGER = Policy(
     steps=(0.5,),
@@ -130,7 +130,7 @@ def serving(
         )
         conductor = Conductor(
             router=router,
-            mover=Mover(engine=engine, on_move=_history(home)),
+            mover=Mover(engine=engine),
             catalogue=catalogue,
             challengers=ChallengerSource(place=home),
             policy=policy,
@@ -138,6 +138,7 @@ def serving(
             replaced=_replaced(home),
             old=_old(home),
             due=_due(home),
+            told=_told(home),
             unproven=_unproven(home),
         )
         return Process(service, conductor, log)

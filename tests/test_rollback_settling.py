@@ -110,7 +110,7 @@ def test_waiting_for_the_registry_puts_off_no_look(home, tmp_path, two, monkeypa
 
     async def use(own: Process) -> None:
         monkeypatch.setattr(conductor, "time", clock)
-        own.conductor.mover.tell = tell
+        own.conductor._settling.tell = tell
         assert await own.conductor.tick() == 0.0  # nine times as long it sleeps
         assert clock.now == 5.0
 

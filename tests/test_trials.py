@@ -360,12 +360,12 @@ def test_a_move_that_nobody_can_be_told_of_is_told_at_the_next_look(folder, tmp_
         def refuse(*_: object) -> None:
             raise UserError("the registry is held")
 
-        world.conductor.mover.on_move = refuse
+        world.conductor._settling.told = refuse
         world.trial.ban = "it is of no use"
         await world.conductor.tick()
         assert "held" in str(world.service.router.problem)
         assert world.trial.state.stage is Stage.ABORTED
-        world.conductor.mover.on_move = lambda setting, state, decision: told.append(state.stage)
+        world.conductor._settling.told = lambda course: told.append(course.state.stage)
         await world.conductor.tick()
         assert told == [Stage.ABORTED]
         assert world.service.router.problem is None

@@ -6,6 +6,7 @@ Knows nothing of evidence, nor of pages.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from distill.files import from_json
@@ -29,15 +30,20 @@ class Course:
 
     Attributes:
         name: of the experiment.
-        setting: what it was set out to be.
+        setting: what it was set out to be, with the versions that its two files have had of late.
         steps: the first one is the beginning.
-        findings: on which the last one rests, as plain values; none where a person moved it.
+        findings: on which each of them rests, as plain values; none where a person moved it.
     """
 
     name: str
     setting: Setting
     steps: tuple[Step, ...]
-    findings: tuple[Mapping[str, Any], ...] = ()
+    findings: tuple[tuple[Mapping[str, Any], ...], ...]
+
+    @property
+    def identity(self) -> str:
+        """Tell it from one of the same name in another log, such as one that was begun anew."""
+        return f"{self.name} of {datetime.fromtimestamp(self.steps[0].time, UTC).isoformat()}"
 
     @property
     def state(self) -> State:
@@ -57,16 +63,22 @@ class Course:
     @property
     def begun(self) -> float | None:
         """When the challenger first answered somebody; None where it never did."""
-        return self._since(Stage.CANARY)
+        state = self._first(Stage.CANARY)
+        return None if state is None else state.since
 
     @property
     def promoted(self) -> float | None:
         """When it became champion; None where it did not."""
-        return self._since(Stage.PROMOTED)
+        return None if self.promotion is None else self.promotion.since
 
-    def _since(self, stage: Stage) -> float | None:
+    @property
+    def promotion(self) -> State | None:
+        """How it became champion; None where it did not."""
+        return self._first(Stage.PROMOTED)
+
+    def _first(self, stage: Stage) -> State | None:
         states = (step.state for step in self.steps)
-        return next((state.since for state in states if state.stage is stage), None)
+        return next((state for state in states if state.stage is stage), None)
 
 
 def read_course(engine: Engine, name: str) -> Course:
@@ -81,12 +93,13 @@ def read_course(engine: Engine, name: str) -> Course:
         LogUnavailableError: the log cannot be read now.
     """
     moves = moves_of(engine, name)
-    setting = from_json(Setting, json.loads(moves[0].evidence), where="setting")
+    first, *others = (json.loads(move.evidence) or {} for move in moves)
+    settings = [first, *(one["setting"] for one in others if "setting" in one)]
     return Course(
         name=name,
-        setting=setting,
+        setting=from_json(Setting, settings[-1], where="setting"),
         steps=tuple(map(step_of, moves)),
-        findings=tuple((json.loads(moves[-1].evidence) or {}).get("findings", ())),
+        findings=tuple(tuple(one.get("findings", ())) for one in (first, *others)),
     )
 
 

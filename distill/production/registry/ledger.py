@@ -44,7 +44,7 @@ class Entry:
         evidence: the checks, with their figures.
         forced: whether checks that did not pass were set aside.
         reason: why, in the words of whoever did it.
-        source: the run folder that a version came from.
+        source: the run folder that a version came from; of what an experiment did, which one.
         who: user@host.
         hash: of all the rest.
     """

@@ -1,16 +1,18 @@
 """What an experiment did, in a model's history: it may make a champion, and bring back the old one.
 
 Needs no server, so that a service can write it: the server's aliases follow at the next command.
+Every entry names its experiment, so that what is written, and undone, is looked up and not guessed.
 Knows nothing of experiments but their words.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from distill.budget import Outcome
+from distill.errors import UserError
 from distill.files import HeldError, exclusive
 from distill.production.registry.ledger import Entry, Ledger
 from distill.production.registry.place import Place, cached, registered
@@ -18,91 +20,122 @@ from distill.production.registry.promotion import verdict_finding
 
 _TRIES, _PAUSE_S = 5, 0.2  # while another process changes the registry; we are asked again
 _CLOCKS_S = 60.0  # by which two machines may differ
-_WRITTEN_S = 1.0  # by which a time may be off that this machine wrote
+
+Evidence = Sequence[Mapping[str, Any]]  # the checks, with their figures
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """A challenger that became champion by an experiment's log.
+
+    Attributes:
+        experiment: which one; no other in any log has the same name.
+        version: of the challenger.
+        artefact_sha256: of its file.
+        former_sha256: of the file of the champion that it was tried against, whichever version that
+            is by now.
+        since: when, UTC seconds.
+        reason: why. Histories from before entries named their experiment know it by that.
+    """
+
+    experiment: str
+    version: int
+    artefact_sha256: str
+    former_sha256: str
+    since: float
+    reason: str
 
 
 def note(
-    place: Place, version: int, reason: str, evidence: Sequence[Mapping[str, Any]] = ()
-) -> Entry:
-    """Add an entry that changes nobody.
+    place: Place, experiment: str, version: int, steps: Sequence[tuple[str, Evidence]]
+) -> list[Entry]:
+    """Add the steps of an experiment that changed nobody, as far as they are not there yet.
 
     Args:
         place: where the model's history is.
+        experiment: which one.
         version: of the challenger.
-        reason: where it is now, and why.
-        evidence: the checks, with their figures.
+        steps: where it was and why, and on what evidence, in order.
+
+    Returns:
+        What was added.
 
     Raises:
         UserError: another process holds the registry, the version was never registered, or the
             disk is full.
     """
-    known = registered(place.read(), version)
 
-    def noted(ledger: Ledger) -> Ledger:
-        return ledger.append(
-            "rollout", version, reason=reason, evidence=tuple(evidence), **_of(known)
-        )
+    def lacking(ledger: Ledger) -> list[tuple[str, Evidence]]:
+        known = [e for e in ledger.entries if e.action == "rollout"]
+        return [one for one in steps if not any(_is_of(e, experiment, one[0]) for e in known)]
 
-    return _held(place, noted).entries[-1]
+    def noted(ledger: Ledger) -> list[Entry]:
+        before = len(ledger.entries)
+        for reason, evidence in lacking(ledger):
+            ledger = _with(ledger, "rollout", version, experiment, reason, evidence)
+        return list(ledger.entries[before:])
+
+    return _held(place, noted) if lacking(place.read()) else []
 
 
-def promote(
-    place: Place,
-    version: int,
-    former: int,
-    reason: str,
-    evidence: Sequence[Mapping[str, Any]] = (),
-    *,
-    since: float | None = None,
-) -> Entry | None:
-    """Make a challenger champion, unless that was done before, or somebody was faster.
+def pending(
+    place: Place, promotion: Promotion, evidence: Evidence = (), *, back: str | None = None
+) -> Callable[[], Entry | None] | None:
+    """Find what the history lacks of who is champion by an experiment's log.
 
     Args:
         place: where the model's history is.
-        version: of the challenger.
-        former: the champion that it was tried against.
-        reason: why.
-        evidence: the checks, with their figures.
-        since: when that was decided, UTC seconds: a promotion since then is this one. None takes
-            it for a new one.
+        promotion: by the log.
+        evidence: for it, or for taking it back.
+        back: why the champion before is to answer again; None where it is not.
+
+    Returns:
+        What writes it; None where nothing is lacking, or somebody has chosen otherwise.
+
+    Raises:
+        UserError: the ledger is damaged.
+    """
+    if back is None:
+        is_due, write = _is_to_come, lambda: promote(place, promotion, evidence)
+    else:
+        is_due, write = _is_to_go, lambda: take_back(place, promotion, back, evidence)
+    return write if is_due(place.read(), promotion) else None
+
+
+def promote(place: Place, promotion: Promotion, evidence: Evidence = ()) -> Entry | None:
+    """Make a challenger champion, unless that was done before, or somebody was faster.
 
     Returns:
         The entry; None where there was nothing to do.
 
     Raises:
-        UserError: another process holds the registry, the version was never registered, or the
+        UserError: another process holds the registry, the version's verdict has not passed, or the
             disk is full.
     """
-    asked = math.inf if since is None else since
-    return _added(
-        place,
-        lambda ledger: _is_to_come(ledger, version, former, asked),
-        "promote",
-        version,
-        reason=reason,
-        evidence=tuple(evidence),
-    )
+
+    def promoted(ledger: Ledger) -> Entry | None:
+        if not _is_to_come(ledger, promotion):
+            return None
+        hindrance = unproven(place, promotion.version)
+        if hindrance is not None:
+            raise UserError(
+                f"Expected a version that an experiment may make champion but of version "
+                f"{promotion.version} {hindrance}."
+            )
+        version, experiment, reason = promotion.version, promotion.experiment, promotion.reason
+        after = _with(ledger, "promote", version, experiment, reason, evidence, alias="champion")
+        return after.entries[-1]
+
+    return _held(place, promoted) if _is_to_come(place.read(), promotion) else None
 
 
 def take_back(
-    place: Place,
-    version: int,
-    former: int,
-    reason: str,
-    evidence: Sequence[Mapping[str, Any]] = (),
-    *,
-    since: float | None = None,
+    place: Place, promotion: Promotion, reason: str, evidence: Evidence = ()
 ) -> Entry | None:
     """Bring back the champion before, unless that was done before, or somebody was faster.
 
-    Args:
-        place: where the model's history is.
-        version: that is not to be champion any more.
-        former: that was champion before it.
-        reason: why.
-        evidence: the checks, with their figures.
-        since: when it was decided that the version becomes champion, UTC seconds: who makes it
-            champion again after that promotion was taken back knows why. None takes the last one.
+    Whoever makes the version champion again knows why.
 
     Returns:
         The entry; None where there was nothing to do.
@@ -110,33 +143,16 @@ def take_back(
     Raises:
         UserError: another process holds the registry, or the disk is full.
     """
-    return _added(
-        place,
-        lambda ledger: _is_to_go(ledger, version, former, since),
-        "rollback",
-        former,
-        reason=reason,
-        evidence=tuple(evidence),
-    )
 
+    def taken_back(ledger: Ledger) -> Entry | None:
+        former = ledger.state.fallback
+        if former is None or not _is_to_go(ledger, promotion):
+            return None
+        experiment = promotion.experiment
+        after = _with(ledger, "rollback", former, experiment, reason, evidence, alias="champion")
+        return after.entries[-1]
 
-def is_behind(place: Place, version: int, former: int, since: float, *, is_back: bool) -> bool:
-    """Tell whether the history has yet to follow what an experiment has decided.
-
-    Args:
-        place: where the model's history is.
-        version: of the challenger.
-        former: the champion that it was tried against.
-        since: when it was decided that the challenger becomes champion, UTC seconds.
-        is_back: whether the champion before is to answer again.
-
-    Raises:
-        UserError: the ledger is damaged.
-    """
-    ledger = place.read()
-    if is_back:
-        return _is_to_go(ledger, version, former, since)
-    return _is_to_come(ledger, version, former, since)
+    return _held(place, taken_back) if _is_to_go(place.read(), promotion) else None
 
 
 def unproven(place: Place, version: int) -> str | None:
@@ -156,87 +172,94 @@ def unproven(place: Place, version: int) -> str | None:
     )
 
 
-def replaced(
-    place: Place, version: int, since: float, *, former: int | None = None
-) -> Entry | None:
-    """Find the entry that put another in the place of a champion.
-
-    Args:
-        place: where the model's history is.
-        version: that was made champion.
-        since: when, UTC seconds.
-        former: the champion that it was tried against; None where that is not known.
+def replaced(place: Place, promotion: Promotion) -> Entry | None:
+    """Find the entry that put another in the place of a champion, or that somebody chose instead.
 
     Returns:
-        A rollback or a promotion; None while it is champion, or is about to be.
+        What brought the champion before back, or went back further, else what came first; None
+        while the promotion stands, or is about to.
 
     Raises:
         UserError: the ledger is damaged.
     """
     ledger = place.read()
-    if former is not None and _is_to_come(ledger, version, former, since):
-        return None
-    changes, promotions = _promotions(ledger, version, since - _CLOCKS_S)
-    if not promotions:
-        return changes[-1] if changes and former is not None else None
-    return None if promotions[-1] + 1 == len(changes) else changes[promotions[-1] + 1]
+    changes, own = _changes(ledger, promotion)
+    if own is None:
+        return changes[-1] if changes and not _is_to_come(ledger, promotion) else None
+    later = changes[own + 1 :]
+    return next((e for e in later if _is_back(e, promotion)), later[0] if later else None)
 
 
-def _is_to_come(ledger: Ledger, version: int, former: int, since: float) -> bool:
+def _is_back(entry: Entry, promotion: Promotion) -> bool:
+    """Tell whether an entry has undone a promotion, and not only followed it."""
+    if entry.artefact_sha256 == promotion.artefact_sha256:
+        return False
+    return entry.action == "rollback" or entry.artefact_sha256 == promotion.former_sha256
+
+
+def _is_to_come(ledger: Ledger, promotion: Promotion) -> bool:
     """Tell whether a promotion is not there yet, and is still wanted."""
-    changes, promotions = _promotions(ledger, version, since - _WRITTEN_S)
-    if promotions or ledger.state.champion != former:
+    changes, own = _changes(ledger, promotion)
+    known = ledger.state.registered.get(promotion.version)
+    if own is not None or not changes or known is None:
         return False
-    return _time(changes[-1]) < since + _CLOCKS_S  # or a person has chosen since
-
-
-def _is_to_go(ledger: Ledger, version: int, former: int, since: float | None) -> bool:
-    """Tell whether a promotion stands that is to be taken back: the first one since some time."""
-    changes, promotions = _promotions(ledger, version, (since or 0.0) - _CLOCKS_S)
-    if not promotions or former not in ledger.state.champions[:-1]:
+    if known.artefact_sha256 != promotion.artefact_sha256:
+        return False  # the log is about another registry
+    if changes[-1].artefact_sha256 != promotion.former_sha256:
         return False
-    own = promotions[-1]
-    if since is not None:  # that of a clock behind ours, where there is no other
-        own = next((at for at in promotions if _time(changes[at]) > since - _WRITTEN_S), own)
-    return own + 1 == len(changes)
+    return _time(changes[-1]) < promotion.since + _CLOCKS_S  # or a person has chosen since
 
 
-def _promotions(ledger: Ledger, version: int, after: float) -> tuple[list[Entry], list[int]]:
-    """List who became champion; and where in that list a version did, after some time."""
+def _is_to_go(ledger: Ledger, promotion: Promotion) -> bool:
+    """Tell whether an experiment's own promotion is what made the champion."""
+    changes, own = _changes(ledger, promotion)
+    return own is not None and own + 1 == len(changes)
+
+
+def _changes(ledger: Ledger, promotion: Promotion) -> tuple[list[Entry], int | None]:
+    """List who became champion; and where in that list the experiment's own promotion is."""
     changes = [entry for entry in ledger.entries if entry.alias == "champion"]
-    promotions = [
+    own = (
         at
         for at, entry in enumerate(changes)
-        if (entry.action, entry.version) == ("promote", version) and _time(entry) > after
-    ]
-    return changes, promotions
+        if entry.action == "promote" and _is_of(entry, promotion.experiment, promotion.reason)
+    )
+    return changes, next(own, None)
+
+
+def _is_of(entry: Entry, experiment: str, reason: str) -> bool:
+    """Tell whether an entry is an experiment's own, for that reason."""
+    return entry.source in (experiment, None) and entry.reason == reason
 
 
 def _time(entry: Entry) -> float:
     return datetime.fromisoformat(entry.time).timestamp()
 
 
-def _added(
-    place: Place, is_due: Callable[[Ledger], bool], action: str, version: int, **facts: Any
-) -> Entry | None:
-    """Make a version champion if that is due; nobody is waited for where it is not."""
-    ledger, added = place.read(), False
+def _with(
+    ledger: Ledger,
+    action: str,
+    version: int,
+    experiment: str,
+    reason: str,
+    evidence: Evidence,
+    **facts: Any,
+) -> Ledger:
     known = registered(ledger, version)
-    if not is_due(ledger):
-        return None
+    return ledger.append(
+        action,
+        version,
+        content=known.content,
+        artefact=known.artefact,
+        artefact_sha256=known.artefact_sha256,
+        source=experiment,
+        reason=reason,
+        evidence=tuple(evidence),
+        **facts,
+    )
 
-    def change(ledger: Ledger) -> Ledger:
-        nonlocal added
-        added = is_due(ledger)
-        if not added:
-            return ledger
-        return ledger.append(action, version, alias="champion", **facts, **_of(known))
 
-    ledger = _held(place, change)
-    return ledger.entries[-1] if added else None
-
-
-def _held(place: Place, change: Callable[[Ledger], Ledger]) -> Ledger:
+def _held(place: Place, change: Callable[[Ledger], T]) -> T:
     """Change the ledger while nobody else does."""
     path = place.ledger_path
     for left in reversed(range(_TRIES)):
@@ -252,9 +275,3 @@ def _held(place: Place, change: Callable[[Ledger], Ledger]) -> Ledger:
                 raise
             time.sleep(_PAUSE_S)
     raise AssertionError
-
-
-def _of(entry: Entry) -> dict[str, Any]:
-    """What every later entry repeats of a version."""
-    names = ("content", "artefact", "artefact_sha256")
-    return {name: getattr(entry, name) for name in names}

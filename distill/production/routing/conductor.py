@@ -18,7 +18,7 @@ from typing import Any
 
 from distill.errors import UsageError, UserError
 from distill.files import sha256
-from distill.production.experiment.course import latest_of
+from distill.production.experiment.course import Course, latest_of, read_course
 from distill.production.experiment.policy import Contender, Policy, Setting
 from distill.production.experiment.rollout import (
     Stage,
@@ -31,7 +31,7 @@ from distill.production.routing.challenger import Challenger, Limits
 from distill.production.routing.entrance import contract_beside, seen_otherwise, why_not
 from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
-from distill.production.routing.settling import Due, Settling
+from distill.production.routing.settling import Due, Settling, Told
 from distill.production.routing.trial import Trial
 from distill.production.serving.catalogue import Catalogue, Source
 from distill.production.serving.editions import Artefact, Edition
@@ -90,10 +90,11 @@ class Conductor:
         challengers: says who is to be tried.
         policy: the rules.
         conducting: the rest.
-        replaced: finds what has put another in the place of a champion that was promoted at a
-            moment; None while nothing has.
+        replaced: finds what has put another in the place of a champion by an experiment; None
+            while nothing has.
         old: finds the champion before, to be kept warm; None where it answers anyway.
         due: finds what the registry has yet to be told of who is champion.
+        told: writes the moves that changed nobody into the registry's history.
         unproven: says why a challenger may not become champion by itself; None where it may.
     """
 
@@ -103,9 +104,10 @@ class Conductor:
     challengers: Source
     policy: Policy
     conducting: Conducting
-    replaced: Callable[[Setting, float], Entry | None] = lambda *_: None
+    replaced: Callable[[Course], Entry | None] = lambda _: None
     old: Callable[[Setting], Artefact | None] = lambda _: None
     due: Due = lambda _: None
+    told: Told = lambda _: None
     unproven: Callable[[Setting], str | None] = lambda _: None
     _settling: Settling = field(init=False)
     _untold: str | None = None  # why the registry does not have our moves
@@ -117,7 +119,11 @@ class Conductor:
     def __post_init__(self) -> None:
         """Begin with what a service before this one left."""
         self._settling = Settling(
-            engine=self.mover.engine, catalogue=self.catalogue, due=self.due, old=self.old
+            engine=self.mover.engine,
+            catalogue=self.catalogue,
+            due=self.due,
+            told=self.told,
+            old=self.old,
         )
 
     async def run(self) -> None:
@@ -165,7 +171,7 @@ class Conductor:
         before = self._untold
         try:
             write = await self._settling.find(self.router.trial)
-            await asyncio.to_thread(self.mover.tell)
+            await asyncio.to_thread(self._settling.tell)
             await self._settling.settle(write)
             self._untold = None
         except (UserError, ModelError, OSError) as error:
@@ -194,7 +200,7 @@ class Conductor:
             self._announcer.say(self._nobody if wanted is None else same)
             return
         setting = self._setting(champion, wanted)
-        if trial is not None and trial.setting.experiment == setting.experiment:
+        if trial is not None and trial.setting == setting:  # other versions have other verdicts
             return
         await self._end_trial()
         contracts = champion.contract, contract_beside(wanted.path)
@@ -214,6 +220,10 @@ class Conductor:
         await asyncio.to_thread(self.mover.catch_up, trial)
         if not trial.num_moves:
             await asyncio.to_thread(self.mover.move, trial, trial.state, setting)
+        if trial.state.stage is Stage.PROMOTED and _is_registered(setting):
+            stands = await asyncio.to_thread(self._stands, trial)
+            if not stands and trial.state.weight:
+                return  # the registry names a third, which the catalogue is about to have
         trial.unproven = await asyncio.to_thread(self.unproven, setting)
         self._announcer.begun(setting, trial.state, trial.unproven)
         if not trial.is_over:
@@ -231,6 +241,8 @@ class Conductor:
             return False
         if not await asyncio.to_thread(self._stands, trial):
             is_back = trial.state.stage is Stage.ROLLED_BACK
+            if trial.state.stage is Stage.PROMOTED and self.router.trial is not None:
+                await self._end_trial()  # nobody is answered by one that did not become champion
             return is_back and (self._wanted is None or not self._settling.is_settled(trial))
         if self.router.trial is None:
             self.router.trial = trial
@@ -269,13 +281,12 @@ class Conductor:
         self.mover.catch_up(trial)
         if trial.state.stage is not Stage.PROMOTED:
             return False
-        entry = self.replaced(trial.setting, trial.state.since)
+        entry = self.replaced(read_course(self.mover.engine, trial.setting.experiment))
         if entry is None:
             return True
-        if entry.action == "rollback":
-            why = (
-                f"{entry.who} rolled back to version {entry.version}: {entry.reason or 'no reason'}"
-            )
+        if _is_undone(trial.setting, entry):
+            did = "rolled back to" if entry.action == "rollback" else "promoted"
+            why = f"{entry.who} {did} version {entry.version}: {entry.reason or 'no reason'}"
             self.mover.move(trial, rolled_back(trial.state, why, time.time()), None)
         return False
 
@@ -310,6 +321,13 @@ class Conductor:
         self.router.end(self.catalogue.current.artefact_sha256)
         if trial.challenger is not None:
             await trial.challenger.stop()
+
+
+def _is_undone(setting: Setting, entry: Entry) -> bool:
+    """Tell whether an entry has undone a promotion: a third that is promoted blames nobody."""
+    if entry.action == "rollback":
+        return entry.artefact_sha256 != setting.challenger.artefact_sha256
+    return entry.artefact_sha256 == setting.champion.artefact_sha256
 
 
 def _is_registered(setting: Setting) -> bool:

@@ -1,4 +1,4 @@
-"""Moves an experiment on as its log says, follows the moves of others, and tells of its own.
+"""Moves an experiment on as its log says, and follows the moves of others.
 
 Every move is a row of the log; of two who move at once the first is right. Knows nothing of the
 challenger's process, nor of who is tried next.
@@ -7,8 +7,7 @@ challenger's process, nor of who is tried next.
 import json
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from distill.files import to_json
 from distill.production.experiment.course import read_course, step_of
@@ -30,14 +29,10 @@ class Mover:
 
     Attributes:
         engine: the log.
-        on_move: told of each move of ours, with what it rests on, once `tell` is called: the
-            registry's history.
     """
 
     engine: Engine
-    on_move: Callable[[Setting, State, Decision | None], None] = lambda *_: None
     _usual: tuple[str, dict[str, Share]] | None = None  # of which experiment
-    _untold: list[tuple[Setting, State, Decision | None]] = field(default_factory=list)
 
     def advance(self, trial: Trial) -> None:
         """Take over what others moved, then move on where the log says so."""
@@ -59,26 +54,26 @@ class Mover:
             trial.num_moves = move.number
 
     def move(self, trial: Trial, state: State, why: Decision | Setting | None) -> None:
-        """Write a move down; where another process was faster, its move counts."""
+        """Write a move down; where another process was faster, its move counts.
+
+        Each names the setting that it was made by: a file may have been registered once more, and
+        it is the version that was asked for its verdict that is promoted.
+        """
+        evidence = {} if why is None else to_json(why)
+        if not isinstance(why, Setting):
+            evidence["setting"] = to_json(trial.setting)
         move = Move(
             experiment=trial.setting.experiment,
             number=trial.num_moves + 1,
             time=time.time(),
             state=json.dumps(to_json(state)),
-            evidence=json.dumps(None if why is None else to_json(why)),
+            evidence=json.dumps(evidence),
         )
         if not add_move(self.engine, move):
             self.catch_up(trial)
             return
         trial.num_moves, trial.state = move.number, state
         log.info("%s: %s, because %s.", trial.setting.experiment, state.name, state.why)
-        self._untold.append((trial.setting, state, why if isinstance(why, Decision) else None))
-
-    def tell(self) -> None:
-        """Tell of our moves, in order; of one that nobody can be told of now, the next time."""
-        while self._untold:
-            self.on_move(*self._untold[0])
-            self._untold.pop(0)
 
     def _judge(self, trial: Trial) -> None:
         policy = trial.setting.policy

@@ -1,4 +1,4 @@
-"""Brings the registry to what the log says of who is champion, and answers by that at once.
+"""Brings the registry to what the log says of experiments, and answers by that at once.
 
 A move stands in the log before the registry has it: that may be held for minutes, its disk may be
 full, or a kill comes in between. So what is missing there is found from the log, at the start and
@@ -7,7 +7,7 @@ after each such move, until it is written. Knows nothing of why an experiment mo
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from distill.errors import UserError
@@ -21,6 +21,7 @@ from distill.production.serving.editions import Artefact
 
 Write = Callable[[], Any]
 Due = Callable[[Course], Write | None]
+Told = Callable[[Course], Any]
 
 
 @dataclass(kw_only=True)
@@ -31,16 +32,20 @@ class Settling:
         engine: the log.
         catalogue: who answers.
         due: finds what the registry has yet to be told of an experiment's end; None where nothing.
+        told: writes down the moves of an experiment that changed nobody, where they are lacking.
         old: finds the champion before.
     """
 
     engine: Engine
     catalogue: Catalogue
     due: Due
+    told: Told
     old: Callable[[Setting], Artefact | None]
     has_begun: bool = False
     _open: str | None = None  # the experiment whose end the registry may not have yet
     _seen: tuple[str, Stage] | None = None  # the last end that was, or is, in `_open`
+    _moved: tuple[str, int] | None = None  # the last move that was, or is, in `_untold`
+    _untold: list[str] = field(default_factory=list)  # experiments whose moves it may not have
 
     def is_settled(self, trial: Trial) -> bool:
         """Tell whether the registry has the end of a trial."""
@@ -66,6 +71,17 @@ class Settling:
             await self.catalogue.bring_back(former, harmful, lambda: self._former(setting))
         return write
 
+    def tell(self) -> None:
+        """Write down the moves that changed nobody.
+
+        Raises:
+            UserError: log or ledger cannot be read, or the registry is held or cannot be written;
+                what is lacking is found again.
+        """
+        while self._untold:
+            self.told(read_course(self.engine, self._untold[0]))
+            self._untold.pop(0)
+
     async def settle(self, write: Write | None) -> None:
         """Write it, and follow it before the catalogue would look by itself.
 
@@ -81,13 +97,24 @@ class Settling:
     def _unsettled(self, trial: Trial | None) -> Course | None:
         if not self.has_begun:  # what a service before this one left
             course = latest_of(self.engine, self.catalogue.current.model)
-            if course is not None and course.state.stage.changes_champion:
-                self._open = course.name
+            if course is not None:
+                self._untold.append(course.name)
+                if course.state.stage.changes_champion:
+                    self._open = course.name
             self.has_begun = True
-        end = None if trial is None else _end(trial)
-        if end is not None and end != self._seen:
-            self._open, self._seen = end[0], end
+        if trial is not None:
+            self._look_at(trial)
         return None if self._open is None else read_course(self.engine, self._open)
+
+    def _look_at(self, trial: Trial) -> None:
+        name = trial.setting.experiment
+        moved, end = (name, trial.num_moves), _end(trial)
+        if moved != self._moved:
+            self._moved = moved
+            if name not in self._untold:
+                self._untold.append(name)
+        if end is not None and end != self._seen:
+            self._open, self._seen = name, end
 
     def _former(self, setting: Setting) -> Artefact:
         found = self.old(setting)

@@ -3,15 +3,13 @@
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from distill.files import from_json, to_json
+from distill.files import from_json
 from distill.production.experiment.course import Course
-from distill.production.experiment.decision import Decision
 from distill.production.experiment.policy import Policy, Setting
 from distill.production.experiment.rollout import Stage, State
 from distill.production.prediction_log.connection import open_log
@@ -22,7 +20,7 @@ from distill.production.routing.conductor import Conducting, Conductor
 from distill.production.routing.doors import doors
 from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
-from distill.production.routing.settling import Due, Write
+from distill.production.routing.settling import Due, Told, Write
 from distill.production.serving.catalogue import (
     Catalogue,
     ChallengerSource,
@@ -115,7 +113,7 @@ def make_trials(
     router, place = TrialRouter(recorder, holdout=wanted.conducting.holdout), wanted.place
     conductor = Conductor(
         router=router,
-        mover=Mover(engine=engine, on_move=_history(place)),
+        mover=Mover(engine=engine),
         catalogue=catalogue,
         challengers=wanted.challengers,
         policy=wanted.policy,
@@ -123,6 +121,7 @@ def make_trials(
         replaced=_replaced(place),
         old=_old(place),
         due=_due(place),
+        told=_told(place),
         unproven=_unproven(place),
     )
     return Trials(
@@ -142,15 +141,22 @@ def _challengers(cfg: DictConfig, place: Place | None) -> Source | None:
     return None if place is None else ChallengerSource(place=place)
 
 
-def _history(place: Place | None) -> Callable[[Setting, State, Decision | None], None]:
+def _told(place: Place | None) -> Told:
     """Write an experiment's moves into the registry, where both come from there; but see `_due`."""
 
-    def note(setting: Setting, state: State, decision: Decision | None) -> None:
-        version = setting.challenger.version
-        if place is None or version is None or state.stage.changes_champion:
+    def note(course: Course) -> None:
+        challenger = course.setting.challenger
+        if place is None or challenger.version is None:
             return
-        evidence = [] if decision is None else to_json(decision.findings)
-        rollout.note(place, version, _reason(state), evidence)
+        known = place.read().state.registered.get(challenger.version)
+        if known is None or known.artefact_sha256 != challenger.artefact_sha256:
+            return  # the log is about another registry
+        steps = [
+            (_reason(step.state), findings)
+            for step, findings in zip(course.steps, course.findings, strict=True)
+            if not step.state.stage.changes_champion
+        ]
+        rollout.note(place, course.identity, challenger.version, steps)
 
     return note
 
@@ -159,39 +165,42 @@ def _due(place: Place | None) -> Due:
     """Find what an experiment has decided about the champion that the registry does not have."""
 
     def write(course: Course) -> Write | None:
-        setting, state, since = course.setting, course.state, course.promoted
-        version, former = setting.challenger.version, setting.champion.version
-        if place is None or version is None or former is None or since is None:
+        promotion, state = _promotion(course), course.state
+        if place is None or promotion is None:
             return None
-        known = place.read().state.registered
-        for one in (setting.champion, setting.challenger):
-            entry = known.get(one.version or 0)
-            if entry is None or entry.artefact_sha256 != one.artefact_sha256:
-                return None  # the log is about another registry
-        is_back = state.stage is Stage.ROLLED_BACK
-        if not rollout.is_behind(place, version, former, since, is_back=is_back):
-            return None
-        change = rollout.take_back if is_back else rollout.promote
-        told = _reason(state), course.findings
-        return partial(change, place, version, former, *told, since=since)
+        back = _reason(state) if state.stage is Stage.ROLLED_BACK else None
+        return rollout.pending(place, promotion, course.findings[-1], back=back)
 
     return write
 
 
-def _reason(state: State) -> str:
-    return f"{state.name}: {state.why}"
-
-
-def _replaced(place: Place | None) -> Callable[[Setting, float], Entry | None]:
+def _replaced(place: Place | None) -> Callable[[Course], Entry | None]:
     """Ask the registry what has put another in the place of a champion."""
 
-    def entry(setting: Setting, since: float) -> Entry | None:
-        version = setting.challenger.version
-        if place is None or version is None:
-            return None
-        return rollout.replaced(place, version, since, former=setting.champion.version)
+    def entry(course: Course) -> Entry | None:
+        promotion = _promotion(course)
+        return None if place is None or promotion is None else rollout.replaced(place, promotion)
 
     return entry
+
+
+def _promotion(course: Course) -> rollout.Promotion | None:
+    state, setting = course.promotion, course.setting
+    champion, challenger = setting.champion, setting.challenger
+    if state is None or challenger.version is None:
+        return None
+    return rollout.Promotion(
+        experiment=course.identity,
+        version=challenger.version,
+        artefact_sha256=challenger.artefact_sha256,
+        former_sha256=champion.artefact_sha256,
+        since=state.since,
+        reason=_reason(state),
+    )
+
+
+def _reason(state: State) -> str:
+    return f"{state.name}: {state.why}"
 
 
 def _old(place: Place | None) -> Callable[[Setting], Artefact | None]:
