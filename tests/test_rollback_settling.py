@@ -101,20 +101,71 @@ def test_a_registry_that_cannot_be_written_stops_no_experiment(home, tmp_path, t
     assert len(home.read().entries) == before
 
 
-def test_waiting_for_the_registry_puts_off_no_look(home, tmp_path, two, monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of the conductor's own, which goes on by what takes long."""
     clock = SimpleNamespace(now=0.0, time=time.time)
     clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(conductor, "time", clock)
+    return clock
 
+
+def test_waiting_for_the_registry_puts_off_no_look(home, tmp_path, two, clock):
     def tell():
         clock.now += 5.0
 
     async def use(own: Process) -> None:
-        monkeypatch.setattr(conductor, "time", clock)
         own.conductor._settling.tell = tell
         assert await own.conductor.tick() == 0.0  # nine times as long it sleeps
         assert clock.now == 5.0
 
     serving(home, tmp_path, use)
+
+
+def test_waiting_for_a_challenger_puts_off_no_look_and_reading_does(
+    home, tmp_path, two, clock, monkeypatch
+):
+    async def ready(self, seconds):
+        clock.now += 60.0
+        return False
+
+    async def use(own: Process) -> None:
+        read = own.conductor.mover.advance
+
+        def advance(trial):
+            clock.now += 2.0
+            read(trial)
+
+        monkeypatch.setattr(own.conductor.mover, "advance", advance)
+        monkeypatch.setattr(conductor.Challenger, "ready", ready)
+        await own.conductor._end_trial()
+        assert await own.conductor.tick() == 2.0
+        assert clock.now == 62.0
+
+    serving(home, tmp_path, use)
+
+
+def test_a_long_rest_tells_the_registry_as_soon_as_it_can_be_told(home, tmp_path, two, monkeypatch):
+    slept = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            lock.close()
+
+    async def use(own: Process) -> None:
+        own.trial.ban = "it fails"
+        await own.look()
+        assert "held by" in str(own.conductor._untold)
+        with monkeypatch.context() as patch:
+            patch.setattr(conductor.asyncio, "sleep", sleep)
+            await own.conductor._rest(540.0)
+        assert own.conductor._untold is None
+        assert slept == [1.0, 1.0, 538.0]
+
+    with contextlib.ExitStack() as lock:
+        lock.enter_context(held(home))
+        serving(home, tmp_path, use)
 
 
 def test_a_rollback_that_a_kill_kept_from_the_registry_is_made_up_for(home, tmp_path, two):

@@ -111,6 +111,7 @@ class Conductor:
     unproven: Callable[[Setting], str | None] = lambda _: None
     _settling: Settling = field(init=False)
     _untold: str | None = None  # why the registry does not have our moves
+    _read_s: float = 0.0  # that the last look took to read the log
     _announcer: Announcer = field(default_factory=Announcer)
     _nobody: str = ""
     _mark: Any = None
@@ -131,7 +132,7 @@ class Conductor:
         try:
             while True:
                 # A long log takes long to read: at most a tenth of the time goes to it.
-                await asyncio.sleep(max(self.conducting.tick_seconds, 9 * await self.tick()))
+                await self._rest(9 * await self.tick())
         finally:
             await self.close()
 
@@ -139,15 +140,34 @@ class Conductor:
         """End the challenger's process; the experiment goes on when somebody leads it again."""
         await self._end_trial()
 
+    async def _rest(self, seconds: float) -> None:
+        """Wait for the next look, a tick at least; what is untold is told as soon as it can be."""
+        tick_s = self.conducting.tick_seconds
+        while self._untold is not None and seconds > tick_s:
+            await asyncio.sleep(tick_s)
+            seconds -= tick_s
+            await self._tell()
+        await asyncio.sleep(max(tick_s, seconds))
+
     async def tick(self) -> float:
-        """Look once, whether or not the registry can be told; the seconds that looking took."""
+        """Look once, whether or not the registry can be told.
+
+        Returns:
+            The seconds that reading the log for a decision took.
+        """
         if not self._settling.has_begun:
             await self._tell()
-        started = time.monotonic()
+        self._read_s = 0.0
         await self._look()
-        spent = time.monotonic() - started
         await self._tell()
-        return spent
+        return self._read_s
+
+    def _advance(self, trial: Trial) -> None:
+        started = time.monotonic()
+        try:
+            self.mover.advance(trial)
+        finally:
+            self._read_s = time.monotonic() - started
 
     async def _look(self) -> None:
         try:
@@ -156,7 +176,7 @@ class Conductor:
             if trial is None:
                 return
             self.router.problem = self._untold
-            await asyncio.get_running_loop().run_in_executor(_ASIDE, self.mover.advance, trial)
+            await asyncio.get_running_loop().run_in_executor(_ASIDE, self._advance, trial)
             if trial.is_over and trial.challenger is not None:
                 await trial.challenger.stop()
         except (UserError, ModelError, OSError) as error:
