@@ -52,12 +52,15 @@ def test_the_old_champion_answers_at_once_while_the_registry_is_held(home, tmp_p
                 await one.catalogue.reload()  # as its watch would: the ledger names the other
                 assert (await one.ask())[1].version == 1
                 assert "held by" in str(one.conductor.router.problem)
+                assert "pets version 2" in str(one.catalogue.problem)
+                assert "has done harm and answers nobody" in str(one.catalogue.problem)
             assert home.read().state.champion == 2
         for one in (own, other):
             await one.conductor.tick()
             await one.catalogue.reload()
             assert (await one.ask())[1].version == 1
             assert one.conductor.router.problem is None
+            assert one.catalogue.problem is None
 
     serving(home, tmp_path, use, count=2)
     assert actions(home) == [("promote", 1), ("promote", 2), ("rollback", 1)]
@@ -81,6 +84,28 @@ def test_a_promotion_that_the_registry_was_not_told_of_is_judged_all_the_same(ho
 
     serving(home, tmp_path, use)
     assert home.read().state.champion == 1
+
+
+def test_the_old_champion_answers_at_once_while_the_ledger_cannot_be_read(
+    home, tmp_path, two, monkeypatch
+):
+    def due(course):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async def use(own: Process) -> None:
+        await own.promoted()
+        await own.conductor.tick()
+        with monkeypatch.context() as patch:
+            patch.setattr(own.conductor._settling, "due", due)
+            own.trial.ban = "it fails"
+            await own.look()
+            assert "Input/output error" in str(own.conductor.router.problem)
+            assert (await own.ask())[1].version == 1
+        await own.look()
+        assert own.conductor.router.problem is None
+
+    serving(home, tmp_path, use)
+    assert actions(home) == [("promote", 1), ("promote", 2), ("rollback", 1)]
 
 
 def test_a_registry_that_cannot_be_written_stops_no_experiment(home, tmp_path, two, monkeypatch):

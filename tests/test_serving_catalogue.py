@@ -117,3 +117,34 @@ def test_one_that_was_rejected_while_it_was_being_loaded_does_not_answer(
 
     module_load = module.load
     asyncio.run(main())
+
+
+def test_one_that_is_named_no_more_once_it_is_loaded_does_not_answer(pets, tmp_path, monkeypatch):
+    old, new = pets / ARTEFACT, make_run(tmp_path / "run", Run(seed=5)) / "export" / ARTEFACT
+    source, answered, loaded = Failing(old, SimpleNamespace(now=0.0)), [], []
+
+    def load(artefact, loading):
+        edition = module_load(artefact, loading)
+        loaded.append(edition)
+        source.becomes(old, 0)  # a rollback, while the new one was being loaded
+        return edition
+
+    async def main():
+        catalogue = Catalogue.open(source, Loading())
+        catalogue.on_change = answered.append
+        source.becomes(new, 0)
+        source.mark = lambda: str(source.path)
+        monkeypatch.setattr(module, "load", load)
+        assert await catalogue.reload() is False
+        assert catalogue.current.artefact_sha256 == sha256(old)
+        assert answered == []
+        (unused,) = loaded
+        assert await asyncio.to_thread(unused.batcher.join, PATIENCE_S)
+        monkeypatch.setattr(module, "load", module_load)
+        source.becomes(new, 0)
+        assert await catalogue.reload()
+        assert catalogue.problem is None
+        catalogue.close()
+
+    module_load = module.load
+    asyncio.run(main())

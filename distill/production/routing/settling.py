@@ -60,16 +60,23 @@ class Settling:
         course = await asyncio.to_thread(self._unsettled, trial)
         if course is None:
             return None
-        write = await asyncio.to_thread(self.due, course)
+        try:
+            write = await asyncio.to_thread(self.due, course)
+        except (UserError, OSError):  # what did harm a moment ago goes, whatever the ledger says
+            if self._seen == (course.name, Stage.ROLLED_BACK):
+                await self._bring_back(course.setting)
+            raise
         if write is None:
             self._open = None
             if self.catalogue.release():
                 await self.catalogue.reload()
         elif course.state.stage is Stage.ROLLED_BACK:
-            setting = course.setting
-            former, harmful = _name(setting.champion), _name(setting.challenger)
-            await self.catalogue.bring_back(former, harmful, lambda: self._former(setting))
+            await self._bring_back(course.setting)
         return write
+
+    async def _bring_back(self, setting: Setting) -> None:
+        former, harmful = _name(setting.champion), _name(setting.challenger)
+        await self.catalogue.bring_back(former, harmful, lambda: self._former(setting))
 
     def tell(self) -> None:
         """Write down the moves that changed nobody.

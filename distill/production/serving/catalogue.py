@@ -202,18 +202,8 @@ class Catalogue:
     async def reload(self) -> bool:
         """Load what is in production now, if it is another; tell whether it answers from now on."""
         async with self._reloading:
-            mark = self.source.mark()
-            if mark != self._mark:  # perhaps another one, which has failed at nothing yet
-                self._mark, self._pause_s = mark, FIRST_PAUSE_S
             try:
-                artefact = await asyncio.to_thread(self.source.read)
-                if self._instead and (artefact.version, artefact.sha256) == self._rejected:
-                    artefact = await asyncio.to_thread(self._instead)
-                else:
-                    self.release()
-                edition = self._at_hand(artefact.version, artefact.sha256)
-                if edition is None:
-                    edition = await asyncio.to_thread(load, artefact, self.loading)
+                edition = await self._newest()
             except (UserError, ModelError, OSError) as error:
                 self._failed(str(error))
                 log.error("%s goes on answering: %s", self.current, error)
@@ -222,8 +212,45 @@ class Catalogue:
                 self._failed(f"The new version does not load: {error}")
                 log.exception("%s goes on answering.", self.current)
                 return False
-            self.problem, self._pause_s, self._again_at = None, FIRST_PAUSE_S, math.inf
+            self.problem = self._held_back(edition) if self._instead else None
+            self._pause_s, self._again_at = FIRST_PAUSE_S, math.inf
             return self._swap(edition)
+
+    async def _newest(self) -> Edition:
+        """Get what the source names once it is loaded, and not what it named before."""
+        edition: Edition | None = None
+        try:
+            while True:
+                mark = self.source.mark()
+                if mark != self._mark:  # perhaps another one, which has failed at nothing yet
+                    self._mark, self._pause_s = mark, FIRST_PAUSE_S
+                artefact = await asyncio.to_thread(self.source.read)
+                if self._instead and (artefact.version, artefact.sha256) == self._rejected:
+                    artefact = await asyncio.to_thread(self._instead)
+                else:
+                    self.release()
+                if edition is None or not _is_of(edition, artefact.version, artefact.sha256):
+                    self._let_go(edition)
+                    edition = self._at_hand(artefact.version, artefact.sha256)
+                if edition is None:
+                    edition = await asyncio.to_thread(load, artefact, self.loading)
+                if self.source.mark() == mark:
+                    return edition
+        except BaseException:
+            self._let_go(edition)
+            raise
+
+    def _let_go(self, edition: Edition | None) -> None:
+        """End an edition that was loaded and does not answer."""
+        if edition is not None and all(edition is not one for one in self.warm):
+            edition.batcher.close()
+
+    def _held_back(self, instead: Edition) -> str:
+        version, artefact_sha256 = self._rejected or (None, "")
+        return (
+            f"{instead.model} version {version} ({artefact_sha256[:8]}) has done harm and answers "
+            f"nobody, though the registry still names it: {instead} answers until that is written."
+        )
 
     def _failed(self, problem: str) -> None:
         self.problem, self._again_at = problem, time.monotonic() + self._pause_s
@@ -259,6 +286,7 @@ class Catalogue:
         self._rejected, self._instead = rejected, instead
         edition = self._at_hand(*former)
         if edition is not None:
+            self.problem = self._held_back(edition)
             self._swap(edition)
         else:
             await self.reload()
@@ -269,16 +297,13 @@ class Catalogue:
         return was is not None
 
     def _at_hand(self, version: int | None, artefact_sha256: str | None) -> Edition | None:
-        wanted = version, artefact_sha256
-        same = (e for e in self.warm if (e.version, e.artefact_sha256) == wanted)
-        return next(same, None)
+        return next((e for e in self.warm if _is_of(e, version, artefact_sha256)), None)
 
     def _swap(self, edition: Edition) -> bool:
         if edition is self.current:
             return False
         if (edition.version, edition.artefact_sha256) == self._rejected:  # since it was read
-            if all(edition is not one for one in self.warm):
-                edition.batcher.close()
+            self._let_go(edition)
             return False
         before, self.current = self.current, edition
         self.warm = [*(e for e in self.warm if e is not edition), edition]
@@ -293,3 +318,7 @@ class Catalogue:
         """Let every edition answer what waits, and end."""
         for edition in self.warm:
             edition.batcher.close()
+
+
+def _is_of(edition: Edition, version: int | None, artefact_sha256: str | None) -> bool:
+    return (edition.version, edition.artefact_sha256) == (version, artefact_sha256)
