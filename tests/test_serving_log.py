@@ -1,6 +1,7 @@
 """The service and its prediction log on a database: what is answered is kept, and joined."""
 
 import asyncio
+import contextlib
 import io
 import json
 import threading
@@ -21,7 +22,11 @@ from distill.production.prediction_log.retention import purge
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
 from distill.production.serving.background import Background
 from distill.production.serving.exchange import SingleRouter
+from distill.production.serving.guard import Limits
 from distill.production.serving.log import KeptLog
+from distill.production.serving.refusals import RefusedError
+from distill.production.serving.service import Asker
+from distill.production.serving.signature import Checked
 
 INFER = "/v2/models/pets/infer"
 PATIENCE_S = 60
@@ -78,6 +83,45 @@ def test_many_rows_at_once_are_all_kept(pets, tmp_path):
         assert client.post(INFER, json={"inputs": [image(*rows)]}).status_code == 200
     log.close()
     assert len(everything(tmp_path)[0]) == 500
+
+
+@pytest.mark.parametrize("deadline_ms", [30_000.0, 1e-6], ids=["answered", "too late"])
+def test_many_rows_at_once_keep_nobody_waiting_while_they_are_recorded(pets, tmp_path, deadline_ms):
+    log = kept_log(tmp_path)
+    service = make_service(pets, log=log, deadline_ms=deadline_ms)
+    threads, put = set(), log.writer.put
+    log.writer.put = lambda record: threads.add(threading.get_ident()) or put(record)
+
+    async def main():
+        feeds = {"image": np.zeros((500, 2, 2, 1), np.uint8)}
+        asker = Asker(endpoint="infer", started=time.perf_counter())
+        checked = Checked(feeds=feeds, num_rows=500)
+        with contextlib.suppress(RefusedError):
+            await service.ask(service.catalogue.current, checked, asker)
+
+    asyncio.run(main())
+    assert threads
+    assert threading.get_ident() not in threads
+    log.close()
+    logged, _ = everything(tmp_path)
+    assert [one.prediction.outcome for one in logged] == [
+        "ok" if deadline_ms > 1 else "timeout"
+    ] * 500
+
+
+def test_more_rows_than_the_log_could_take_are_refused_before_they_are_answered(pets, tmp_path):
+    log = kept_log(tmp_path)
+    with running(make_service(pets, log=log, max_rows=3)) as client:
+        full = client.post(INFER, json={"inputs": [image(*[(1, 2, 3, 4)] * 3)]})
+        more = client.post(INFER, json={"inputs": [image(*[(1, 2, 3, 4)] * 4)]})
+    log.close()
+    assert (full.status_code, more.status_code) == (200, 413)
+    assert "at most 3 rows but got 4" in more.json()["error"]
+    assert len(everything(tmp_path)[0]) == 3
+
+
+def test_an_answer_and_its_shadow_of_as_many_rows_as_may_come_fit_into_the_log():
+    assert 2 * Limits().max_rows <= WriterOptions().capacity
 
 
 def test_the_truth_may_follow_at_once(pets, tmp_path):

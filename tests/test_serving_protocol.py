@@ -23,7 +23,7 @@ def client(pets):
 
 @pytest.fixture(scope="module")
 def echo_client(echo):
-    with running(make_service(echo)) as client:
+    with running(make_service(echo, max_rows=40_000)) as client:
         yield client
 
 

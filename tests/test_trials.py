@@ -1,6 +1,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -173,6 +174,39 @@ def test_a_shadow_answers_nobody_and_every_answer_of_it_is_kept(folder, tmp_path
         assert {row.request for row in rows} == set(world.asked)
 
     experiment(folder, tmp_path, WRONG, use)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["answers", "fails"])
+def test_many_rows_of_a_shadow_keep_nobody_waiting_while_they_are_recorded(folder, tmp_path, fails):
+    async def use(world: World) -> None:
+        threads, put = {}, world.log.writer.put
+
+        def noted(record):
+            threads.setdefault(record.role, set()).add(threading.get_ident())
+            return put(record)
+
+        async def ask(*_: object) -> None:
+            raise ChallengerError("error", "it raises")
+
+        world.log.writer.put = noted
+        if fails:
+            world.trial.challenger.ask = ask
+        feeds = {
+            "age": np.full((100, 1), 30.0),
+            "member": np.ones((100, 1)),
+            "city": np.full((100, 1), "Bern", object),
+            "since": np.zeros((100, 1), np.int64),
+        }
+        asker = Asker(endpoint="infer", started=time.perf_counter())
+        edition = world.service.catalogue.current
+        await world.service.ask(edition, Checked(feeds=feeds, num_rows=100), asker)
+        await world.service.router.close()
+        assert threads.keys() == {"champion", "shadow"}
+        assert threading.get_ident() not in threads["shadow"] | threads["champion"]
+        rows = [row for row in world.rows() if row.role == "shadow"]
+        assert [row.outcome for row in rows] == ["error" if fails else "ok"] * 100
+
+    experiment(folder, tmp_path, RIGHT, use)
 
 
 @pytest.mark.slow

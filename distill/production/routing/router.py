@@ -92,8 +92,8 @@ class TrialRouter:
         try:
             outputs = await _asked(challenger, request, seconds)
         except ChallengerError as error:
-            self._missed(request, by, error, started)
             trial.counted(error)
+            await self._missed(request, by, error, started)
             answer = await self._single.route(request)
             return dataclasses.replace(
                 answer, role="fallback", experiment=by.experiment, stage=by.stage
@@ -132,18 +132,19 @@ class TrialRouter:
         try:
             outputs = await _asked(challenger, request, trial.deadline_ms / 1000)
         except ChallengerError as error:
-            self._missed(request, by, error, started)
             trial.counted(error)
+            await self._missed(request, by, error, started)
         else:
             trial.counted(None)
             latency_ms = _since_ms(started)
-            self._recorder.put(request, dataclasses.replace(by, outputs=outputs), latency_ms)
+            given = dataclasses.replace(by, outputs=outputs)
+            await self._recorder.record(request, given, latency_ms)
 
-    def _missed(
+    async def _missed(
         self, request: InferenceRequest, by: Answer, error: ChallengerError, started: float
     ) -> None:
         failure = OUTCOMES.get(error.kind, "error"), str(error)
-        self._recorder.put(request, by, _since_ms(started), failure=failure)
+        await self._recorder.record(request, by, _since_ms(started), failure=failure)
 
     def end(self, champion_sha256: str) -> None:
         """Let go of a trial; how it ended is told for a while.

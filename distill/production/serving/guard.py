@@ -31,6 +31,7 @@ class Limits:
     Attributes:
         max_body_bytes: of a request.
         max_held_bytes: of all requests at once.
+        max_rows: of a request.
         allowed_hosts: names in `Host` under which writes are taken; `*` takes any.
         guard_reads: whether reads, too, are taken under these names alone.
         allowed_origins: `Origin` of browsers that may write, besides our own pages'.
@@ -38,6 +39,7 @@ class Limits:
 
     max_body_bytes: int = 16 * 2**20
     max_held_bytes: int = 64 * 2**20
+    max_rows: int = 10_000
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     allowed_origins: tuple[str, ...] = ()
     guard_reads: bool = False

@@ -1,5 +1,6 @@
 """Answers to records of the prediction log, one for each row. Knows nothing of HTTP."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -12,6 +13,8 @@ from distill.production.serving.answers import decided
 from distill.production.serving.exchange import Answer, InferenceRequest
 from distill.production.serving.log import Log
 from distill.production.serving.refusals import Kind, Oddity, RefusedError
+
+MANY_ROWS = 64  # are recorded in a thread: the event loop has others to serve
 
 OUTCOMES: dict[Kind, Outcome] = {
     Kind.TIMEOUT: "timeout",
@@ -34,6 +37,22 @@ class Recorder:
 
     log: Log
     _oddities: Counter[tuple[str, int | None, str, str]] = field(default_factory=Counter)
+
+    async def record(
+        self,
+        request: InferenceRequest,
+        answer: Answer,
+        latency_ms: float,
+        *,
+        ids: Sequence[str] | None = None,
+        failure: tuple[Outcome, str] | None = None,
+    ) -> list[Future[Any]]:
+        """Record an answer as `put` does; one of many rows in a thread."""
+        if request.num_rows > MANY_ROWS:
+            return await asyncio.to_thread(
+                self.put, request, answer, latency_ms, ids=ids, failure=failure
+            )
+        return self.put(request, answer, latency_ms, ids=ids, failure=failure)
 
     def put(
         self,
@@ -87,7 +106,9 @@ class Recorder:
                 waits.append(taken)
         return waits
 
-    def failed(self, request: InferenceRequest, refusal: RefusedError, latency_ms: float) -> None:
+    async def failed(
+        self, request: InferenceRequest, refusal: RefusedError, latency_ms: float
+    ) -> None:
         """Record that a checked request got no answer."""
         edition, (experiment, stage) = request.edition, refusal.part_of
         by = Answer(
@@ -99,7 +120,7 @@ class Recorder:
             artefact_sha256=edition.artefact_sha256,
         )
         failure = OUTCOMES.get(refusal.kind, "error"), refusal.message
-        self.put(request, by, latency_ms, ids=request.ids, failure=failure)
+        await self.record(request, by, latency_ms, ids=request.ids, failure=failure)
 
     def odd(self, model: str, version: int | None, oddities: Sequence[Oddity]) -> None:
         """Count what was odd in an input."""

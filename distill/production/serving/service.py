@@ -24,8 +24,6 @@ from distill.production.serving.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-MANY_ROWS = 64  # are recorded in a thread: the event loop has others to serve
-
 
 @dataclass(frozen=True, kw_only=True)
 class Asker:
@@ -54,6 +52,7 @@ class Service:
         telemetry: counters.
         router: decides which model answers.
         deadline_ms: of a request.
+        max_rows: of a request.
         admin_token: that admin routes ask for; None turns them off.
         peers: other processes of the same service.
         beside: what runs until the service ends, then is cancelled.
@@ -64,6 +63,7 @@ class Service:
     telemetry: Telemetry
     router: Router = field(default_factory=SingleRouter)
     deadline_ms: float = 1_000.0
+    max_rows: int = 10_000
     admin_token: str | None = None
     peers: Peers = field(default_factory=Peers)
     beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
@@ -93,6 +93,13 @@ class Service:
         Raises:
             RefusedError: there is none.
         """
+        if checked.num_rows > self.max_rows:
+            raise RefusedError(
+                Kind.TOO_LARGE,
+                f"Expected a request of at most {self.max_rows:,} rows but got "
+                f"{checked.num_rows:,}. Send them in several requests.",
+                status=413,
+            )
         late_s = time.perf_counter() - asker.started
         request = InferenceRequest(
             ids=new_ids(checked.num_rows),
@@ -111,7 +118,7 @@ class Service:
             answer = await self.router.route(request)
             _check_finite(edition, answer)
         except RefusedError as refusal:
-            self.recorder.failed(request, refusal, _since_ms(asker.started))
+            await self.recorder.failed(request, refusal, _since_ms(asker.started))
             raise
         latency_ms = _since_ms(asker.started)
         await self._record(request, answer, latency_ms)
@@ -120,11 +127,7 @@ class Service:
         return request.ids, answer
 
     async def _record(self, request: InferenceRequest, answer: Answer, latency_ms: float) -> None:
-        given = request, answer, latency_ms
-        if request.num_rows > MANY_ROWS:
-            waits = await asyncio.to_thread(self.recorder.put, *given, ids=request.ids)
-        else:
-            waits = self.recorder.put(*given, ids=request.ids)
+        waits = await self.recorder.record(request, answer, latency_ms, ids=request.ids)
         if waits and not await _all_safe(waits):
             raise RefusedError(
                 Kind.DEFECT,

@@ -73,6 +73,7 @@ def opened(cfg: DictConfig, peers: Peers | None = None) -> Iterator[Opened]:
                 telemetry=telemetry,
                 router=trials.router,
                 deadline_ms=cfg.deadline_ms,
+                max_rows=limits.max_rows,
                 admin_token=token,
                 peers=peers or Peers(),
                 beside=trials.beside,
