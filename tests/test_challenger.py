@@ -135,6 +135,28 @@ def test_a_frozen_process_is_late_then_busy_then_ended_and_comes_back(path):
     with_challenger(path, use, limits)
 
 
+def test_a_frozen_process_is_asked_no_more_than_so_many_bytes_at_once(path):
+    limits = Limits(hang_seconds=LONG, max_in_flight_bytes=10_000)
+    large = {"x": np.ones((1_500, 1), np.float32)}  # 6,000 bytes
+
+    async def use(challenger: Challenger) -> None:
+        assert await challenger.ready(LONG)
+        assert challenger.pid is not None
+        alone = {"x": np.ones((5_000, 1), np.float32)}
+        assert len((await challenger.ask(alone, LONG))["y"]) == 5_000
+        os.kill(challenger.pid, signal.SIGSTOP)
+        kinds = [await refused(challenger, large, 0.01), await refused(challenger, large, 0.01)]
+        kinds.append(await refused(challenger, rows(1), 0.01))
+        assert kinds == ["timeout", "busy", "timeout"]
+        os.kill(challenger.pid, signal.SIGCONT)
+        async with asyncio.timeout(LONG):
+            while challenger._waiting:
+                await asyncio.sleep(0.01)
+        assert len((await challenger.ask(large, LONG))["y"]) == 1_500
+
+    with_challenger(path, use, limits)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_a_process_that_takes_too_much_memory_is_ended(path):
     async def use(challenger: Challenger) -> None:

@@ -50,6 +50,7 @@ class Limits:
         num_threads: of its operators.
         niceness: how far it stands back for others, 0 to 19.
         max_in_flight: requests that it is asked at once; more are refused.
+        max_in_flight_bytes: likewise, of their inputs; one alone may have more.
         max_shadows_per_second: requests that it is asked as a shadow; None asks it all. The
             service packs, sends and logs each beside the champion's own requests.
         hang_seconds: without any answer while it is asked, after which it is ended.
@@ -60,10 +61,19 @@ class Limits:
     num_threads: int = 1
     niceness: int = 0
     max_in_flight: int = 64
+    max_in_flight_bytes: int = 64 << 20
     max_shadows_per_second: float | None = None
     hang_seconds: float = 2.0
     start_seconds: float = 60.0
     max_rss_bytes: int = 2 << 30
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """Who waits for an answer, or has given up on one that is not there yet."""
+
+    answer: asyncio.Future[Arrays]
+    num_bytes: int  # of what was asked
 
 
 class Challenger:
@@ -78,7 +88,7 @@ class Challenger:
         self.path, self.limits = path, limits or Limits()
         self.num_starts = 0
         self.last_error: str | None = None
-        self._waiting: dict[int, asyncio.Future[Arrays]] = {}
+        self._waiting: dict[int, _Waiting] = {}
         self._number = 0
         self._writer: asyncio.StreamWriter | None = None
         self._pid: int | None = None
@@ -109,7 +119,7 @@ class Challenger:
 
     async def finish(self, seconds: float) -> None:
         """End the process once it has answered what it was asked, or after some seconds."""
-        waiting = list(self._waiting.values())
+        waiting = [one.answer for one in self._waiting.values()]
         if waiting:
             await asyncio.wait(waiting, timeout=seconds)
         await self.stop()
@@ -145,7 +155,10 @@ class Challenger:
         self._number = number = self._number + 1
         answer: asyncio.Future[Arrays] = loop.create_future()
         frame = pack(number, {}, feeds)
-        self._waiting[number] = answer
+        held = sum(other.num_bytes for other in self._waiting.values())
+        if self._waiting and held + len(frame) > self.limits.max_in_flight_bytes:
+            raise ChallengerError("busy", f"it has not answered others of {held:,} bytes yet")
+        self._waiting[number] = _Waiting(answer, len(frame))
         try:
             self._writer.write(frame)
             async with asyncio.timeout(seconds):
@@ -224,15 +237,16 @@ class Challenger:
         self._ready.clear()
         self._pid, self._writer = None, None
         waiting, self._waiting = self._waiting, {}
-        for answer in waiting.values():
-            if not answer.done():
-                answer.set_exception(ChallengerError("crash", "it ended before it answered"))
+        for one in waiting.values():
+            if not one.answer.done():
+                one.answer.set_exception(ChallengerError("crash", "it ended before it answered"))
 
     def _answered(self, number: int, frame: tuple[dict[str, Any], Arrays]) -> None:
         self._heard = asyncio.get_running_loop().time()
-        answer, (facts, outputs) = self._waiting.pop(number, None), frame
-        if answer is None or answer.done():
+        waiting, (facts, outputs) = self._waiting.pop(number, None), frame
+        if waiting is None or waiting.answer.done():
             return
+        answer = waiting.answer
         if "error" in facts:
             answer.set_exception(ChallengerError("error", facts["error"]))
         else:
