@@ -15,6 +15,8 @@ from distill.production.registry.promotion import Request, Rules
 from distill.production.registry.registry import open_registry
 from distill.production.registry.store import CONTENT, Store
 
+BY_FORCE = {"force": True, "reason": "to have a look"}
+
 
 def test_an_unreachable_server_is_one_message_and_registering_can_be_repeated(home, tmp_path):
     package = collect(make_run(tmp_path / "run"))
@@ -88,6 +90,12 @@ def rebuilt(request, home, two, mlflow_database):
     return away
 
 
+def others(where):
+    """Numbers that are not ours."""
+    listed = where.store._client.search_model_versions("name='pets'")
+    return {int(version.version) for version in listed if CONTENT not in version.tags}
+
+
 def register_at(where, run):
     with open_registry(where) as registry:
         return registry.register(collect(run))
@@ -104,8 +112,11 @@ def test_a_version_that_is_registered_again_at_a_new_server_has_its_number_again
     before = rebuilt.read()
     assert register_at(rebuilt, tmp_path / "run1") == before.state.registered[2]
     assert rebuilt.read() == before
-    assert rebuilt.store.versions() == {2: before.state.registered[2].content}
-    assert rebuilt.store.aliases() == {"champion": 2}
+    contents = {number: entry.content for number, entry in before.state.registered.items()}
+    back = contents.keys() - others(rebuilt)
+    assert rebuilt.store.versions() == {number: contents[number] for number in back}
+    aliases = before.state.aliases.items()
+    assert rebuilt.store.aliases() == {name: number for name, number in aliases if number in back}
     with open_registry(rebuilt) as registry:
         assert registry.promote(Request(alias="champion", version=2), Rules()).entry is None
 
@@ -114,10 +125,52 @@ def test_no_number_that_a_new_server_begins_with_again_means_two_versions(rebuil
     before = rebuilt.read().state
     entry = register_at(rebuilt, make_run(tmp_path / "run7", Run(seed=7)))
     assert entry.version == 3
-    assert list(rebuilt.store.versions()) == [3]
+    assert set(rebuilt.store.versions()) == {1, 2, 3} - others(rebuilt)
     after = rebuilt.read().state
     assert {number: after.registered[number] for number in (1, 2)} == before.registered
     assert rebuilt.champion() == before.registered[2]
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (2, 1, 0), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("copies", [True, False], ids=["copies", "runs alone"])
+def test_runs_have_their_old_numbers_in_whatever_order_they_are_registered_again(
+    home, two, register, tmp_path, mlflow_database, order, copies
+):
+    register(seed=2)
+    before = home.read()
+    shutil.copy(mlflow_database, home.folder / "new.db")
+    away = place(home.folder, f"sqlite:///{home.folder}/new.db")
+    if not copies:
+        shutil.rmtree(home.folder / "versions")
+    for number in order:
+        run = tmp_path / f"run{number}"
+        if not copies and number != len(away.store.versions()):
+            (following, *_) = set(range(3)) - {one - 1 for one in away.store.versions()}
+            with pytest.raises(UserError, match=f"{following + 1} is next.*run{following}` first"):
+                register_at(away, run)
+            continue
+        assert register_at(away, run) == before.state.registered[number + 1]
+    contents = {number: entry.content for number, entry in before.state.registered.items()}
+    if copies or order == (0, 1, 2):
+        assert away.store.versions() == contents
+        with open_registry(away) as registry:
+            found = registry.promote(Request(alias="champion", version=1, **BY_FORCE), Rules())
+        assert found.version == 1
+        assert found.entry is not None
+    else:
+        assert home.read() == before
+
+
+def test_a_number_whose_files_are_gone_stays_free_and_bars_nobody(
+    home, two, tmp_path, mlflow_database
+):
+    before = home.read().state.registered
+    shutil.copy(mlflow_database, home.folder / "new.db")
+    away = place(home.folder, f"sqlite:///{home.folder}/new.db")
+    shutil.rmtree(home.folder / "versions")
+    shutil.rmtree(tmp_path / "run0")
+    assert register_at(away, tmp_path / "run1") == before[2]
+    assert away.store.versions() == {2: before[2].content}
 
 
 def test_an_alias_is_given_to_no_version_that_another_has_put_under_its_number(rebuilt):

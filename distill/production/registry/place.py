@@ -116,6 +116,16 @@ def keep(place: Place, package: Package) -> Package:
     return read_package(path)
 
 
+def kept(place: Place, entry: Entry) -> Package | None:
+    """Find a version among what was registered or fetched here; None where it is not whole."""
+    path = _folder(place, entry.content)
+    try:
+        return _proven(path, entry) if path.is_dir() else None
+    except UserError as error:
+        log.warning("%s", error)
+        return None
+
+
 def cached(place: Place, entry: Entry) -> Package:
     """Take a version from what was fetched before, or fetch it.
 

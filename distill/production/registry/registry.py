@@ -8,6 +8,7 @@ files and the server have modules of their own.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from distill.files import exclusive, to_json
 from distill.production.registry.connection import UnreachableError
 from distill.production.registry.ledger import Entry, Head, Ledger
 from distill.production.registry.package import Package
-from distill.production.registry.place import Place, cached, download_anew, keep, registered
+from distill.production.registry.place import Place, cached, download_anew, keep, kept, registered
 from distill.production.registry.promotion import (
     Decision,
     Finding,
@@ -33,6 +34,7 @@ from distill.production.registry.promotion import (
     paired_answers,
     verdict_finding,
 )
+from distill.production.registry.store import Files
 from distill.runtime import OnnxModel
 from distill.statistics.scoring import Scoring, Truth
 
@@ -66,8 +68,11 @@ class Registry:
     def register(self, package: Package) -> Entry:
         """Take a run's package as a version; the same content again is the same version.
 
+        A server that is new numbers from 1: what was registered before goes there first.
+
         Raises:
-            UserError: it is not whole, or the server is out of reach.
+            UserError: it is not whole, the server is out of reach, or a run that was registered
+                before this one has to be first there.
         """
         self.synchronise()
         there = self.store.versions()
@@ -78,7 +83,7 @@ class Registry:
         package = keep(self.place, package)
         known = self.ledger.state.registered
         numbers = {number: entry.content for number, entry in known.items()}
-        version = self.store.upload(package.root, package.content, _tags(package), numbers)
+        version = self.store.upload(_files(package), numbers, self._kept)
         if version in known:  # it was registered before, and is back where the server had lost it
             self._follow(report=True)
             return known[version]
@@ -91,6 +96,25 @@ class Registry:
             source=source,
         )
         return self.ledger.entries[-1]
+
+    def _kept(self, version: int) -> Files | None:
+        """Find the files of a version that the server does not know, to have its number again."""
+        entry = self.ledger.state.registered[version]
+        package = kept(self.place, entry)
+        if package is not None:
+            return _files(package)
+        if entry.source is not None and Path(entry.source).is_dir():
+            raise UserError(
+                f"Expected the runs in the order of their numbers, as the server of "
+                f"`{self.place.model}` is new, but got another one: {version} is next. Run "
+                f"`promote register run_dir={entry.source}` first."
+            )
+        log.warning(
+            "Version %d stays away from the server: neither %s nor its run folder has its files.",
+            version,
+            self.place.folder,
+        )
+        return None
 
     def promote(self, request: Request, rules: Rules) -> Decision:
         """Make a version challenger or champion, if the rules hold or are set aside.
@@ -276,6 +300,10 @@ def _of(entry: Entry) -> dict[str, Any]:
     """What every later entry repeats of a version."""
     names = ("content", "artefact", "artefact_sha256")
     return {name: getattr(entry, name) for name in names}
+
+
+def _files(package: Package) -> Files:
+    return Files(folder=package.root, content=package.content, tags=_tags(package))
 
 
 def _tags(package: Package) -> dict[str, str]:

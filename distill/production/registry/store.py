@@ -4,7 +4,8 @@ A version is ours once it stands in the registry with the hash of its content; b
 are a run that nobody takes for a version. Knows nothing of who ought to be champion.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,21 @@ from distill.redaction import without_passwords
 
 CONTENT, ANCHOR = "distill.content", "distill.anchor"
 _FOLDER = "version"  # of a run's artefacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """A version's files, to be stored.
+
+    Attributes:
+        folder: where they are.
+        content: their hash.
+        tags: what the server's own page shows of the version.
+    """
+
+    folder: Path
+    content: str
+    tags: Mapping[str, str]
 
 
 class Store:
@@ -36,55 +52,69 @@ class Store:
     def versions(self) -> dict[int, str]:
         """Version number to content hash, of those that are ours."""
         with talking_to(self.uri):
-            client, found, page = self._client, {}, None
-            while True:
-                listed = client.search_model_versions(f"name='{self.model}'", page_token=page)
-                found |= {int(v.version): v.tags[CONTENT] for v in listed if CONTENT in v.tags}
-                page = listed.token
-                if not page:
-                    return found
+            return {number: tags[CONTENT] for number, tags in self._all() if CONTENT in tags}
 
     def upload(
-        self, folder: Path, content: str, tags: Mapping[str, str], numbers: Mapping[int, str]
+        self,
+        files: Files,
+        numbers: Mapping[int, str],
+        kept: Callable[[int], Files | None] = lambda number: None,
     ) -> int:
         """Store a version's files, then the version itself; what a kill left is gone on with.
 
         A new server, and one whose model was deleted, numbers versions from 1 again. A number that
-        means another content already is passed over there, so that none ever means two things.
+        means another content already goes to that one, or is passed over where its files are gone,
+        so that none ever means two things.
 
         Args:
-            folder: the files.
-            content: their hash.
-            tags: what the server's own page shows of the version.
+            files: of the version.
             numbers: version number to content hash, of all that were ever registered.
+            kept: finds the files of a version that was registered before; None where they are gone.
 
         Returns:
             The version number.
         """
         for number, own in self.versions().items():
-            if own == content == numbers.get(number, content):
+            if own == files.content == numbers.get(number, own):
                 return number  # a kill came between it and the ledger
         with talking_to(self.uri):
-            client, passed_over = self._client, []
-            run = self._run(content)
-            client.log_artifacts(run.info.run_id, str(folder), _FOLDER)
-            client.set_terminated(run.info.run_id)
+            passed_over: list[int] = []
             self._model_exists()
             while True:
-                version = client.create_model_version(
-                    self.model,
-                    f"{run.info.artifact_uri}/{_FOLDER}",
-                    run_id=run.info.run_id,
-                    tags={**tags, CONTENT: content},
-                    await_creation_for=0,
-                )
-                number = int(version.version)
-                if numbers.get(number, content) == content:
+                following = max([0, *passed_over, *(number for number, _ in self._all())]) + 1
+                is_free = numbers.get(following, files.content) == files.content
+                given = None if is_free else kept(following)
+                number = self._create(given or files)
+                if given is None and numbers.get(number, files.content) == files.content:
                     break
-                passed_over.append(version.version)
+                if given is None or number != following:
+                    passed_over.append(number)
             for taken in passed_over:  # last: a server may give the last number again
-                client.delete_model_version(self.model, taken)
+                self._client.delete_model_version(self.model, str(taken))
             return number
+
+    def _create(self, files: Files) -> int:
+        client, run = self._client, self._run(files.content)
+        client.log_artifacts(run.info.run_id, str(files.folder), _FOLDER)
+        client.set_terminated(run.info.run_id)
+        version = client.create_model_version(
+            self.model,
+            f"{run.info.artifact_uri}/{_FOLDER}",
+            run_id=run.info.run_id,
+            tags={**files.tags, CONTENT: files.content},
+            await_creation_for=0,
+        )
+        return int(version.version)
+
+    def _all(self) -> list[tuple[int, Mapping[str, str]]]:
+        """Number and tags of all versions, also of those that are not ours."""
+        found, page = [], None
+        while True:
+            listed = self._client.search_model_versions(f"name='{self.model}'", page_token=page)
+            found += [(int(version.version), version.tags) for version in listed]
+            page = listed.token
+            if not page:
+                return found
 
     def download(self, version: int, folder: Path) -> None:
         """Fetch a version's files into an empty folder.
