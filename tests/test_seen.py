@@ -1,5 +1,6 @@
 """Which rows are unlike those of training, held against a look at every value."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -79,5 +80,11 @@ def test_the_service_tells_odd_rows_apart(people_table):
     assert signature.check(values).odd_rows == {1}
     values["city"].values[2] = "x" * 1025  # who reads the log gives every row that room
     with pytest.raises(RefusedError, match=r"at most 1,024 characters in the input `city` .*1,025"):
+        signature.check(values)
+    longer = {"city": frozenset({"y" * 2_000})}
+    signature = dataclasses.replace(signature, seen=Seen(categories=longer))
+    assert signature.check(values).num_rows == 3
+    values["city"].values[2] = "x" * 2_001
+    with pytest.raises(RefusedError, match=r"at most 2,000 characters in the input `city` .*2,001"):
         signature.check(values)
     service.catalogue.close()

@@ -15,7 +15,7 @@ import orjson
 
 from distill.production.serving.refusals import malformed
 
-MAX_TEXT = 256
+MAX_SHORT_TEXT = 256  # characters of a name, such as of who is asking
 LARGE_BODY = 256 * 1024  # is read in a thread: the event loop has others to serve
 
 More = ParamSpec("More")
@@ -98,6 +98,6 @@ def text_field(document: dict[str, Any], name: str) -> str | None:
         RefusedError: it is no text, or a long one.
     """
     value = document.get(name)
-    if value is not None and (type(value) is not str or len(value) > MAX_TEXT):
-        raise malformed(f"Expected `{name}` to be a text of at most {MAX_TEXT} characters.")
+    if value is not None and (type(value) is not str or len(value) > MAX_SHORT_TEXT):
+        raise malformed(f"Expected `{name}` to be a text of at most {MAX_SHORT_TEXT} characters.")
     return value

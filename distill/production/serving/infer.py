@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from distill import __version__
-from distill.production.serving.documents import MAX_TEXT, aside, write_document
+from distill.production.serving.documents import MAX_SHORT_TEXT, aside, write_document
 from distill.production.serving.editions import Edition
 from distill.production.serving.guard import Receive, Scope, Send, body_of, send_refusal
 from distill.production.serving.protocol import (
@@ -101,8 +101,10 @@ def unit_of(headers: dict[bytes, bytes]) -> str | None:
     unit = headers.get(UNIT)
     if unit is None or not unit:
         return None
-    if len(unit) > MAX_TEXT:
-        raise malformed(f"Expected `X-Unit` of at most {MAX_TEXT} bytes but got {len(unit):,}.")
+    if len(unit) > MAX_SHORT_TEXT:
+        raise malformed(
+            f"Expected `X-Unit` of at most {MAX_SHORT_TEXT} bytes but got {len(unit):,}."
+        )
     return unit.decode("utf-8", "replace")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import nearest
-from distill.production.serving.documents import MAX_TEXT, read_document, write_document
+from distill.production.serving.documents import MAX_SHORT_TEXT, read_document, write_document
 from distill.production.serving.refusals import bad_input, malformed
 from distill.production.serving.tensors import (
     TensorSpec,
@@ -75,7 +75,7 @@ def read_request(body: bytes, header_length: bytes | None) -> Asked:
     binary_output = parameters.get("binary_data_output", False)
     return Asked(
         id=_text_or_none(document.get("id"), "`id`"),
-        unit=_text_or_none(parameters.get("unit"), "`parameters.unit`", MAX_TEXT),
+        unit=_text_or_none(parameters.get("unit"), "`parameters.unit`", MAX_SHORT_TEXT),
         inputs=_inputs(document.get("inputs"), binary),
         outputs=_outputs(document.get("outputs"), _flag(binary_output, "binary_data_output")),
         is_binary=_flag(binary_output, "binary_data_output"),

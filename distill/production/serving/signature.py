@@ -21,7 +21,7 @@ from distill.production.serving.seen import Seen
 from distill.production.serving.tensors import TensorSpec, datatype_of
 from distill.runtime import answers_among
 from distill.tables.columns import NO_DATE, Column, Kind
-from distill.tables.texts import MAX_TEXT
+from distill.tables.texts import Spelling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,12 @@ class Signature:
     def output_names(self) -> list[str]:
         """Names of the outputs, in order."""
         return [spec.name for spec in self.outputs]
+
+    @cached_property
+    def _max_lengths(self) -> dict[str, int]:
+        """Characters that a text may have, by column."""
+        seen = {name: self.seen.categories.get(name, frozenset()) for name in self.columns}
+        return {name: Spelling(seen=own).max_length for name, own in seen.items()}
 
     def check(self, given: Mapping[str, Tensor]) -> Checked:
         """Hold inputs against the model.
@@ -160,11 +166,11 @@ class Signature:
 
     def _odd_texts(self, column: Column, values: NDArray[Any]) -> list[Oddity]:
         # Who reads the log gives every row of a column the room of its longest text.
-        longest = max(map(len, values), default=0)
+        longest, most = max(map(len, values), default=0), self._max_lengths[column.name]
         seen = self.seen.categories.get(column.name)
-        if longest > MAX_TEXT and longest > max(map(len, seen or ()), default=0):
+        if longest > most:
             raise bad_input(
-                f"Expected texts of at most {MAX_TEXT:,} characters in the input `{column.name}` "
+                f"Expected texts of at most {most:,} characters in the input `{column.name}` "
                 f"but got one of {longest:,}.",
                 Oddity(kind="range", column=column.name),
             )
