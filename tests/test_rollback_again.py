@@ -138,6 +138,23 @@ def test_a_restart_leaves_what_a_person_promoted_after_a_rollback_that_was_never
     assert actions(home) == [("promote", 1), ("promote", 2)]
 
 
+def test_what_a_person_promotes_before_the_experiment_could_is_answered_with_and_theirs(
+    home, tmp_path, two, promote
+):
+    async def use(own: Process) -> None:
+        with held(home):
+            await own.promoted()
+        promote(version=2, force=True, reason="it is good")
+        await own.conductor.tick()
+        assert await answered_by(own) == {2}
+        assert own.catalogue.current.version == 2
+        assert own.conductor.router.trial is None
+
+    serving(home, tmp_path, use)
+    assert actions(home) == [("promote", 1), ("promote", 2)]
+    assert home.read().entries[-1].reason == "it is good"
+
+
 def notes(home) -> list[str]:
     """The steps that changed nobody."""
     return [

@@ -16,7 +16,8 @@ from distill.production.prediction_log.connection import open_log
 from distill.production.prediction_log.records import Feedback
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
 from distill.production.registry.registry import open_registry
-from distill.production.routing.conductor import Conducting, Conductor
+from distill.production.routing.conducting import Conducting
+from distill.production.routing.conductor import Conductor
 from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
 from distill.production.serving.batcher import Batcher, Batching

@@ -11,7 +11,8 @@ from distill.production.experiment.policy import Policy
 from distill.production.prediction_log.connection import open_log
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
 from distill.production.routing.challenger import Limits
-from distill.production.routing.conductor import Conducting, Conductor
+from distill.production.routing.conducting import Conducting
+from distill.production.routing.conductor import Conductor
 from distill.production.routing.doors import doors
 from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter

@@ -24,7 +24,8 @@ from distill.production.prediction_log.reader import stream
 from distill.production.prediction_log.records import Feedback, Prediction
 from distill.production.prediction_log.writer import LogWriter, WriterOptions
 from distill.production.routing.challenger import ChallengerError, Limits
-from distill.production.routing.conductor import Conducting, Conductor
+from distill.production.routing.conducting import Conducting
+from distill.production.routing.conductor import Conductor
 from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
 from distill.production.serving.catalogue import FileSource

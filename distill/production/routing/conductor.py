@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from distill.errors import UsageError, UserError
+from distill.errors import UserError
 from distill.files import sha256
 from distill.production.experiment.course import Course, latest_of, read_course
 from distill.production.experiment.policy import Contender, Policy, Setting
@@ -27,7 +27,8 @@ from distill.production.experiment.rollout import (
 )
 from distill.production.registry.ledger import Entry
 from distill.production.routing.announcer import Announcer
-from distill.production.routing.challenger import Challenger, Limits
+from distill.production.routing.challenger import Challenger
+from distill.production.routing.conducting import Conducting
 from distill.production.routing.entrance import contract_beside, seen_otherwise, why_not
 from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
@@ -38,36 +39,6 @@ from distill.production.serving.editions import Artefact, Edition
 from distill.runtime import ModelError
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conducting:
-    """How an experiment is led.
-
-    Attributes:
-        tick_seconds: between looks at the log.
-        slow_ms: above which an answer is slow: the budget's p99.
-        deadline_ms: of the challenger.
-        holdout: share of the units that is in no experiment, ever.
-        limits: of the challenger's process.
-    """
-
-    tick_seconds: float = 1.0
-    slow_ms: float = 100.0
-    deadline_ms: float = 250.0
-    holdout: float = 0.0
-    limits: Limits = field(default_factory=Limits)
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
-        for name in ("tick_seconds", "slow_ms", "deadline_ms"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"Expected `{name}` above 0 but got {getattr(self, name)}.")
-        if not 0 <= self.holdout < 1:
-            raise UsageError(
-                f"Expected `holdout` from 0 to below 1, a share of the units, but got "
-                f"{self.holdout}."
-            )
 
 
 def _stand_back() -> None:
@@ -262,7 +233,8 @@ class Conductor:
         if not await asyncio.to_thread(self._stands, trial):
             is_back = trial.state.stage is Stage.ROLLED_BACK
             if trial.state.stage is Stage.PROMOTED and self.router.trial is not None:
-                await self._end_trial()  # nobody is answered by one that did not become champion
+                await self.catalogue.reload()  # nobody is answered by one that is not champion
+                await self._end_trial()
             return is_back and (self._wanted is None or not self._settling.is_settled(trial))
         if self.router.trial is None:
             self.router.trial = trial

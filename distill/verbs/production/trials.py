@@ -16,7 +16,8 @@ from distill.production.prediction_log.connection import open_log
 from distill.production.registry import rollout
 from distill.production.registry.ledger import Entry
 from distill.production.registry.place import Place, registered
-from distill.production.routing.conductor import Conducting, Conductor
+from distill.production.routing.conducting import Conducting
+from distill.production.routing.conductor import Conductor
 from distill.production.routing.doors import doors
 from distill.production.routing.mover import Mover
 from distill.production.routing.router import TrialRouter
