@@ -87,7 +87,11 @@ def _processor() -> Iterator[Finding]:
     yield _int8(facts["architecture"], _flags())
     load = now["load"] or 0.0
     if load > cpus / 2:
-        advice = "Latencies measured now would be disturbed: end what else is running."
+        advice = (
+            "Latencies measured now would be disturbed, and a training be slower than its share, "
+            "for its threads wait actively: end what else is running, or train with fewer "
+            "(`OMP_NUM_THREADS=1`)."
+        )
         yield Finding(
             what="load", state="limited", found=f"{load:.1f} on {cpus} CPUs", advice=advice
         )
