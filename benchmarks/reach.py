@@ -100,7 +100,7 @@ def pipeline(run_dir: Path, overrides: list[str]) -> dict:
         "student": models["student"]["accuracy"],
         "student_p95_ms": models["student"]["p95_latency_ms"],
         "models": models,
-        "checks_not_passed": [one for one in verdict["checks"] if one["result"] != "pass"],
+        "checks_not_passed": [one for one in verdict["checks"] if one["outcome"] != "pass"],
         "distillation_gain": verdict["distillation_gain"],
         "did_distillation_help": verdict["did_distillation_help"],
     }
