@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from served import make_table, with_run
-from test_trials import RIGHT, World, experiment
+from tried import RIGHT, World, experiment
 
 from distill.contract import load_contract, save_contract
 from distill.production.experiment.policy import Policy

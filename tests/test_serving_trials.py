@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 from served import ROW, make_service, make_table, running
-from test_trials import QUICK, RIGHT, WRONG, variant
+from tried import QUICK, RIGHT, WRONG, variant
 
 from distill.production.experiment.policy import Policy
 from distill.production.prediction_log.connection import open_log
