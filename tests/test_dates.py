@@ -114,6 +114,7 @@ def test_iso_dates_are_read_beside_a_format_and_a_bad_one_is_named_with_its_row(
     [
         ("%d.%m.%Y", "31.02.2024"), ("%d.%m.%Y", "01.02.24"), ("%d.%m.%Y", "01.02.0024"),
         ("%Y%m%d", "20240230"), ("%Y%m%d", "240331"), ("%H:%M %d.%m.%Y", "24:00 01.02.2024"),
+        ("%s", "9" * 15), ("%s", "9" * 30),
     ],
 )  # fmt: skip
 def test_a_day_that_is_not_in_the_calendar_is_no_other_day(written, bad):

@@ -120,9 +120,10 @@ def _moment(text: str, date_format: str) -> int | None:
     """Read one text to milliseconds since 1970 in UTC; None if it is no date."""
     try:
         if date_format == SECONDS:
-            return 1000 * int(text)
-        moment = datetime.strptime(text, date_format)
-    except ValueError:
+            moment = datetime.fromtimestamp(int(text), UTC)
+        else:
+            moment = datetime.strptime(text, date_format)
+    except (ValueError, OverflowError, OSError):  # the last two of seconds beyond all years
         return None
     moment = moment.replace(tzinfo=moment.tzinfo or UTC)
     return (moment - _EPOCH) // timedelta(milliseconds=1) if moment.year >= FIRST_YEAR else None

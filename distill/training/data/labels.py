@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from distill.errors import UserError
 from distill.tables.columns import Column, Kind
 from distill.tables.table_files import column_of, raw_values
+from distill.tables.values import is_text
 from distill.tasks import Task, TaskKind, class_name
 
 log = logging.getLogger(__name__)
@@ -88,20 +89,16 @@ def _check(name: str, values: pa.ChunkedArray) -> None:
         )
 
 
-def _is_text(values: pa.ChunkedArray) -> bool:
-    return pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-
-
 def _guess(columns: dict[str, pa.ChunkedArray]) -> TaskKind:
     binary = [
         pa.types.is_boolean(v.type)
-        or (not _is_text(v) and set(v.slice(0, 100_000).unique().to_pylist()) <= {0, 1})
+        or (not is_text(v) and set(v.slice(0, 100_000).unique().to_pylist()) <= {0, 1})
         for v in columns.values()
     ]
     if len(columns) > 1:
         return TaskKind.MULTI_LABEL if all(binary) else TaskKind.REGRESSION
     ((name, values),) = columns.items()
-    if _is_text(values):
+    if is_text(values):
         _refuse_mixture(name, values)
         return TaskKind.CLASSIFICATION
     if binary[0]:
